@@ -1,0 +1,1 @@
+"""How data and state move: annotations, records, tf.data, training, evaluation."""

@@ -1,0 +1,70 @@
+"""Person: the one host-side record of an annotated person, in 0-based image pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from hourglass.skeleton import Skeleton
+
+# The three states of a joint. References that merge them lose points: see BUILD_NOTES.md.
+MISSING, OCCLUDED, LABELLED = 0, 1, 2
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Person:
+    """One person in one photograph. All positions are 0-based image px, pixel centres on integers.
+
+    Attributes:
+      id: stable key, unique in its data set, e.g. "015601864.jpg#1".
+      image: photograph, relative to the images folder.
+      split: "train", "validation" or "test".
+      row: place in the split's published order; predictions are written in this order.
+      center: [2] float64 image px, the crop's centre (after the data set's own adjustments).
+      scale: the crop's side in image px is ``200 * scale`` (after the data set's own adjustments).
+      joints: [J, 2] float64 image px; zeros where the state is MISSING.
+      state: [J] uint8 of MISSING, OCCLUDED, LABELLED.
+      head_size: PCKh normaliser in image px; NaN where the person cannot be scored by PCKh.
+    """
+
+    id: str
+    image: str
+    split: str
+    row: int
+    center: np.ndarray
+    scale: float
+    joints: np.ndarray
+    state: np.ndarray
+    head_size: float
+
+    @property
+    def side(self) -> float:
+        """Side of the square crop, image px."""
+        return 200.0 * self.scale
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotated:
+    """What a reader returns: a data set's people and the facts that training needs about it.
+
+    Attributes:
+      name: data set, e.g. "mpii".
+      skeleton: its joint set.
+      people: every usable person.
+      left_out: reason -> ids of the people who are not in ``people``.
+      head_rule: one sentence saying how ``head_size`` was found.
+      origin: coordinate that the published files give the first pixel's centre (MPII: 1);
+        prediction files in published formats add it, nothing else does.
+      sources: the files read.
+    """
+
+    name: str
+    skeleton: Skeleton
+    people: tuple[Person, ...]
+    left_out: dict[str, list[str]]
+    head_rule: str
+    origin: int
+    sources: tuple[str, ...]
