@@ -1,0 +1,46 @@
+# `make help` lists the targets. Each sets up .venv first, which costs nothing when that is done.
+#   PYTHON=/path/to/python3.11    the Python to make .venv with; found when not given
+#   BUILD={auto,cpu,gpu}          TensorFlow's build; auto takes gpu where there is an NVIDIA driver
+
+DEMO_PEOPLE ?= 6000
+DEMO_RECORDS ?= data/demo
+DEMO_RUN ?= runs/demo
+DEMO_FLAGS ?=
+
+RUN := .venv/bin/python
+MAKE_RECORDS = $(RUN) scripts/make_tfrecords.py --dataset=synthetic --people=$(DEMO_PEOPLE) --records="$(DEMO_RECORDS)"
+TRAIN = $(RUN) train_main.py --flagfile=configs/demo.flags --records="$(DEMO_RECORDS)" --workdir="$(DEMO_RUN)" $(DEMO_FLAGS)
+EVALUATE = $(RUN) eval_main.py --flagfile=configs/demo.flags --records="$(DEMO_RECORDS)" --workdir="$(DEMO_RUN)" $(DEMO_FLAGS)
+
+export BUILD
+# Packages of other Pythons on these paths would shadow the pinned ones.
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test unit lint clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 14
+
+venv: ## make .venv with the pinned packages
+	@bash scripts/make_venv.sh "$(PYTHON)"
+
+demo: venv ## synthetic people: records, training, evaluation, runs/demo/predictions.png
+	@test -e "$(DEMO_RECORDS)/dataset.json" || $(MAKE_RECORDS)
+	$(TRAIN)
+	$(EVALUATE)
+	@echo "The predictions as a picture: $(DEMO_RUN)/predictions.png"
+
+test: lint ## lint and all tests
+	$(RUN) -m pytest
+
+unit: venv ## the fast tests
+	$(RUN) -m pytest -m "not slow"
+
+lint: venv ## ruff: rules and format
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+clean: ## remove .venv, .uv and caches; data/ and runs/ stay
+	rm -rf .venv .uv .pytest_cache .ruff_cache .hypothesis
+	find hourglass pipelines scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

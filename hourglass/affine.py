@@ -1,0 +1,94 @@
+"""Affine maps between pixel grids, and THE pixel convention of this project.
+
+Points are (x, y), 0-based, with pixel centres on integers: a picture W wide covers
+[-0.5, W - 0.5]. A matrix named ``source_to_target`` is [..., 2, 3] and sends source points to
+target points. No other module adds or subtracts half a pixel.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_addons as tfa
+
+
+def identity() -> tf.Tensor:
+    """[2, 3] float32: every point stays."""
+    return tf.constant([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+def _square(matrix: tf.Tensor) -> tf.Tensor:
+    last = tf.zeros_like(matrix[..., :1, :]) + tf.constant([0.0, 0.0, 1.0], matrix.dtype)
+    return tf.concat([matrix, last], axis=-2)
+
+
+def compose(source_to_middle: tf.Tensor, middle_to_target: tf.Tensor) -> tf.Tensor:
+    """Chain two [..., 2, 3] maps in the order in which they are applied: source_to_target."""
+    return tf.matmul(middle_to_target, _square(source_to_middle))
+
+
+def invert(source_to_target: tf.Tensor) -> tf.Tensor:
+    """[..., 2, 3] target_to_source of an invertible [..., 2, 3] map."""
+    a, b = source_to_target[..., 0, 0], source_to_target[..., 0, 1]
+    c, d = source_to_target[..., 1, 0], source_to_target[..., 1, 1]
+    adjugate = tf.stack([tf.stack([d, -b], -1), tf.stack([-c, a], -1)], -2)
+    linear = adjugate / (a * d - b * c)[..., None, None]
+    return tf.concat([linear, -tf.matmul(linear, source_to_target[..., 2:])], -1)
+
+
+def apply(source_to_target: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
+    """Map points [..., J, 2] (source px) by [..., 2, 3] to [..., J, 2] (target px)."""
+    linear, shift = source_to_target[..., :2], source_to_target[..., 2]
+    return tf.linalg.matmul(points, linear, transpose_b=True) + shift[..., None, :]
+
+
+def resample(points: tf.Tensor, factor: float) -> tf.Tensor:
+    """Points [..., 2] on a grid that is ``factor`` times as fine: (p + 0.5) * factor - 0.5.
+
+    From the 256 px input to the 64 px heatmap the factor is 0.25; the way back is 4.
+    """
+    return (points + 0.5) * factor - 0.5
+
+
+def mirror(width: int) -> tf.Tensor:
+    """[2, 3] float32 left-right mirror of a picture ``width`` px wide: x -> width - 1 - x."""
+    return tf.constant([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]])
+
+
+def window_to_input(
+    center: tf.Tensor, side: tf.Tensor, size: int, angle: tf.Tensor | float = 0.0
+) -> tf.Tensor:
+    """Map a square window of the source onto a network input of ``size`` x ``size`` px.
+
+    Args:
+      center: [..., 2] float32, source px; lands on the input's middle, (size - 1) / 2.
+      side: [...] float32, the window's side in source px.
+      size: side of the target, px.
+      angle: [...] float32 radians; the picture turns by it, positive clockwise on the screen.
+
+    Returns:
+      [..., 2, 3] float32 source_to_input.
+    """
+    scale = size / side
+    cos, sin = tf.cos(angle) * scale, tf.sin(angle) * scale
+    linear = tf.stack([tf.stack([cos, -sin], -1), tf.stack([sin, cos], -1)], -2)
+    shift = (size - 1) / 2 - tf.linalg.matvec(linear, center)
+    return tf.concat([linear, shift[..., None]], -1)
+
+
+def warp(images: tf.Tensor, source_to_target: tf.Tensor, size: int) -> tf.Tensor:
+    """Resample images bilinearly through an affine map; outside the source is black.
+
+    Args:
+      images: [B, H, W, C] uint8 or float32. A uint8 picture gives uint8 (rounded down by the
+        kernel), at a quarter of the memory traffic of a float copy.
+      source_to_target: [B, 2, 3] float32.
+      size: side of the square result, px.
+
+    Returns:
+      [B, size, size, C] of the images' type.
+    """
+    target_to_source = invert(source_to_target)
+    rows = tf.reshape(target_to_source, [-1, 6])
+    projective = tf.concat([rows, tf.zeros_like(rows[:, :2])], axis=1)
+    warped = tfa.image.transform(images, projective, "bilinear", output_shape=[size, size])
+    return tf.ensure_shape(warped, [None, size, size, images.shape[-1]])

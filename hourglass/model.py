@@ -1,0 +1,196 @@
+"""The stacked hourglass network as a Keras graph (Newell et al., ECCV 2016, arXiv 1603.06937).
+
+Two stems are published. "newell" is the authors' own (64, 128, pool, 128, 256 channels);
+"pytorch_pose" doubles the channels one block earlier (64, 128, pool, 256, 256).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+
+import tensorflow as tf
+
+STEMS = ("newell", "pytorch_pose")
+BLOCKS = ("residual", "mobile")
+STRIDE = 4  # network input px per heatmap px
+
+layers = tf.keras.layers
+
+
+@dataclasses.dataclass(frozen=True)
+class _Maker:
+    """What every layer shares: number type, initial seed, kind of batch norm and of block."""
+
+    precision: str
+    seed: int
+    sync_bn: bool
+    block: str
+
+    def _uniform(self, fan_in: int, name: str) -> tf.keras.initializers.Initializer:
+        # PyTorch's default: U(+-1/sqrt(fan_in)) for kernel and bias alike. The seed comes from the
+        # layer's name, so that equal layers of two networks start equal whatever else they hold.
+        limit = fan_in**-0.5
+        seed = zlib.crc32(f"{self.seed}/{name}".encode())
+        return tf.keras.initializers.RandomUniform(-limit, limit, seed=seed)
+
+    def conv(self, x, filters: int, kernel: int, name: str, stride: int = 1):
+        if stride > 1:
+            # PyTorch pads both sides alike; "same" would pad an even picture on one side more.
+            x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad", dtype=self.precision)(x)
+        fan_in = kernel * kernel * x.shape[-1]
+        return layers.Conv2D(
+            filters,
+            kernel,
+            stride,
+            "valid" if stride > 1 else "same",
+            kernel_initializer=self._uniform(fan_in, f"{name}/kernel"),
+            bias_initializer=self._uniform(fan_in, f"{name}/bias"),
+            name=name,
+            dtype=self.precision,
+        )(x)
+
+    def depthwise(self, x, name: str):
+        return layers.DepthwiseConv2D(
+            3,
+            padding="same",
+            use_bias=False,
+            depthwise_initializer=self._uniform(9, f"{name}/kernel"),
+            name=name,
+            dtype=self.precision,
+        )(x)
+
+    def bn_relu(self, x, name: str):
+        # PyTorch's eps 1e-5 and momentum 0.1 (Keras counts the other way round: 0.9).
+        x = layers.BatchNormalization(
+            momentum=0.9,
+            epsilon=1e-5,
+            synchronized=self.sync_bn,
+            name=name,
+            dtype=self.precision,
+        )(x)
+        return layers.ReLU(name=f"{name}_relu", dtype=self.precision)(x)
+
+    def pool(self, x, name: str):
+        return layers.MaxPool2D(2, name=name, dtype=self.precision)(x)
+
+    def upsample(self, x, name: str):
+        return layers.UpSampling2D(2, name=name, dtype=self.precision)(x)
+
+    def add(self, inputs, name: str):
+        return layers.Add(name=name, dtype=self.precision)(inputs)
+
+    def body(self, x, filters: int, name: str):
+        """Pre-activation bottleneck: residual branch of one block."""
+        half = filters // 2
+        x = self.conv(self.bn_relu(x, f"{name}_bn1"), half, 1, f"{name}_conv1")
+        x = self.bn_relu(x, f"{name}_bn2")
+        if self.block == "mobile":
+            x = self.depthwise(x, f"{name}_depthwise")
+            return self.conv(self.bn_relu(x, f"{name}_bn3"), filters, 1, f"{name}_conv3")
+        x = self.conv(x, half, 3, f"{name}_conv2")
+        return self.conv(self.bn_relu(x, f"{name}_bn3"), filters, 1, f"{name}_conv3")
+
+    def residual(self, x, filters: int, name: str):
+        body = self.body(x, filters, name)
+        skip = x if x.shape[-1] == filters else self.conv(x, filters, 1, f"{name}_skip")
+        return self.add([skip, body], f"{name}_add")
+
+    def residuals(self, x, filters: int, count: int, name: str):
+        for block in range(count):
+            x = self.residual(x, filters, f"{name}_{block}")
+        return x
+
+
+def _stem(make: _Maker, images, stem: str, channels: int):
+    quarter, half = channels // 4, channels // 2
+    x = make.bn_relu(make.conv(images, quarter, 7, "stem_conv", stride=2), "stem_bn")
+    x = make.pool(make.residual(x, half, "stem_1"), "stem_pool")
+    x = make.residual(x, half if stem == "newell" else channels, "stem_2")
+    return make.residual(x, channels, "stem_3")
+
+
+def _hourglass(make: _Maker, x, channels: int, blocks: int, depth: int, name: str):
+    name = f"{name}_{depth}"
+    skip = make.residuals(x, channels, blocks, f"{name}_skip")
+    low = make.residuals(make.pool(x, f"{name}_pool"), channels, blocks, f"{name}_down")
+    if depth > 1:
+        low = _hourglass(make, low, channels, blocks, depth - 1, name)
+    else:
+        low = make.residuals(low, channels, blocks, f"{name}_middle")
+    low = make.residuals(low, channels, blocks, f"{name}_up")
+    return make.add([skip, make.upsample(low, f"{name}_upsample")], f"{name}_add")
+
+
+def _check(stacks: int, blocks: int, channels: int, depth: int, joints: int, size: int):
+    for name, value in (("stacks", stacks), ("blocks", blocks), ("depth", depth)):
+        if value < 1:
+            raise ValueError(f"{name} must be 1 or more, not {value}")
+    if joints < 1:
+        raise ValueError(f"joints must be 1 or more, not {joints}")
+    if channels < 8 or channels % 4:
+        raise ValueError(f"channels must be a multiple of 4 from 8 up, not {channels}")
+    step = STRIDE * 2**depth
+    if size < step or size % step:
+        raise ValueError(
+            f"size must be a multiple of {step} px for depth {depth} "
+            f"(4 px per heatmap px, halved {depth} times), not {size}"
+        )
+
+
+def build(
+    *,
+    joints: int,
+    stacks: int = 2,
+    blocks: int = 1,
+    channels: int = 256,
+    depth: int = 4,
+    size: int = 256,
+    stem: str = "newell",
+    block: str = "residual",
+    sync_bn: bool = False,
+    precision: str = "float32",
+    seed: int = 0,
+) -> tf.keras.Model:
+    """Build a network with weights drawn by PyTorch's rule from ``seed`` and each layer's name.
+
+    Args:
+      joints: J, heatmaps per stack.
+      stacks: hourglasses, each supervised.
+      blocks: residual blocks at each place of the hourglass and in each head.
+      channels: width of the trunk; the bottleneck's inner width is half of it.
+      depth: how often an hourglass halves its grid.
+      size: side of the square input, px.
+      stem: one of ``STEMS``.
+      block: one of ``BLOCKS``; "mobile" replaces the 3x3 convolution by a depthwise one.
+      sync_bn: batch norm over all replicas instead of each replica's own examples.
+      precision: Keras dtype policy: "float32" or "mixed_bfloat16".
+      seed: of the initial weights.
+
+    Returns:
+      Keras model: [B, size, size, 3] float32 normalised RGB -> list of ``stacks`` tensors
+      [B, size / 4, size / 4, J] float32 heatmaps.
+
+    Raises:
+      ValueError: an argument outside its rule.
+    """
+    _check(stacks, blocks, channels, depth, joints, size)
+    if stem not in STEMS or block not in BLOCKS:
+        raise ValueError(f"stem {stem!r} must be one of {STEMS}, block {block!r} one of {BLOCKS}")
+    make = _Maker(precision, seed, sync_bn, block)
+    images = tf.keras.Input([size, size, 3], name="images")
+    x = _stem(make, images, stem, channels)
+    outputs = []
+    for stack in range(stacks):
+        name = f"stack{stack}"
+        features = _hourglass(make, x, channels, blocks, depth, f"{name}_hourglass")
+        features = make.residuals(features, channels, blocks, f"{name}_head")
+        features = make.conv(features, channels, 1, f"{name}_linear")
+        features = make.bn_relu(features, f"{name}_linear_bn")
+        heatmaps = make.conv(features, joints, 1, f"{name}_heatmaps")
+        outputs.append(layers.Activation("linear", dtype="float32", name=f"{name}_out")(heatmaps))
+        if stack < stacks - 1:
+            again = make.conv(features, channels, 1, f"{name}_features_back")
+            maps = make.conv(heatmaps, channels, 1, f"{name}_heatmaps_back")
+            x = make.add([x, again, maps], f"{name}_sum")
+    return tf.keras.Model(images, outputs, name="stacked_hourglass")

@@ -1,0 +1,237 @@
+"""Training state <-> files, keyed by variable name, and what a checkpoint's network is.
+
+A run's folder holds ``model.json`` (everything needed to build the network again), checkpoints of
+the whole state under ``checkpoints/`` and the best one by validation PCKh under ``best/``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+
+import tensorflow as tf
+
+from hourglass.skeleton import Skeleton
+from pipelines.files import read_whole, write_atomically
+from pipelines.records import DatasetInfo
+
+NETWORK_FILE = "model.json"
+BEST_FILE = "best.json"
+
+
+def by_name(variables) -> dict[str, tf.Variable]:
+    """Variables under their names; checkpoints do not depend on the order of layers."""
+    return {variable.name.split(":")[0].replace("/", "."): variable for variable in variables}
+
+
+def state(step, network, averaged, optimizer) -> tf.train.Checkpoint:
+    """Everything that training changes; ``averaged`` may be None.
+
+    The position in the data needs no entry: it is step * batch.
+    """
+    parts = {"step": step, "model": _group(network.variables)}
+    if optimizer is not None:
+        parts["optimizer"] = optimizer
+    if averaged is not None:
+        parts["averaged"] = _group(averaged.variables)
+    return tf.train.Checkpoint(**parts)
+
+
+def _group(variables) -> tf.train.Checkpoint:
+    group = tf.train.Checkpoint()
+    group.variables = by_name(variables)
+    return group
+
+
+def write_network(folder: str, arguments: dict, info: DatasetInfo) -> None:
+    """Write model.json: the arguments of ``hourglass.model.build``, the joints and the data."""
+    parts = {"build": arguments, "joints": info.skeleton.joints, "data": _fingerprint(info)}
+    write_atomically(os.path.join(folder, NETWORK_FILE), json.dumps(parts, indent=1).encode())
+
+
+def _fingerprint(info: DatasetInfo) -> dict:
+    sums = [shard["sha256"] for shard in info.splits["train"]["shards"]]
+    digest = hashlib.sha256("".join(sums).encode()).hexdigest()
+    return {"name": info.name, "people": info.count("train"), "sha256": digest}
+
+
+def check_data(folder: str, info: DatasetInfo) -> None:
+    """Refuse to resume on other records: the position in the data is a number into these.
+
+    Raises ValueError naming both.
+    """
+    path = os.path.join(folder, NETWORK_FILE)
+    before, now = json.loads(read_whole(path))["data"], _fingerprint(info)
+    if before != now:
+        raise ValueError(
+            f"{folder} was trained on other records ({before}) than {info.folder} ({now}); "
+            "resume it with those, or choose another --workdir"
+        )
+
+
+def read_network(folder: str) -> tuple[dict, Skeleton]:
+    """Arguments of ``hourglass.model.build`` and joints of the run in ``folder``.
+
+    Raises FileNotFoundError without a model.json, ValueError for one that is not ours.
+    """
+    path = os.path.join(folder, NETWORK_FILE)
+    if not tf.io.gfile.exists(path):
+        raise FileNotFoundError(
+            f"{folder} holds no trained network ({path} is missing); give the folder of a run, "
+            "such as runs/demo, or train one with train_main.py"
+        )
+    try:
+        parts = json.loads(read_whole(path))
+        return dict(parts["build"]), Skeleton(tuple(parts["joints"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a network: {error!r}; restore it") from error
+
+
+def split_place(place: str) -> tuple[str, str]:
+    """(run's folder, prefix of a checkpoint or "") of a run, its best/ or one checkpoint's prefix.
+
+    Both ``runs/demo`` and ``runs/demo/checkpoints/ckpt-300`` are places.
+    """
+    if tf.io.gfile.exists(place + ".index"):
+        return os.path.dirname(os.path.dirname(place)), place
+    return place.rstrip("/"), ""
+
+
+def find(place: str) -> str:
+    """Prefix of the checkpoint that a place means: itself, else the best, else the latest.
+
+    Raises FileNotFoundError where there is none.
+    """
+    folder, prefix = split_place(place)
+    if prefix:
+        return prefix
+    for part in ("best", "checkpoints"):
+        found = tf.train.latest_checkpoint(os.path.join(folder, part))
+        if found:
+            return found
+    raise FileNotFoundError(
+        f"no checkpoint in {place}: looked for best/ and checkpoints/ there; "
+        "train first, or name another run with --checkpoint"
+    )
+
+
+def values(prefix: str, part: str) -> dict[str, tf.Tensor]:
+    """Tensors of "model" or "averaged" in a checkpoint by variable name; {} where it has none.
+
+    Raises ValueError for files that are not a whole checkpoint.
+    """
+    start, end = f"{part}/variables/", "/.ATTRIBUTES/VARIABLE_VALUE"
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        keys = [key for key in reader.get_variable_to_shape_map() if key.startswith(start)]
+        return {key[len(start) : -len(end)]: reader.get_tensor(key) for key in keys}
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{prefix} cannot be read as a checkpoint ({error}); take an earlier one from the "
+            "run's checkpoints/ folder"
+        ) from error
+
+
+def restore(whole: tf.train.Checkpoint, prefix: str) -> None:
+    """Read the whole state back; every value of the file must find its place and the reverse.
+
+    Raises ValueError for a damaged checkpoint or one of another configuration.
+    """
+    try:
+        status = whole.restore(prefix)
+        status.assert_existing_objects_matched().assert_consumed()
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+        raise ValueError(
+            f"{prefix} cannot be resumed ({str(error)[:200]}); delete its files and its line in "
+            f"{os.path.dirname(prefix)}/checkpoint to resume from the one before"
+        ) from error
+
+
+def save_best(whole: tf.train.Checkpoint, folder: str, step: int, results: dict) -> bool:
+    """Keep this state under best/ when its validation mean14 PCKh@0.5 is the highest so far.
+
+    Args:
+      whole: the state.
+      folder: of the run.
+      step: of the state.
+      results: kind of weights ("raw", "averaged") -> results; may be empty.
+
+    Returns:
+      Whether it was the best.
+    """
+    if not results:
+        return False
+    means = {kind: part["PCKh@0.5"]["mean14"] for kind, part in results.items()}
+    kind = max(means, key=means.get)
+    best = os.path.join(folder, "best")
+    note = os.path.join(best, BEST_FILE)
+    if tf.io.gfile.exists(note) and json.loads(read_whole(note))["mean14"] >= means[kind]:
+        return False
+    tf.train.CheckpointManager(whole, best, 1).save(checkpoint_number=step)
+    part = {"raw": "model", "averaged": "averaged"}[kind]
+    text = json.dumps({"step": step, "weights": part, "mean14": means[kind]})
+    write_atomically(note, text.encode())
+    return True
+
+
+def load(prefix: str, network: tf.keras.Model, part: str) -> None:
+    """Assign a checkpoint's "model" or "averaged" weights to a network of the same shape.
+
+    Raises ValueError naming every variable that is missing, left over or of another shape.
+    """
+    have, want = values(prefix, part), by_name(network.variables)
+    wrong = sorted(set(have) ^ set(want))
+    wrong += [n for n in want if n in have and want[n].shape != have[n].shape]
+    if wrong:
+        raise ValueError(
+            f"{prefix} does not fit the network: {len(wrong)} variables differ, such as "
+            f"{', '.join(wrong[:4])}; stacks, channels, blocks, stem and joints must be the same"
+        )
+    for name, variable in want.items():
+        variable.assign(have[name])
+
+
+def start_from(prefix: str, network: tf.keras.Model, same_joints: bool) -> list[str]:
+    """Take every weight that fits from another run, averaged weights where it has them.
+
+    What depends on the joint set (the heatmap heads and the way back from them) stays fresh unless
+    both have the same joints: a head for another joint of the same place would be wrong silently.
+
+    Returns:
+      Names of the variables left fresh.
+
+    Raises ValueError when anything but those differs: the networks are then not the same trunk.
+    """
+    have = values(prefix, "averaged") or values(prefix, "model")
+    want = by_name(network.variables)
+    heads = set() if same_joints else {name for name in want if "_heatmaps" in name}
+    trunk = {name: v for name, v in want.items() if name not in heads}
+    strange = [n for n, v in trunk.items() if n not in have or have[n].shape != v.shape]
+    if strange:
+        raise ValueError(
+            f"--init_from {prefix} is another network: {', '.join(strange[:4])} "
+            "are absent or of another shape; stacks, blocks, channels and stem must be the same"
+        )
+    for name, variable in trunk.items():
+        variable.assign(have[name])
+    return sorted(heads)
+
+
+def part_of(prefix: str, weights: str) -> str:
+    """Which part of a checkpoint "best", "averaged" or "raw" means: "model" or "averaged".
+
+    "best" is what won in validation (best.json beside the best checkpoint), else the average.
+
+    Raises ValueError when averaged weights are asked of a run that kept none.
+    """
+    if weights == "raw":
+        return "model"
+    note = os.path.join(os.path.dirname(prefix), BEST_FILE)
+    if weights == "best" and tf.io.gfile.exists(note):
+        return json.loads(read_whole(note))["weights"]
+    if values(prefix, "averaged"):
+        return "averaged"
+    if weights == "averaged":
+        raise ValueError(f"{prefix} holds no averaged weights (--average was 0); use --weights=raw")
+    return "model"

@@ -1,0 +1,164 @@
+"""The one frozen Config; absl flags take their names, defaults and help from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from absl import flags
+
+from hourglass import heatmap, model
+from hourglass.optimizer import OPTIMIZERS, SCHEDULES
+from pipelines import augment
+
+
+def _flag(default: Any, help_text: str, choices: tuple[str, ...] = (), free: bool = False) -> Any:
+    # free: may change between two runs in one workdir, because training does not depend on it.
+    metadata = {"help": help_text, "choices": choices, "free": free}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that a run depends on. Lengths are epochs here and steps inside ``run``."""
+
+    workdir: str = _flag("runs/hg_s2", "folder of this run: checkpoints, logs, results", free=True)
+    records: str = _flag("data/records", "folder written by scripts/make_tfrecords.py", free=True)
+
+    stacks: int = _flag(2, "hourglasses, each supervised")
+    blocks: int = _flag(1, "residual blocks at each place of an hourglass")
+    channels: int = _flag(256, "width of the trunk")
+    depth: int = _flag(4, "how often an hourglass halves its grid")
+    size: int = _flag(256, "side of the network input, px; heatmaps are a quarter of it")
+    stem: str = _flag("newell", "published first layers", model.STEMS)
+    block: str = _flag("residual", "kind of block", model.BLOCKS)
+    sync_bn: bool = _flag(False, "batch norm over all replicas together")
+    precision: str = _flag("float32", "arithmetic of the layers", ("float32", "mixed_bfloat16"))
+
+    batch: int = _flag(6, "examples per step over all replicas")
+    recipe: str = _flag("pytorch_pose", "published augmentation", tuple(augment.RECIPES))
+    occluded: str = _flag(
+        "train",
+        "occluded joints: train = like visible ones, ignore = weight 0, zero = an empty map",
+        augment.OCCLUDED,
+    )
+    sigma: float = _flag(1.0, "standard deviation of the target Gaussians, heatmap px")
+    round_centers: bool = _flag(False, "Gaussians on whole pixels, as the references draw them")
+    shuffle_buffer: int = _flag(0, "records shuffled at a time; 0 = all of them", free=False)
+
+    optimizer: str = _flag("rmsprop", "rmsprop (torch's formula) or adamw", OPTIMIZERS)
+    learning_rate: float = _flag(2.5e-4, "highest learning rate")
+    schedule: str = _flag("step", "fall of the learning rate", SCHEDULES)
+    drops: str = _flag("0.7,0.9", "step schedule: fractions of the training where the rate drops")
+    drop_factor: float = _flag(0.1, "step schedule: factor at each drop")
+    warmup: float = _flag(0.0, "epochs of linear warm-up")
+    weight_decay: float = _flag(0.0, "adamw: decoupled weight decay of kernels")
+    clip_norm: float = _flag(0.0, "largest global gradient norm; 0 = no clipping")
+    average: float = _flag(0.999, "decay of the weight average; 0 = none")
+    epochs: float = _flag(100.0, "length of the training")
+    steps: int = _flag(0, "length in steps instead of epochs; 0 = use --epochs")
+    seed: int = _flag(0, "of initial weights, order and augmentation")
+    deterministic: bool = _flag(False, "same bits in every run on one machine, at some speed")
+    init_from: str = _flag("", "run to take initial weights from; its joints may differ")
+
+    strategy: str = _flag("auto", "devices to train on", ("auto", "one", "mirrored"), free=True)
+    logical_devices: int = _flag(0, "split one CPU into so many devices, for tests", free=True)
+    steps_per_call: int = _flag(50, "most steps per tf.function call", free=True)
+    evaluate_every: float = _flag(1.0, "epochs between validations", free=True)
+    log_every: int = _flag(50, "steps between TensorBoard scalars", free=True)
+    keep: int = _flag(3, "checkpoints kept beside the best", free=True)
+
+    checkpoint: str = _flag("", "evaluation: run or checkpoint; default: --workdir", free=True)
+    split: str = _flag("validation", "evaluation: which people", ("train", "validation"), free=True)
+    weights: str = _flag(
+        "best", "evaluation: kind of weights", ("best", "averaged", "raw"), free=True
+    )
+    evaluation_batch: int = _flag(32, "evaluation: examples per step", free=True)
+    flip: bool = _flag(True, "evaluation: average with the mirrored picture", free=True)
+    decode: str = _flag("quarter", "evaluation: joints from heatmaps", heatmap.DECODERS, free=True)
+
+
+_RULES = {
+    "stacks": lambda v: v >= 1,
+    "batch": lambda v: v >= 1,
+    "evaluation_batch": lambda v: v >= 1,
+    "steps_per_call": lambda v: v >= 1,
+    "log_every": lambda v: v >= 1,
+    "keep": lambda v: v >= 1,
+    "sigma": lambda v: v > 0,
+    "learning_rate": lambda v: v > 0,
+    "epochs": lambda v: v > 0,
+    "evaluate_every": lambda v: v > 0,
+    "drop_factor": lambda v: 0 < v <= 1,
+    "average": lambda v: 0 <= v < 1,
+    "steps": lambda v: v >= 0,
+    "warmup": lambda v: v >= 0,
+    "weight_decay": lambda v: v >= 0,
+    "clip_norm": lambda v: v >= 0,
+    "shuffle_buffer": lambda v: v >= 0,
+    "logical_devices": lambda v: v >= 0,
+    "drops": lambda v: all(0 < drop < 1 for drop in fractions(v)),
+}
+_RULE_TEXTS = {
+    "stacks batch evaluation_batch steps_per_call log_every keep": "must be 1 or more",
+    "sigma learning_rate epochs evaluate_every": "must be above 0",
+    "drop_factor": "must be above 0 and at most 1",
+    "average": "must be at least 0 and below 1",
+    "steps warmup weight_decay clip_norm shuffle_buffer logical_devices": "must not be negative",
+    "drops": "must be fractions between 0 and 1, separated by commas, such as 0.7,0.9",
+}
+
+
+def fractions(text: str) -> list[float]:
+    """Numbers in a comma-separated list; ValueError names what is not a number."""
+    return [float(part) for part in text.split(",") if part.strip()]
+
+
+def _holds(name: str, value: Any) -> bool:
+    try:
+        return _RULES[name](value)
+    except ValueError:
+        return False
+
+
+def define_flags() -> None:
+    """Define one absl flag per field of Config, with its rule as a validator."""
+    for field in dataclasses.fields(Config):
+        help_text, choices = field.metadata["help"], field.metadata["choices"]
+        kind = type(field.default)
+        if choices:
+            flags.DEFINE_enum(field.name, field.default, list(choices), help_text)
+        elif kind is bool:
+            flags.DEFINE_boolean(field.name, field.default, help_text)
+        else:
+            define = {int: flags.DEFINE_integer, float: flags.DEFINE_float}
+            define.get(kind, flags.DEFINE_string)(field.name, field.default, help_text)
+    for names, text in _RULE_TEXTS.items():
+        for name in names.split():
+            flags.register_validator(name, lambda v, name=name: _holds(name, v), message=text)
+
+
+def from_flags() -> Config:
+    """Config of the parsed flags."""
+    names = [field.name for field in dataclasses.fields(Config)]
+    return Config(**{name: flags.FLAGS[name].value for name in names})
+
+
+def to_flagfile(config: Config) -> str:
+    """The text of a flagfile that gives this Config again."""
+    lines = ["# Runs this run again: python train_main.py --flagfile=<this file>"]
+    for name, value in dataclasses.asdict(config).items():
+        text = str(value).lower() if isinstance(value, bool) else value
+        lines.append(f"--{name}={text}")
+    return "\n".join(lines) + "\n"
+
+
+def differences(flagfile: str, config: Config) -> list[str]:
+    """Fields that training depends on and that differ between a flagfile's text and ``config``."""
+    before = dict(line[2:].split("=", 1) for line in flagfile.splitlines() if line[:2] == "--")
+    now = dict(line[2:].split("=", 1) for line in to_flagfile(config).splitlines()[1:])
+    return [
+        f"--{field.name}: {before.get(field.name, 'absent')} there, {now[field.name]} here"
+        for field in dataclasses.fields(Config)
+        if not field.metadata["free"] and before.get(field.name) != now[field.name]
+    ]

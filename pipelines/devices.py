@@ -1,0 +1,44 @@
+"""Which devices a run uses."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def make_strategy(kind: str, logical_devices: int = 0) -> tf.distribute.Strategy:
+    """Strategy over this machine's devices.
+
+    Args:
+      kind: "one" device, all "mirrored", or "auto": mirrored where there are several GPUs.
+      logical_devices: split the CPU into so many devices and use these, for tests.
+
+    Raises:
+      ValueError: logical devices asked of one device, or after TensorFlow has started.
+    """
+    if logical_devices and kind == "one":
+        raise ValueError("--logical_devices needs --strategy=mirrored or auto, not one")
+    if logical_devices:
+        return tf.distribute.MirroredStrategy(_split_cpu(logical_devices))
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if kind == "mirrored" or (kind == "auto" and len(gpus) > 1):
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
+
+
+def _split_cpu(count: int) -> list[str]:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.get_logical_device_configuration(cpu) or []) != count:
+        try:
+            parts = [tf.config.LogicalDeviceConfiguration()] * count
+            tf.config.set_logical_device_configuration(cpu, parts)
+        except RuntimeError as error:
+            raise ValueError(f"--logical_devices={count}: {error}; use a fresh process") from error
+    return [f"/cpu:{i}" for i in range(count)]
+
+
+def round_up(batch: int, strategy: tf.distribute.Strategy) -> int:
+    """The smallest batch from ``batch`` up that all replicas share equally."""
+    replicas = strategy.num_replicas_in_sync
+    return -(-batch // replicas) * replicas

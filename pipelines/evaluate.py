@@ -1,0 +1,229 @@
+"""Predict every person once, go back to image pixels, score, write results and predictions."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import rich.console
+import rich.table
+import tensorflow as tf
+
+from hourglass import affine, heatmap, model, pckh
+from hourglass.model import STRIDE
+from hourglass.skeleton import Skeleton
+from pipelines import augment, checkpoint, devices, draw, inputs, predictions, records
+from pipelines.config import Config
+from pipelines.files import write_atomically
+from pipelines.people import MISSING
+
+
+def heatmaps_of(
+    network: tf.keras.Model, images: tf.Tensor, flip: bool, mirror: tuple[int, ...]
+) -> tf.Tensor:
+    """Heatmaps [B, h, w, J] float32 of the last stack, averaged with the mirrored picture's.
+
+    Args:
+      network: from ``hourglass.model.build``.
+      images: [B, size, size, 3] float32 normalised.
+      flip: mirror-averaged test (Newell et al. 2016, section 4).
+      mirror: [J] permutation, ``Skeleton.mirror``.
+    """
+    if not flip:
+        return network(images, training=False)[-1]
+    both = network(tf.concat([images, tf.reverse(images, [2])], 0), training=False)[-1]
+    straight, mirrored = tf.split(both, 2)
+    return 0.5 * (straight + heatmap.unmirror(mirrored, mirror))
+
+
+def make_predict(strategy, network: tf.keras.Model, *, flip: bool, decode: str, mirror) -> callable:
+    """A function from a batch of ``inputs.evaluation`` to crop px, traced once.
+
+    Returns:
+      function(batch) -> index [B] int64, joints [B, J, 2] float32 crop px, confidence [B, J]
+      float32, each per replica.
+    """
+    size = network.input_shape[1]
+
+    def replica_predict(batch: dict):
+        images, crop_to_input = augment.images(batch, size)
+        maps = heatmaps_of(network, images, flip, mirror)
+        joints, confidence = heatmap.decode(maps, decode)
+        input_joints = heatmap.to_input(joints, STRIDE)
+        return batch["index"], affine.apply(affine.invert(crop_to_input), input_joints), confidence
+
+    return tf.function(lambda batch: strategy.run(replica_predict, (batch,)))
+
+
+def predict(strategy, predict_batch, dataset, facts: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Joints [N, J, 2] float64 image px and confidences [N, J] of all people, in facts' order.
+
+    Raises:
+      RuntimeError: someone was predicted not at all or twice.
+    """
+    people, joints = facts["state"].shape
+    found = np.full([people, joints, 2], np.nan)
+    confidence, seen = np.zeros([people, joints], np.float32), np.zeros(people, int)
+    for batch in strategy.experimental_distribute_dataset(dataset):
+        parts = [strategy.experimental_local_results(part) for part in predict_batch(batch)]
+        index, points, peaks = (np.concatenate([p.numpy() for p in part]) for part in parts)
+        real = index >= 0
+        index = index[real]
+        found[index], confidence[index] = points[real], peaks[real]
+        np.add.at(seen, index, 1)
+    if not (seen == 1).all():
+        raise RuntimeError(f"{(seen == 0).sum()} people never predicted, {(seen > 1).sum()} twice")
+    return to_image(facts, found), confidence
+
+
+def to_image(facts: dict, points: np.ndarray) -> np.ndarray:
+    """Points [N, J, 2] from crop px to image px, float64, through the stored matrices."""
+    crop_to_image = facts["crop_to_image"]
+    return np.einsum("nab,njb->nja", crop_to_image[:, :, :2], points) + crop_to_image[:, None, :, 2]
+
+
+def errors_of(facts: dict, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """PCKh errors [N, J] (NaN: not scored) and scored [N, J] bool of predictions in image px."""
+    scored = facts["state"] != MISSING
+    errors = pckh.normalized_errors(found, to_image(facts, facts["joints"]), facts["head_size"])
+    return np.where(scored, errors, np.nan), scored
+
+
+def score(facts: dict, found: np.ndarray, skeleton: Skeleton) -> dict:
+    """Results of predictions [N, J, 2] float64 image px, as results.json holds them."""
+    errors, scored = errors_of(facts, found)
+    results = pckh.scores(errors, scored, skeleton)
+    if {"left_shoulder", "right_hip"} <= set(skeleton.joints):
+        truth = to_image(facts, facts["joints"])
+        torso = pckh.normalized_errors(found, truth, pckh.torso_size(truth, scored, skeleton))
+        hits = pckh.hits_and_counts(np.where(scored, torso, np.nan), scored, 0.2)
+        results["PCK@0.2 torso"] = pckh.summarize(*hits, skeleton)
+    results["people"] = len(errors)
+    results["people_scored_by_PCKh"] = int((~np.isnan(errors)).any(1).sum())
+    return results
+
+
+def table(results: dict, title: str) -> rich.table.Table:
+    """Results as a table: one row per measure, one column per joint group and mean."""
+    rows = {name: row for name, row in results.items() if isinstance(row, dict)}
+    shown = rich.table.Table(title=title)
+    shown.add_column("measure")
+    for column in next(iter(rows.values())):
+        shown.add_column(column, justify="right")
+    for name, row in rows.items():
+        shown.add_row(name, *(f"{value:.1f}" for value in row.values()))
+    return shown
+
+
+def picture(network: tf.keras.Model, info, split: str, *, flip: bool, decode: str, count: int = 12):
+    """Evenly chosen people of a split with true and predicted joints.
+
+    Returns:
+      Dict of images [n, size, size, 3] uint8, truth and predicted [n, J, 2] input px, state
+      [n, J], errors [n, J] in head sizes and heatmaps [n, h, w, J].
+    """
+    every = max(1, info.count(split) // count)
+    facts = {k: v[:count] for k, v in inputs.facts(info, split, every).items()}
+    shown = len(facts["row"])
+    batch = next(iter(inputs.evaluation(info, split, batch=shown, every=every)))
+    size, mirror = network.input_shape[1], info.skeleton.mirror
+    images, crop_to_input = augment.images(batch, size)
+    maps = heatmaps_of(network, images, flip, mirror)
+    predicted = heatmap.to_input(heatmap.decode(maps, decode)[0], STRIDE)
+    crop_joints = affine.apply(affine.invert(crop_to_input), predicted).numpy()
+    return {
+        "images": tf.cast((images + tf.constant(augment.MEAN)) * 255.0, tf.uint8).numpy(),
+        "truth": affine.apply(crop_to_input, tf.constant(facts["joints"])).numpy(),
+        "predicted": predicted.numpy(),
+        "state": facts["state"],
+        "errors": errors_of(facts, to_image(facts, crop_joints))[0],
+        "heatmaps": maps.numpy(),
+    }
+
+
+def grid(shown: dict, skeleton: Skeleton, title: str = "") -> np.ndarray:
+    """One RGB picture of what ``picture`` returned."""
+    return draw.people_grid(
+        shown["images"],
+        shown["truth"],
+        shown["state"],
+        shown["predicted"],
+        skeleton,
+        shown["errors"],
+        title=title,
+    )
+
+
+def write_predictions(folder: str, facts: dict, found, confidence, info) -> None:
+    """Write predictions.mat, .h5 and .json, rows in the split's published order."""
+    batch = (facts["id"], facts["row"], found, confidence)
+    gathered = predictions.gather([batch], info.skeleton, info.origin)
+    predictions.write_mat(os.path.join(folder, "predictions.mat"), gathered)
+    predictions.write_h5(os.path.join(folder, "predictions.h5"), gathered)
+    predictions.write_json(os.path.join(folder, "predictions.json"), gathered)
+
+
+def write_results(folder: str, results: dict) -> None:
+    """Write results.json; a measure without any scored joint is null."""
+    text = json.dumps(_no_nan(results), indent=1, allow_nan=False)
+    write_atomically(os.path.join(folder, "results.json"), text.encode())
+
+
+def _no_nan(value):
+    if isinstance(value, dict):
+        return {key: _no_nan(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _load(config: Config, info, place: str):
+    """The network of a checkpoint with the weights asked for, and what they are."""
+    folder, _ = checkpoint.split_place(place)
+    arguments, skeleton = checkpoint.read_network(folder)
+    if skeleton != info.skeleton:
+        raise ValueError(
+            f"the network in {folder} knows {len(skeleton)} joints {skeleton.joints}, the records in "
+            f"{info.folder} have {len(info.skeleton)}: {info.skeleton.joints}; evaluate on records "
+            "of the same joints"
+        )
+    network = model.build(**{**arguments, "sync_bn": False, "precision": config.precision})
+    prefix = checkpoint.find(place)
+    part = checkpoint.part_of(prefix, config.weights)
+    checkpoint.load(prefix, network, part)
+    return network, prefix, part
+
+
+def run(config: Config) -> dict:
+    """Evaluate a checkpoint: print the table, write results, predictions and a picture.
+
+    Returns:
+      What results.json holds.
+
+    Raises:
+      FileNotFoundError, ValueError: records, split or checkpoint that do not exist or do not fit.
+    """
+    info = records.read_info(config.records)
+    records.check_shards(info, config.split)
+    strategy = devices.make_strategy(config.strategy, config.logical_devices)
+    with strategy.scope():
+        network, prefix, part = _load(config, info, config.checkpoint or config.workdir)
+    how = {"flip": config.flip, "decode": config.decode}
+    facts = inputs.facts(info, config.split)
+    predict_batch = make_predict(strategy, network, mirror=info.skeleton.mirror, **how)
+    batch = devices.round_up(config.evaluation_batch, strategy)
+    dataset = inputs.evaluation(info, config.split, batch=batch)
+    found, confidence = predict(strategy, predict_batch, dataset, facts)
+    results = score(facts, found, info.skeleton)
+    results.update(dataset=info.name, split=config.split, head_rule=info.head_rule, **how)
+    results.update(checkpoint=prefix, weights=part)
+    write_predictions(config.workdir, facts, found, confidence, info)
+    write_results(config.workdir, results)
+    mean = results["PCKh@0.5"]["mean14"]
+    title = f"{info.name} {config.split}: {len(found)} people, mean14 PCKh@0.5 {mean:.1f}"
+    shown = picture(network, info, config.split, **how)
+    draw.write_png(
+        os.path.join(config.workdir, "predictions.png"), grid(shown, info.skeleton, title)
+    )
+    rich.console.Console().print(table(results, title))
+    print(f"{prefix} ({part} weights) -> {config.workdir}/results.json, predictions.*")
+    return results

@@ -1,0 +1,100 @@
+"""Reading annotation files that may be missing, broken, huge or hostile."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import struct
+import zlib
+
+import scipy.io
+import tensorflow as tf
+
+# The largest published annotation file (COCO's) is half of this; MPII's are under 50 MB.
+LIMIT = 1 << 30
+
+_MAT_COMPRESSED = 15
+
+
+def read_bytes(path: str, limit: int | None = None) -> bytes:
+    """Whole file, local or gs://, decompressed if its first bytes are gzip's.
+
+    Args:
+      path: the file.
+      limit: largest size accepted, bytes after decompression; LIMIT when not given.
+
+    Raises FileNotFoundError when it is missing or a folder; ValueError when it is empty, larger
+    than ``limit`` or broken gzip.
+    """
+    limit = LIMIT if limit is None else limit
+    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+        raise FileNotFoundError(f"there is no annotation file {path}; check the path")
+    with tf.io.gfile.GFile(path, "rb") as file:
+        data = file.read(limit + 1)
+    if data[:2] == b"\x1f\x8b":
+        data = _gunzip(data, path, limit)
+    if not data:
+        raise ValueError(f"{path} is empty; fetch or write it again")
+    if len(data) > limit:
+        raise ValueError(f"{path} holds more than {limit} bytes: too large for annotations")
+    return data
+
+
+def _gunzip(data: bytes, path: str, limit: int) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            return file.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is broken gzip ({error}); fetch it again") from error
+
+
+def parse_json(data: bytes, path: str) -> object:
+    """Parse JSON; ValueError naming ``path`` and the place when it is not JSON."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable as JSON: {error}") from error
+
+
+def parse_mat(data: bytes, path: str, **how) -> dict:
+    """Parse a MATLAB 5-7.2 file without running anything in it.
+
+    Args:
+      data: the file's bytes.
+      path: its name, for errors.
+      **how: keyword arguments of ``scipy.io.loadmat``.
+
+    Returns variable name -> value. Raises ValueError when it is another kind of file, is broken, or
+    would unpack to more than LIMIT bytes.
+    """
+    if data.startswith(b"MATLAB 7.3"):
+        raise ValueError(f"{path} is a MATLAB 7.3 file; save it again in MATLAB with -v7")
+    if not data.startswith(b"MATLAB 5.0"):
+        raise ValueError(f"{path} is not a MATLAB 5 file (.mat)")
+    # scipy raises a dozen unrelated types on broken files.
+    try:
+        if _unpacked_size(data) > LIMIT:
+            raise ValueError(f"it unpacks to more than {LIMIT} bytes")
+        return scipy.io.loadmat(io.BytesIO(data), **how)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a MATLAB file: {error}") from error
+
+
+def _unpacked_size(data: bytes) -> int:
+    order = "<" if data[126:128] == b"IM" else ">"
+    offset, total = 128, 0
+    while offset + 8 <= len(data) and total <= LIMIT:
+        kind, size = struct.unpack_from(order + "II", data, offset)
+        body = data[offset + 8 : offset + 8 + size]
+        total += _inflated_size(body) if kind == _MAT_COMPRESSED else size
+        offset += 8 + size
+    return total
+
+
+def _inflated_size(body: bytes) -> int:
+    inflate, size = zlib.decompressobj(), 0
+    while body and size <= LIMIT:
+        size += len(inflate.decompress(body, 1 << 20))
+        body = inflate.unconsumed_tail
+    return size

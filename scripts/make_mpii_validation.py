@@ -1,0 +1,50 @@
+"""Write ``pipelines/sources/mpii_validation.csv`` from the two published files that hold it.
+
+    python scripts/make_mpii_validation.py valid.h5 detections_our_format.mat mpii_validation.csv
+
+``valid.h5`` (princeton-vl/pose-hg-train) has the keys and centres, ``detections_our_format.mat``
+(bearpaw/pytorch-pose, evaluation/data) the head boxes, both in Tompson's order.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import h5py
+import numpy as np
+import scipy.io
+
+HEADER = """\
+# The 2,958 published MPII validation people (Tompson et al., CVPR 2015), in the published order.
+# Keys and centres: valid.h5 of princeton-vl/pose-hg-train. Head boxes: headboxes_src of
+# detections_our_format.mat in bearpaw/pytorch-pose, both derived from the MPII Human Pose dataset
+# (Andriluka et al., CVPR 2014). person counts from 1 as in the bearpaw JSON's people_index and in
+# annorect(person) of the original .mat (valid.h5 counts from 0). Positions are 1-based image px:
+# the head box, and the raw centre (objpos, before any adjustment).
+image,person,x1,y1,x2,y2,center_x,center_y
+"""
+
+
+def main(valid_h5: str, detections_mat: str, csv: str) -> None:
+    """Write the table; ValueError when the two files do not hold the same people."""
+    with h5py.File(valid_h5) as file:
+        valid = {key: file[key][:] for key in ("imgname", "person", "center", "scale", "normalize")}
+    boxes = scipy.io.loadmat(detections_mat)["headboxes_src"].transpose(2, 0, 1)
+    if not np.allclose(0.6 * np.linalg.norm(boxes[:, 1] - boxes[:, 0], axis=1), valid["normalize"]):
+        raise ValueError("the head boxes do not have the sizes that valid.h5 gives: other people")
+    # valid.h5's centre is 15 * raw scale lower than published, its scale is 1.25 * raw scale.
+    raw = valid["center"] - np.stack([0 * valid["scale"], 12 * valid["scale"]], axis=1)
+    # Both are whole pixels in the release; single precision left them within 1e-3 of it.
+    table = np.concatenate([boxes.reshape(-1, 4), raw], axis=1)
+    if np.abs(table - table.round()).max() > 1e-3:
+        raise ValueError("head boxes and centres should be whole pixels")
+    with open(csv, "w", encoding="utf-8") as file:
+        file.write(HEADER)
+        for image, person, row in zip(valid["imgname"], valid["person"], table.round().astype(int)):
+            file.write(f"{image.decode()},{int(person) + 1},{','.join(map(str, row))}\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

@@ -1,0 +1,195 @@
+"""Write a data set's people as TFRecord shards and dataset.json.
+
+python scripts/make_tfrecords.py
+
+takes MPII from data/mpii where it is, and draws synthetic people where it is not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import rich.console  # noqa: E402
+import rich.table  # noqa: E402
+from absl import app, flags  # noqa: E402
+
+from pipelines.convert import convert  # noqa: E402
+from pipelines.files import read_whole, write_atomically  # noqa: E402
+from pipelines.people import Annotated  # noqa: E402
+from pipelines.records import JPEG_QUALITY, DatasetInfo, Geometry  # noqa: E402
+from pipelines.sources import lsp, mpii, synthetic  # noqa: E402
+
+# The files that each reader takes, the most complete first; looked for beside the images folder.
+ANNOTATIONS = {
+    "mpii": (
+        "mpii_annotations.json",
+        "mpii_annotations.json.gz",
+        "mpii_human_pose_v1_u12_1.mat",
+        "mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat",
+        "annot/trainval.json",
+        "annot/train.json",
+        "annot/train.h5",
+        "annot/valid.json",
+        "annot/valid.h5",
+    ),
+    "lsp": ("joints.mat",),
+    "synthetic": ("annotations.json",),
+}
+SYNTHETIC = os.path.join("data", "synthetic")
+
+_FLAGS = flags.FLAGS
+flags.DEFINE_enum(
+    "dataset", "auto", ("auto", *ANNOTATIONS), "auto = mpii where data/mpii has it, else synthetic"
+)
+flags.DEFINE_string(
+    "images", "", "folder of the photographs; default: images beside the annotation file"
+)
+flags.DEFINE_string(
+    "annotations", "", "annotation file; default: looked for beside --images, or in data/DATASET"
+)
+flags.DEFINE_string("records", "data/records", "folder to write to")
+flags.DEFINE_integer("shards", 0, "files per split; 0 = one per 512 people", lower_bound=0)
+flags.DEFINE_integer("workers", 0, "processes; 0 = one per core", lower_bound=0)
+flags.DEFINE_bool("allow_missing_images", False, "leave out people whose photograph is not there")
+flags.DEFINE_bool("overwrite", False, "replace the records that are there; redraw synthetic people")
+flags.DEFINE_float(
+    "context",
+    Geometry.context,
+    "a stored crop covers this many sides of a person's crop",
+    lower_bound=1,
+    upper_bound=8,
+)
+flags.DEFINE_integer(
+    "side",
+    Geometry.side,
+    "most px that the side of a person's crop takes when stored",
+    lower_bound=8,
+    upper_bound=4096,
+)
+flags.DEFINE_integer("jpeg_quality", JPEG_QUALITY, "of the crops", lower_bound=1, upper_bound=100)
+flags.DEFINE_integer("people", 6000, "synthetic people to draw", lower_bound=2)
+flags.DEFINE_integer("seed", 0, "of the order of the records, and of synthetic people", 0)
+
+
+def main(_) -> int:
+    """Read, convert, report; every foreseen failure is one sentence and exit code 1."""
+    try:
+        info, written = _convert(_annotated_and_images())
+    except (ValueError, OSError) as error:
+        print(f"make_tfrecords: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("make_tfrecords: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    if not written:
+        print(f"{info.folder} already holds exactly these records: nothing to do")
+    rich.console.Console().print(_table(info))
+    return 0
+
+
+def _annotated_and_images() -> tuple[Annotated, str]:
+    dataset = _FLAGS.dataset
+    given = _FLAGS.images or _FLAGS.annotations
+    if dataset == "auto":
+        if given:
+            raise ValueError("--images and --annotations need --dataset={mpii,lsp,synthetic} too")
+        dataset = _choose()
+    if dataset == "synthetic" and not given:
+        annotations = _synthetic_people()
+    else:
+        annotations = _FLAGS.annotations or _find(dataset, _FLAGS.images)
+    images = _FLAGS.images or os.path.join(_home(annotations), "images")
+    if dataset == "lsp":
+        return lsp.read(annotations), images
+    return mpii.read(annotations, name=dataset), images
+
+
+def _choose() -> str:
+    if _present("mpii", os.path.join("data", "mpii")):
+        return "mpii"
+    print(
+        f"There is no MPII in data/mpii, so these are {_FLAGS.people:,} synthetic people instead. "
+        "For MPII, put its photographs into data/mpii/images and its annotations beside that folder"
+        f" as data/mpii/{ANNOTATIONS['mpii'][0]} (also taken: {', '.join(ANNOTATIONS['mpii'][1:])})"
+    )
+    return "synthetic"
+
+
+def _present(dataset: str, folder: str) -> list[str]:
+    paths = [os.path.join(folder, name) for name in ANNOTATIONS[dataset]]
+    return [path for path in paths if os.path.isfile(path)]
+
+
+def _find(dataset: str, images: str) -> str:
+    """Annotation file beside the images folder, or in data/DATASET when none was named."""
+    home = os.path.dirname(images.rstrip("/")) if images else os.path.join("data", dataset)
+    found = _present(dataset, home)
+    if not found:
+        raise FileNotFoundError(
+            f"no annotations of {dataset} in {home or '.'} ({', '.join(ANNOTATIONS[dataset])}); "
+            "put it there or name it with --annotations"
+        )
+    return found[0]
+
+
+def _home(annotations: str) -> str:
+    """Folder that holds ``images``: the annotation file's, or the one above ``annot``."""
+    folder = os.path.dirname(annotations)
+    inner = os.path.basename(folder) in ("annot", "mpii_human_pose_v1_u12_2")
+    return os.path.dirname(folder) if inner else folder
+
+
+def _synthetic_people() -> str:
+    """Draw the people, unless the same ones are there already; return the annotation file."""
+    annotations = os.path.join(SYNTHETIC, ANNOTATIONS["synthetic"][0])
+    marker = os.path.join(SYNTHETIC, "drawn.json")
+    wanted = json.dumps({"people": _FLAGS.people, "seed": _FLAGS.seed}).encode()
+    if not _FLAGS.overwrite and os.path.exists(annotations) and os.path.exists(marker):
+        if read_whole(marker) == wanted:
+            print(f"Using the synthetic people in {SYNTHETIC}")
+            return annotations
+    if os.path.exists(marker):
+        os.remove(marker)
+    workers = _FLAGS.workers or os.cpu_count()
+    annotations = synthetic.generate(SYNTHETIC, _FLAGS.people, _FLAGS.seed, workers)
+    write_atomically(marker, wanted)
+    return annotations
+
+
+def _convert(source: tuple[Annotated, str]) -> tuple[DatasetInfo, bool]:
+    annotated, images = source
+    return convert(
+        annotated,
+        images,
+        _FLAGS.records,
+        geometry=Geometry(_FLAGS.context, _FLAGS.side),
+        shards=_FLAGS.shards,
+        workers=_FLAGS.workers,
+        seed=_FLAGS.seed,
+        quality=_FLAGS.jpeg_quality,
+        allow_missing_images=_FLAGS.allow_missing_images,
+        overwrite=_FLAGS.overwrite,
+    )
+
+
+def _table(info: DatasetInfo) -> rich.table.Table:
+    """People written per split, and people left out by reason."""
+    result = rich.table.Table(title=f"{info.name} in {info.folder}", title_justify="left")
+    for column in ("", "people", "shards", "MB"):
+        result.add_column(column, justify="right" if column else "left")
+    for split, part in info.splits.items():
+        size = sum(shard["bytes"] for shard in part["shards"]) / 1e6
+        result.add_row(split, f"{part['people']:,}", str(len(part["shards"])), f"{size:,.1f}")
+    result.add_section()
+    for reason, count in (info.left_out or {"nobody": 0}).items():
+        result.add_row(f"left out: {reason}", f"{count:,}", "", "")
+    return result
+
+
+if __name__ == "__main__":
+    app.run(main)

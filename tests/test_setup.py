@@ -1,0 +1,388 @@
+"""Set-up: which Python is found, what `make venv` does and does not repeat, repository rules."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from scripts import fetch_pip
+
+ROOT = Path(__file__).resolve().parent.parent
+BASH = shutil.which("bash")
+REQUIREMENTS = ["requirements-common.txt", "requirements-gpu.txt", "requirements.txt"]
+
+
+def stand_in(path: Path, answer: str) -> Path:
+    """A program that answers the finder's question as an interpreter of that version would."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!{BASH}\necho "{answer} {path}"\n')
+    path.chmod(0o755)
+    return path
+
+
+def broken(path: Path) -> Path:
+    """A program that fails, as pyenv's python3.9 does while 3.9 is not activated."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!{BASH}\necho 'command not found' >&2\nexit 127\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def find(tmp_path):
+    """Run the finder on a machine that has only what the test puts into tmp_path."""
+    scripts = tmp_path / "project" / "scripts"
+    scripts.mkdir(parents=True)
+    for name in ("find_python.sh", "fetch_pip.py"):
+        shutil.copy(ROOT / "scripts" / name, scripts)
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        machine = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path), "SYSTEM_FOLDERS": ""}
+        return subprocess.run(
+            [BASH, str(scripts / "find_python.sh"), *arguments],
+            env={**machine, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+def assert_refused(result: subprocess.CompletedProcess, *parts: str) -> None:
+    assert result.returncode == 1
+    assert result.stdout == ""
+    sentence = result.stderr.strip().splitlines()[-1]
+    assert sentence.startswith("error: ")
+    for part in parts:
+        assert part in sentence
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11"])
+def test_given_python_is_taken_before_those_on_path(find, tmp_path, version):
+    stand_in(tmp_path / "bin" / "python3.11", "3.11 ready")
+    given = stand_in(tmp_path / "own folder" / "python", f"{version} ready")
+    result = find(str(given))
+    assert (result.returncode, result.stdout.strip()) == (0, str(given))
+
+
+def test_given_name_is_looked_up_on_path(find, tmp_path):
+    path = stand_in(tmp_path / "bin" / "python3.9", "3.9 ready")
+    assert find("python3.9").stdout.strip() == str(path)
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.12", "3.13", "3.1"])
+def test_given_python_of_another_version_is_refused(find, tmp_path, version):
+    stand_in(tmp_path / "bin" / "python3.11", "3.11 ready")
+    given = stand_in(tmp_path / "python", f"{version} ready")
+    assert_refused(find(str(given)), f"PYTHON={given} is Python {version}", "3.9, 3.10 and 3.11")
+
+
+def test_given_python_that_does_not_exist_or_work_is_refused(find, tmp_path):
+    assert_refused(find("no-such-python"), "PYTHON=no-such-python", "no such program")
+    given = broken(tmp_path / "python")
+    assert_refused(find(str(given)), f"PYTHON={given}", "ssl and venv")
+
+
+def test_real_interpreter_is_examined(find):
+    supported = sys.version_info[:2] in [(3, 9), (3, 10), (3, 11)]
+    assert supported, "the tests run on a Python that the set-up would refuse"
+    assert find(sys.executable).stdout.strip() == os.path.realpath(sys._base_executable)
+
+
+def test_newest_complete_python_on_path_wins(find, tmp_path):
+    stand_in(tmp_path / "bin" / "python3.9", "3.9 ready")
+    stand_in(tmp_path / "bin" / "python3", "3.13 ready")
+    newest = stand_in(tmp_path / "bin" / "python3.10", "3.10 ready")
+    assert find().stdout.strip() == str(newest)
+
+
+def test_python3_counts_whatever_its_name_says(find, tmp_path):
+    path = stand_in(tmp_path / "bin" / "python3", "3.10 ready")
+    assert find().stdout.strip() == str(path)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        ".pyenv/versions/3.10.13/bin",
+        ".asdf/installs/python/3.10.2/bin",
+        ".local/share/mise/installs/python/3.10/bin",
+        ".local/share/uv/python/cpython-3.10/bin",
+        "miniconda3/envs/pose/bin",
+        "project/.uv/python/cpython-3.10/bin",
+    ],
+)
+def test_python_off_path_is_found(find, tmp_path, folder):
+    broken(tmp_path / "bin" / "python3.9")
+    broken(tmp_path / "bin" / "python3")
+    stand_in(tmp_path / ".pyenv/versions/3.13.0/bin/python3", "3.13 ready")
+    path = stand_in(tmp_path / folder / "python3", "3.10 ready")
+    assert find().stdout.strip() == str(path)
+
+
+def test_pyenv_root_is_honoured(find, tmp_path):
+    path = stand_in(tmp_path / "elsewhere/versions/3.9.18/bin/python3.9", "3.9 ready")
+    assert find(PYENV_ROOT=str(tmp_path / "elsewhere")).stdout.strip() == str(path)
+    assert find().returncode == 1
+
+
+def test_system_folders_are_searched(find, tmp_path):
+    path = stand_in(tmp_path / "opt/python 3/bin/python3.11", "3.11 ready")
+    assert find(SYSTEM_FOLDERS=f"/nowhere:{tmp_path}/opt/*/bin").stdout.strip() == str(path)
+
+
+def test_python_without_ensurepip_is_the_second_choice(find, tmp_path):
+    bare = stand_in(tmp_path / "bin" / "python3.11", "3.11 bare")
+    assert find().stdout.strip() == str(bare)
+    complete = stand_in(tmp_path / ".pyenv/versions/3.9.18/bin/python3.9", "3.9 ready")
+    assert find().stdout.strip() == str(complete)
+
+
+def test_nothing_found_is_one_sentence(find):
+    result = find()
+    assert_refused(result, "no Python 3.9, 3.10 or 3.11 was found", "PYTHON=")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_other_python_that_cannot_bring_uv_is_named(find, tmp_path):
+    other = stand_in(tmp_path / "bin" / "python3", "3.13 ready")
+    (tmp_path / "bin" / "mkdir").symlink_to(shutil.which("mkdir"))
+    assert_refused(find(), str(other), "uv could not download 3.11", ".uv/log", "PYTHON=")
+
+
+def test_download_is_checked_and_kept(tmp_path):
+    source = tmp_path / "pip.whl"
+    source.write_bytes(b"a wheel")
+    checksum = hashlib.sha256(b"a wheel").hexdigest()
+    target = tmp_path / "target"
+    path = fetch_pip.fetch(source.as_uri(), checksum, str(target))
+    source.unlink()
+    assert Path(fetch_pip.fetch(source.as_uri(), checksum, str(target))).read_bytes() == b"a wheel"
+    assert os.listdir(target) == [os.path.basename(path)]
+
+
+def test_download_with_another_checksum_leaves_nothing(tmp_path):
+    source = tmp_path / "pip.whl"
+    source.write_bytes(b"not the wheel")
+    with pytest.raises(ValueError, match="SHA-256"):
+        fetch_pip.fetch(source.as_uri(), "0" * 64, str(tmp_path / "target"))
+    assert not (tmp_path / "target").exists()
+
+
+def write_wheel(folder: Path, version: str) -> None:
+    """A package `posedemo` with one module, as a real wheel."""
+    info = f"posedemo-{version}.dist-info"
+    files = {
+        "posedemo.py": f"VERSION = {version!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: posedemo\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(folder / f"posedemo-{version}-py3-none-any.whl", "w") as wheel:
+        for name, text in {**files, f"{info}/RECORD": record}.items():
+            wheel.writestr(name, text)
+
+
+class Project:
+    """The repository's Makefile and scripts in a folder of their own, with one small package."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        (root / "wheels").mkdir(parents=True)
+        shutil.copy(ROOT / "Makefile", root)
+        shutil.copytree(ROOT / "scripts", root / "scripts")
+        for version in ("1.0", "2.0", "3.0"):
+            write_wheel(root / "wheels", version)
+        self.require("requirements.txt", "1.0")
+        self.require("requirements-gpu.txt", "3.0")
+        (root / "requirements-common.txt").write_text("# none\n")
+
+    def require(self, file: str, version: str) -> None:
+        (self.root / file).write_text(f"posedemo=={version}\n")
+
+    def make_venv(self, python: str = sys.executable, **environment: str):
+        settings = {
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": "wheels",
+            "BUILD": "cpu",
+            "MAKEFLAGS": "",
+        }
+        return subprocess.run(
+            ["make", "venv", f"PYTHON={python}"],
+            cwd=self.root,
+            env={**os.environ, **settings, **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def installed(self) -> str:
+        command = [".venv/bin/python", "-c", "import posedemo; print(posedemo.VERSION)"]
+        return subprocess.run(command, cwd=self.root, capture_output=True, text=True).stdout.strip()
+
+    def site_packages(self) -> Path:
+        return next((self.root / ".venv" / "lib").glob("python3*")) / "site-packages"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Made once; each test leaves it installed."""
+    project = Project(tmp_path_factory.mktemp("set up") / "project")
+    result = project.make_venv()
+    assert result.returncode == 0, result.stderr
+    assert project.installed() == "1.0"
+    return project
+
+
+@pytest.mark.slow
+def test_second_make_venv_changes_nothing(project):
+    before = {path: path.lstat().st_mtime_ns for path in (project.root / ".venv").rglob("*")}
+    result = project.make_venv(python="")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    result = project.make_venv(python=sys.executable)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert {
+        path: path.lstat().st_mtime_ns for path in (project.root / ".venv").rglob("*")
+    } == before
+
+
+@pytest.mark.slow
+def test_changed_requirements_are_installed(project):
+    project.require("requirements.txt", "2.0")
+    assert project.make_venv().returncode == 0
+    assert project.installed() == "2.0"
+    project.require("requirements.txt", "1.0")
+    assert project.make_venv().returncode == 0
+    assert project.installed() == "1.0"
+
+
+@pytest.mark.slow
+def test_failed_installation_says_so_and_goes_on(project):
+    project.require("requirements.txt", "9.9")
+    result = project.make_venv()
+    assert result.returncode != 0
+    assert "error: the packages of requirements.txt could not be installed" in result.stderr
+    project.require("requirements.txt", "1.0")
+    result = project.make_venv()
+    assert result.returncode == 0
+    assert "Making .venv" not in result.stdout
+
+
+@pytest.mark.slow
+def test_half_installed_package_is_installed_again(project):
+    (project.root / ".venv" / "installed").unlink()
+    (project.site_packages() / "posedemo-1.0.dist-info" / "INSTALLER").unlink()
+    (project.site_packages() / "posedemo.py").unlink()
+    result = project.make_venv()
+    assert result.returncode == 0, result.stderr
+    assert "Making .venv" not in result.stdout
+    assert project.installed() == "1.0"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["made-for", "bin"])
+def test_half_made_environment_is_made_afresh(project, lost):
+    path = project.root / ".venv" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    result = project.make_venv()
+    assert result.returncode == 0, result.stderr
+    assert "Making .venv" in result.stdout
+    assert project.installed() == "1.0"
+
+
+@pytest.mark.slow
+def test_nvidia_driver_brings_the_gpu_build(project, tmp_path):
+    stand_in(tmp_path / "nvidia-smi", "GPU 0: a card")
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    result = project.make_venv(BUILD="auto", PATH=path)
+    assert result.returncode == 0, result.stderr
+    assert "Making .venv" in result.stdout
+    assert project.installed() == "3.0"
+    assert project.make_venv(BUILD="cpu", PATH=path).returncode == 0
+    assert project.installed() == "1.0"
+
+
+@pytest.mark.slow
+def test_wrong_values_leave_the_environment_alone(project):
+    for wrong in ({"python": "no-such-python"}, {"BUILD": "tpu"}):
+        result = project.make_venv(**wrong)
+        assert result.returncode != 0
+        assert "error: " in result.stderr
+        assert project.installed() == "1.0"
+
+
+def pins() -> dict[str, list[str]]:
+    lines = {name: (ROOT / name).read_text().splitlines() for name in REQUIREMENTS}
+    return {
+        name: [line.split("#")[0].strip() for line in text if line.split("#")[0].strip()]
+        for name, text in lines.items()
+    }
+
+
+def test_every_requirement_is_pinned_to_one_version():
+    pin = re.compile(r'[a-z0-9-]+(\[and-cuda\])?==[0-9][0-9.]*(; python_version < "3\.1[01]")?')
+    for name, lines in pins().items():
+        others = [line for line in lines if not pin.fullmatch(line)]
+        assert others == ([] if name == REQUIREMENTS[0] else ["-r requirements-common.txt"]), name
+        packages = [line.split("=")[0] for line in lines]
+        assert len(packages) == len(set(packages)), name
+
+
+def test_both_builds_are_the_same_tensorflow():
+    assert "tensorflow-cpu==2.15.1" in pins()["requirements.txt"]
+    assert "tensorflow[and-cuda]==2.15.1" in pins()["requirements-gpu.txt"]
+    assert "tensorflow-addons==0.23.0" in pins()["requirements-common.txt"]
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of the packages that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module)
+    return {name.split(".")[0] for name in names}
+
+
+def test_the_method_never_imports_how_data_moves(tmp_path):
+    files = sorted((ROOT / "hourglass").rglob("*.py"))
+    assert ROOT / "hourglass" / "skeleton.py" in files
+    own = {"pipelines", "scripts", "train_main", "eval_main", "tests"}
+    assert {path.name: imported(path) & own for path in files if imported(path) & own} == {}
+
+
+def test_imports_inside_functions_count(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text("import os.path\ndef f():\n    from pipelines.people import Person\n")
+    assert imported(path) == {"os", "pipelines"}
+
+
+def project_files() -> list[Path]:
+    left_out = {".git", ".venv", ".uv", "data", "runs"}
+    left_out |= {"__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"}
+    found = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in left_out]
+        found += [Path(folder, name) for name in names]
+    return found
+
+
+def test_no_file_names_a_place_on_the_machine_it_was_written_on():
+    foreign = re.compile(
+        "|".join(["/work" + "/", "/tmp/" + r"w\b", r"\.\./" + "shared", "DESIGN" + r"\.md"])
+    )
+    files = [path for path in project_files() if path != ROOT / ".ci" / "run"]
+    assert ROOT / "Makefile" in files
+    found = [str(path) for path in files if foreign.search(path.read_text(errors="ignore"))]
+    assert found == []
