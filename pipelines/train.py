@@ -174,6 +174,17 @@ def build_arguments(config: Config, skeleton: Skeleton) -> dict:
     return {"joints": len(skeleton), **{name: getattr(config, name) for name in names}}
 
 
+def step_arguments(config: Config, skeleton: Skeleton) -> dict:
+    """Keyword arguments of ``make_train_steps`` that a Config means."""
+    names = "recipe occluded sigma clip_norm average seed".split()
+    return {
+        "skeleton": skeleton,
+        "global_batch": config.batch,
+        "rounded": config.round_centers,
+        **{name: getattr(config, name) for name in names},
+    }
+
+
 def claim(config: Config, info: records.DatasetInfo) -> str:
     """Make the run's folder ours, or refuse it when it holds another configuration's run.
 
@@ -361,15 +372,7 @@ def run(config: Config) -> int:
         averaged,
         opt,
         step,
-        skeleton=info.skeleton,
-        global_batch=config.batch,
-        recipe=config.recipe,
-        occluded=config.occluded,
-        sigma=config.sigma,
-        rounded=config.round_centers,
-        clip_norm=config.clip_norm,
-        average=config.average,
-        seed=config.seed,
+        **step_arguments(config, info.skeleton),
     )
     dataset = inputs.training(
         info,

@@ -80,5 +80,5 @@ fits || create
 holds .venv/installed "$wanted" && exit
 rm -f .venv/installed
 forget_half_installed
-if [[ $requirements == requirements-gpu.txt ]]; then install "6 GB"; else install "2 GB"; fi
+if [[ $requirements == requirements-gpu.txt ]]; then install "5 GB"; else install "2 GB"; fi
 echo "$wanted" >.venv/installed
