@@ -8,7 +8,7 @@ DEMO_RUN ?= runs/demo
 DEMO_FLAGS ?=
 
 RUN := .venv/bin/python
-MAKE_RECORDS = $(RUN) scripts/make_tfrecords.py --dataset=synthetic --people=$(DEMO_PEOPLE) --records="$(DEMO_RECORDS)"
+MAKE_RECORDS = $(RUN) scripts/make_tfrecords.py --dataset=synthetic --side=182 --people=$(DEMO_PEOPLE) --records="$(DEMO_RECORDS)"
 TRAIN = $(RUN) train_main.py --flagfile=configs/demo.flags --records="$(DEMO_RECORDS)" --workdir="$(DEMO_RUN)" $(DEMO_FLAGS)
 EVALUATE = $(RUN) eval_main.py --flagfile=configs/demo.flags --records="$(DEMO_RECORDS)" --workdir="$(DEMO_RUN)" $(DEMO_FLAGS)
 
@@ -26,7 +26,7 @@ venv: ## make .venv with the pinned packages
 	@bash scripts/make_venv.sh "$(PYTHON)"
 
 demo: venv ## synthetic people: records, training, evaluation, runs/demo/predictions.png
-	@test -e "$(DEMO_RECORDS)/dataset.json" || $(MAKE_RECORDS)
+	$(MAKE_RECORDS)
 	$(TRAIN)
 	$(EVALUATE)
 	@echo "The predictions as a picture: $(DEMO_RUN)/predictions.png"

@@ -328,7 +328,7 @@ def picture(seed: int, index: int):
     seen = visible_joints(joints, canvas.part, canvas.nearness, names, front, view.stature)
     annotation = _annotation(rng, index, shape, joints[:, :2], seen, view.stature)
     low, high = head_outline(figure, view)
-    margin = 0.07 * (high - low)
+    margin = 0.036 * (high - low)  # as wide as MPII draws them
     annotation["head_box"] = np.round(np.r_[low - margin, high + margin] + 1, 2).tolist()
     return _photograph(rng, rgb), annotation
 
