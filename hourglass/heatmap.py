@@ -38,7 +38,8 @@ def _value_at(flat: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
 
 
 def _towards_larger(flat: tf.Tensor, index: tf.Tensor, step: int, inside: tf.Tensor) -> tf.Tensor:
-    # At the border one neighbour does not exist, and the references do not shift either.
+    # At the border one neighbour does not exist: no shift on this axis (the references then leave
+    # out the other axis too, for no reason that we know of).
     after = _value_at(flat, tf.where(inside, index + step, index))
     before = _value_at(flat, tf.where(inside, index - step, index))
     return tf.sign(after - before)

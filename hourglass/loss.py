@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 
 def per_stack(
-    predicted: list[tf.Tensor], target: tf.Tensor, weight: tf.Tensor, global_batch: int
+    predicted: Sequence[tf.Tensor], target: tf.Tensor, weight: tf.Tensor, global_batch: int
 ) -> tf.Tensor:
     """Mean squared error of every stack's heatmaps (Newell et al. 2016, section 3.2).
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 STEMS = ("newell", "pytorch_pose")
 BLOCKS = ("residual", "mobile")
+PRECISIONS = ("float32", "mixed_bfloat16")  # float16 would need loss scaling
 STRIDE = 4  # network input px per heatmap px
 
 layers = tf.keras.layers
@@ -138,6 +139,13 @@ def _check(stacks: int, blocks: int, channels: int, depth: int, joints: int, siz
         )
 
 
+def _check_names(stem: str, block: str, precision: str):
+    rules = (("stem", stem, STEMS), ("block", block, BLOCKS), ("precision", precision, PRECISIONS))
+    for name, value, allowed in rules:
+        if value not in allowed:
+            raise ValueError(f"{name} {value!r} is not one of {allowed}")
+
+
 def build(
     *,
     joints: int,
@@ -164,19 +172,18 @@ def build(
       stem: one of ``STEMS``.
       block: one of ``BLOCKS``; "mobile" replaces the 3x3 convolution by a depthwise one.
       sync_bn: batch norm over all replicas instead of each replica's own examples.
-      precision: Keras dtype policy: "float32" or "mixed_bfloat16".
+      precision: Keras dtype policy, one of ``PRECISIONS``.
       seed: of the initial weights.
 
     Returns:
-      Keras model: [B, size, size, 3] float32 normalised RGB -> list of ``stacks`` tensors
+      Keras model: [B, size, size, 3] float32 normalised RGB -> tuple of ``stacks`` tensors
       [B, size / 4, size / 4, J] float32 heatmaps.
 
     Raises:
       ValueError: an argument outside its rule.
     """
     _check(stacks, blocks, channels, depth, joints, size)
-    if stem not in STEMS or block not in BLOCKS:
-        raise ValueError(f"stem {stem!r} must be one of {STEMS}, block {block!r} one of {BLOCKS}")
+    _check_names(stem, block, precision)
     make = _Maker(precision, seed, sync_bn, block)
     images = tf.keras.Input([size, size, 3], name="images")
     x = _stem(make, images, stem, channels)
@@ -193,4 +200,5 @@ def build(
             again = make.conv(features, channels, 1, f"{name}_features_back")
             maps = make.conv(heatmaps, channels, 1, f"{name}_heatmaps_back")
             x = make.add([x, again, maps], f"{name}_sum")
-    return tf.keras.Model(images, outputs, name="stacked_hourglass")
+    # A tuple: Keras unwraps a list of one, and [-1] would then be the last picture of the batch.
+    return tf.keras.Model(images, tuple(outputs), name="stacked_hourglass")

@@ -62,7 +62,8 @@ def build(name: str, rate, weight_decay: float = 0.0) -> tf.keras.optimizers.Opt
     """Optimizer whose learning rate is read anew at every step.
 
     "rmsprop" is torch's: rho 0.99, epsilon 1e-8 outside the square root. "adamw" is Adam (0.9,
-    0.999) with weights decayed by ``rate * weight_decay`` (Loshchilov and Hutter 2019).
+    0.999, epsilon 1e-8 beside the uncorrected second moment) with weights decayed by
+    ``rate * weight_decay`` (Loshchilov and Hutter 2019).
 
     Args:
       name: one of ``OPTIMIZERS``.
@@ -76,7 +77,10 @@ def build(name: str, rate, weight_decay: float = 0.0) -> tf.keras.optimizers.Opt
         raise ValueError(f"optimizer {name!r} is not one of {OPTIMIZERS}")
     if name == "adamw":
         return tfa.optimizers.AdamW(
-            weight_decay=lambda: rate() * weight_decay, learning_rate=rate, epsilon=1e-8
+            weight_decay=lambda: rate() * weight_decay,
+            learning_rate=rate,
+            beta_2=0.99,
+            epsilon=1e-8,
         )
     if weight_decay:
         raise ValueError(f"weight_decay {weight_decay} needs optimizer adamw; rmsprop has none")
@@ -84,8 +88,13 @@ def build(name: str, rate, weight_decay: float = 0.0) -> tf.keras.optimizers.Opt
 
 
 def decayed(variables: Sequence[tf.Variable]) -> list[tf.Variable]:
-    """Variables that weight decay applies to: kernels, not biases or batch norm."""
-    return [variable for variable in variables if "kernel" in variable.name]
+    """Variables that weight decay applies to: kernels, not biases or batch norm.
+
+    For ``decay_var_list`` of AdamW. Under MirroredStrategy these are every replica's copies: the
+    optimizer compares them with what it updates, and a mirrored variable is none of its copies.
+    """
+    kernels = [variable for variable in variables if "kernel" in variable.name]
+    return [copy for kernel in kernels for copy in getattr(kernel, "values", (kernel,))]
 
 
 def create_slots(

@@ -45,6 +45,8 @@ RECIPES = {
     "newell": Recipe((2**-0.5, 2**0.5), True, 0.4, 0.4, 0.5),
     # bearpaw/pytorch-pose: pose/datasets/mpii.py.
     "pytorch_pose": Recipe((0.75, 1.25), False, 0.6, 0.2, 0.5),
+    # Ours, for people who stand upright in test pictures too, as the synthetic ones mostly do.
+    "upright": Recipe((0.75, 1.25), False, 0.0, 0.2, 0.5),
     "none": Recipe((1.0, 1.0), False, 0.0, 0.0, 0.0),
 }
 
@@ -65,9 +67,10 @@ def draw(recipe: Recipe, seed: int, index: tf.Tensor, global_batch: int) -> dict
       scale [b], angle [b] radians, mirror [b] bool, color [b, 3] float32.
     """
     step, place = index[0] // global_batch, index % global_batch
-    seeds = tf.stack([tf.cast(seed, tf.int64), step])
-    normal = tf.gather(tf.random.stateless_normal([global_batch, 2], seeds), place)
-    uniform = tf.gather(tf.random.stateless_uniform([global_batch, 5], seeds), place)
+    # Two seeds: from one, the normal numbers would be a function of the uniform ones.
+    seeds = tf.random.experimental.stateless_split(tf.stack([tf.cast(seed, tf.int64), step]), 2)
+    normal = tf.gather(tf.random.stateless_normal([global_batch, 2], seeds[0]), place)
+    uniform = tf.gather(tf.random.stateless_uniform([global_batch, 5], seeds[1]), place)
     low, high = recipe.scale_limit
     spread = 0.25 * normal[:, 0]
     scale = 2.0**spread if recipe.scale_power else 1.0 + spread

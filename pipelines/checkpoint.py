@@ -107,13 +107,35 @@ def find(place: str) -> str:
     if prefix:
         return prefix
     for part in ("best", "checkpoints"):
-        found = tf.train.latest_checkpoint(os.path.join(folder, part))
+        found = latest(os.path.join(folder, part))
         if found:
             return found
     raise FileNotFoundError(
         f"no checkpoint in {place}: looked for best/ and checkpoints/ there; "
         "train first, or name another run with --checkpoint"
     )
+
+
+def latest(folder: str) -> str | None:
+    """Prefix of the newest checkpoint in ``folder`` whose files are there; None without any.
+
+    Raises ValueError when the list of checkpoints is damaged.
+    """
+    try:
+        listed = tf.train.get_checkpoint_state(folder)
+    except ValueError as error:
+        raise ValueError(
+            f"{folder}/checkpoint, the list of the checkpoints beside it, is damaged ({error}); "
+            "delete it: they are then found by their names"
+        ) from error
+    if listed:
+        prefixes = list(listed.all_model_checkpoint_paths)
+    else:  # Killed before the list was written, or it is lost.
+        files = tf.io.gfile.glob(os.path.join(folder, "ckpt-*.index"))
+        prefixes = [file[: -len(".index")] for file in files]
+        prefixes.sort(key=lambda prefix: int(prefix.rsplit("-", 1)[1]))
+    there = [prefix for prefix in prefixes if tf.io.gfile.exists(prefix + ".index")]
+    return there[-1] if there else None
 
 
 def values(prefix: str, part: str) -> dict[str, tf.Tensor]:
@@ -125,8 +147,12 @@ def values(prefix: str, part: str) -> dict[str, tf.Tensor]:
     try:
         reader = tf.train.load_checkpoint(prefix)
         keys = [key for key in reader.get_variable_to_shape_map() if key.startswith(start)]
-        return {key[len(start) : -len(end)]: reader.get_tensor(key) for key in keys}
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        names = {key: key[len(start) : -len(end)] for key in keys}
+        # The optimizer's slots lie below their variables; TensorFlow doubles the dots in a name.
+        return {
+            n.replace("..", "."): reader.get_tensor(k) for k, n in names.items() if "/" not in n
+        }
+    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
         raise ValueError(
             f"{prefix} cannot be read as a checkpoint ({error}); take an earlier one from the "
             "run's checkpoints/ folder"
@@ -141,10 +167,10 @@ def restore(whole: tf.train.Checkpoint, prefix: str) -> None:
     try:
         status = whole.restore(prefix)
         status.assert_existing_objects_matched().assert_consumed()
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
+    except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
         raise ValueError(
-            f"{prefix} cannot be resumed ({str(error)[:200]}); delete its files and its line in "
-            f"{os.path.dirname(prefix)}/checkpoint to resume from the one before"
+            f"{prefix} cannot be resumed ({str(error)[:200]}); delete its files, {prefix}.*, to "
+            "resume from the one before"
         ) from error
 
 

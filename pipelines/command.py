@@ -12,12 +12,18 @@ EXPECTED = (OSError, ValueError, FloatingPointError)
 
 
 def answer(work: Callable[[], int | None]) -> int:
-    """Run ``work``; an expected error becomes one sentence on standard error and exit code 1."""
+    """Run ``work``; an expected error becomes one sentence on standard error and exit code 1.
+
+    Ctrl-C where nothing handles it gives exit code 130, as in a shell.
+    """
     try:
         return work() or 0
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def no_leftovers(arguments: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from absl import flags
@@ -85,26 +86,29 @@ _RULES = {
     "steps_per_call": lambda v: v >= 1,
     "log_every": lambda v: v >= 1,
     "keep": lambda v: v >= 1,
-    "sigma": lambda v: v > 0,
-    "learning_rate": lambda v: v > 0,
-    "epochs": lambda v: v > 0,
-    "evaluate_every": lambda v: v > 0,
+    "sigma": lambda v: 0 < v < math.inf,
+    "learning_rate": lambda v: 0 < v < math.inf,
+    "epochs": lambda v: 0 < v < math.inf,
+    "evaluate_every": lambda v: 0 < v < math.inf,
     "drop_factor": lambda v: 0 < v <= 1,
     "average": lambda v: 0 <= v < 1,
+    "seed": lambda v: 0 <= v < 2**31,
     "steps": lambda v: v >= 0,
-    "warmup": lambda v: v >= 0,
-    "weight_decay": lambda v: v >= 0,
-    "clip_norm": lambda v: v >= 0,
+    "warmup": lambda v: 0 <= v < math.inf,
+    "weight_decay": lambda v: 0 <= v < math.inf,
+    "clip_norm": lambda v: 0 <= v < math.inf,
     "shuffle_buffer": lambda v: v >= 0,
     "logical_devices": lambda v: v >= 0,
     "drops": lambda v: all(0 < drop < 1 for drop in fractions(v)),
 }
 _RULE_TEXTS = {
     "stacks batch evaluation_batch steps_per_call log_every keep": "must be 1 or more",
-    "sigma learning_rate epochs evaluate_every": "must be above 0",
+    "sigma learning_rate epochs evaluate_every": "must be above 0 and finite",
     "drop_factor": "must be above 0 and at most 1",
     "average": "must be at least 0 and below 1",
-    "steps warmup weight_decay clip_norm shuffle_buffer logical_devices": "must not be negative",
+    "steps shuffle_buffer logical_devices": "must not be negative",
+    "warmup weight_decay clip_norm": "must not be negative, and finite",
+    "seed": "must be between 0 and 2147483647",
     "drops": "must be fractions between 0 and 1, separated by commas, such as 0.7,0.9",
 }
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
-import hashlib
 import json
 import math
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import re
 import signal
@@ -27,6 +27,7 @@ from pipelines.records import (
     Geometry,
     crop,
     encode,
+    fingerprint,
     read_info,
     sha256,
     window,
@@ -89,7 +90,8 @@ def convert(
         "seed": seed,
         "jpeg_quality": quality,
         "missing_photographs": len(missing),
-        "people_sha256": _fingerprint(annotated),
+        "head_rule": annotated.head_rule,
+        "people_sha256": fingerprint(annotated.people),
     }
     if not overwrite and _already_there(records, annotated.name, geometry, settings):
         return read_info(records), False
@@ -167,18 +169,6 @@ def _refuse_missing(
     raise FileNotFoundError(
         f"{len(missing)} of {total} photographs are not in {images}: {names}. {remedy}"
     )
-
-
-def _fingerprint(annotated: Annotated) -> str:
-    """SHA-256 of everything about the people that reaches the shards."""
-    digest = hashlib.sha256(repr((annotated.head_rule, annotated.skeleton.joints)).encode())
-    for person in annotated.people:
-        words = (person.id, person.image, person.split, person.row, person.scale, person.head_size)
-        digest.update(repr(words).encode())
-        for array in (person.center, person.joints):
-            digest.update(np.asarray(array, "<f8").tobytes())
-        digest.update(np.asarray(person.state, np.uint8).tobytes())
-    return digest.hexdigest()
 
 
 def _already_there(records: str, name: str, geometry: Geometry, settings: dict) -> bool:
@@ -275,6 +265,7 @@ def _write_shards(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tensorflow", "cv2"])
     done, stop = context.Value("q", 0), context.Event()
+    _start_fork_server()
     pool = concurrent.futures.ProcessPoolExecutor(
         min(workers or os.cpu_count(), len(plan)),
         mp_context=context,
@@ -301,6 +292,15 @@ def _write_shards(
         pool.shutdown(cancel_futures=True)
 
 
+def _start_fork_server() -> None:
+    # With SIGINT blocked, as in its workers from birth: Ctrl-C is the parent's, which sets stop.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _show_progress(tasks: list, done, total: int) -> None:
     with tqdm.tqdm(total=total, unit=" people", smoothing=0.05) as bar:
         waiting = set(tasks)
@@ -315,7 +315,6 @@ def _start_worker(done, stop) -> None:
     global _done, _stop
     _done, _stop = done, stop
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which sets stop
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 import numpy as np
 import rich.console
@@ -182,9 +183,9 @@ def _load(config: Config, info, place: str):
     arguments, skeleton = checkpoint.read_network(folder)
     if skeleton != info.skeleton:
         raise ValueError(
-            f"the network in {folder} knows {len(skeleton)} joints {skeleton.joints}, the records in "
-            f"{info.folder} have {len(info.skeleton)}: {info.skeleton.joints}; evaluate on records "
-            "of the same joints"
+            f"the network in {folder} knows {len(skeleton)} joints {skeleton.joints}, the records "
+            f"in {info.folder} have {len(info.skeleton)}: {info.skeleton.joints}; evaluate on "
+            "records of the same joints"
         )
     network = model.build(**{**arguments, "sync_bn": False, "precision": config.precision})
     prefix = checkpoint.find(place)
@@ -224,6 +225,8 @@ def run(config: Config) -> dict:
     draw.write_png(
         os.path.join(config.workdir, "predictions.png"), grid(shown, info.skeleton, title)
     )
-    rich.console.Console().print(table(results, title))
+    # Into a file or a pipe it prints 80 columns otherwise, which cuts the table's headings off.
+    width = None if sys.stdout.isatty() else 120
+    rich.console.Console(width=width).print(table(results, title))
     print(f"{prefix} ({part} weights) -> {config.workdir}/results.json, predictions.*")
     return results

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from pipelines import records
 
-NOBODY = tf.constant(-1, tf.int64)
+NOBODY = -1
 
 
 def _deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -109,7 +109,7 @@ def evaluation(
     decode = _decoder(info, ("id", "row", "crop_to_image", "joints", "state", "head_size"))
     decoded = serialized.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
     places = tf.data.Dataset.range(people).concatenate(
-        tf.data.Dataset.from_tensors(NOBODY).repeat(padding)
+        tf.data.Dataset.from_tensors(tf.constant(NOBODY, tf.int64)).repeat(padding)
     )
     indexed = tf.data.Dataset.zip((decoded, places))
     named = indexed.map(lambda example, index: {**example, "index": index})

@@ -42,13 +42,14 @@ class Log:
 
     def __init__(self, batch: int):
         """Start empty; ``batch`` is the global batch."""
-        self._batch, self._steps, self._seconds = batch, 0, 0.0
+        self._batch, self._steps, self._seconds, self._now = batch, 0, 0.0, 0.0
         self._sums: dict[str, np.ndarray] = {}
 
     def add(self, sums: dict, steps: int, seconds: float) -> None:
         """Add the sums that ``train_steps`` returned."""
         self._sums = {key: self._sums.get(key, 0.0) + value for key, value in sums.items()}
         self._steps, self._seconds = self._steps + steps, self._seconds + seconds
+        self._now = self._batch * steps / max(seconds, 1e-9)
 
     @property
     def _speed(self) -> float:
@@ -57,7 +58,7 @@ class Log:
     def line(self, wait_percent: float) -> str:
         """Text for the progress bar."""
         loss = float(np.sum(self._sums["losses"])) / self._steps
-        return f"loss {loss:.3g}, {self._speed:.0f} images/s, data wait {wait_percent:.1f} %"
+        return f"loss {loss:.3g}, {self._now:.0f} images/s, data wait {wait_percent:.1f} %"
 
     def report(self, rate: float, skeleton: Skeleton) -> dict:
         """What ``board.write_training`` shows."""

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -145,6 +146,18 @@ def encode(
         "row": _ints([person.row]),
     }
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+def fingerprint(people: Iterable[Person]) -> str:
+    """SHA-256 of everything about the people that reaches their records, in order."""
+    digest = hashlib.sha256()
+    for person in people:
+        words = (person.id, person.image, person.split, person.row, person.scale, person.head_size)
+        digest.update(repr(words).encode())
+        for array in (person.center, person.joints):
+            digest.update(np.asarray(array, "<f8").tobytes())
+        digest.update(np.asarray(person.state, np.uint8).tobytes())
+    return digest.hexdigest()
 
 
 def decode(serialized: tf.Tensor, *, joints: int, canvas: int) -> dict[str, tf.Tensor]:

@@ -185,11 +185,8 @@ def step_arguments(config: Config, skeleton: Skeleton) -> dict:
     }
 
 
-def claim(config: Config, info: records.DatasetInfo) -> str:
-    """Make the run's folder ours, or refuse it when it holds another configuration's run.
-
-    Returns:
-      The flagfile's text, now in ``workdir``/flags.txt.
+def refuse_other_run(config: Config, info: records.DatasetInfo) -> None:
+    """Refuse a folder that holds another configuration's run.
 
     Raises:
       ValueError: naming each flag that differs, or the other record set.
@@ -203,9 +200,13 @@ def claim(config: Config, info: records.DatasetInfo) -> str:
                 "use its flags to resume it, or another --workdir"
             )
         checkpoint.check_data(config.workdir, info)
+
+
+def claim(config: Config, info: records.DatasetInfo) -> str:
+    """Make the run's folder ours; returns the flagfile's text, now in ``workdir``/flags.txt."""
     text = configuration.to_flagfile(config)
     checkpoint.write_network(config.workdir, build_arguments(config, info.skeleton), info)
-    write_atomically(path, text.encode())
+    write_atomically(os.path.join(config.workdir, FLAGS_FILE), text.encode())
     return text
 
 
@@ -228,16 +229,18 @@ def stop_on_signals():
 
 
 def check_finite(sums: dict, first: int, last: int, prefix: str | None) -> None:
-    """Stop the run on a loss that is not finite.
+    """Stop the run on a loss or a gradient that is not finite.
 
     Raises:
       FloatingPointError: naming the steps and the last good checkpoint.
     """
-    if not np.isfinite(sums["losses"]).all():
+    # A finite loss with another gradient leaves weights that must not be saved.
+    if not (np.isfinite(sums["losses"]).all() and np.isfinite(sums["norm"])):
         raise FloatingPointError(
-            f"the loss is not finite (per stack: {sums['losses']}) in steps {first + 1} to {last}; "
-            f"the last good checkpoint is {prefix or 'none yet'}. Lower --learning_rate, set "
-            "--clip_norm or lengthen --warmup, in another --workdir"
+            f"the loss is not finite (sum per stack: {sums['losses']}, of the gradient's norm: "
+            f"{sums['norm']}) in steps {first + 1} to {last}; the last good checkpoint is "
+            f"{prefix or 'none yet'}. Lower --learning_rate, set --clip_norm or lengthen --warmup, "
+            "in another --workdir"
         )
 
 
@@ -295,7 +298,7 @@ def make_validation(config: Config, strategy, info, network, averaged):
 
 def _restore(config: Config, state: tf.train.Checkpoint, network, averaged, skeleton) -> str | None:
     """Resume the run, or start from another one; returns the checkpoint resumed from."""
-    latest = tf.train.latest_checkpoint(os.path.join(config.workdir, "checkpoints"))
+    latest = checkpoint.latest(os.path.join(config.workdir, "checkpoints"))
     if latest:
         checkpoint.restore(state, latest)
         return latest
@@ -334,7 +337,7 @@ def run(config: Config) -> int:
     if config.deterministic:
         tf.keras.utils.set_random_seed(config.seed)
         tf.config.experimental.enable_op_determinism()
-    flagfile = claim(config, info)
+    refuse_other_run(config, info)
 
     with strategy.scope():
         step = tf.Variable(
@@ -383,6 +386,8 @@ def run(config: Config) -> int:
     )
     iterator = iter(strategy.experimental_distribute_dataset(dataset))
     validate = make_validation(config, strategy, info, network, averaged)
+    # Not before everything that can be wrong with the flags has been tried.
+    flagfile = claim(config, info)
     writer = tf.summary.create_file_writer(os.path.join(config.workdir, "logs"))
     board.write_flags(writer, flagfile)
     pace, log = Pace(config.steps_per_call), Log(config.batch)

@@ -251,7 +251,7 @@ class TestExistingRecords:
             (dict(name="other"), {}, "data set is two, asked for other"),
             ({}, dict(geometry=Geometry(1.5, 16)), "geometry is .*1.0.*1.5"),
             ({}, dict(quality=50), "jpeg_quality is 92, asked for 50"),
-            (dict(head_rule="another"), {}, "people_sha256"),
+            (dict(head_rule="another"), {}, "head_rule is a rule, asked for another"),
         ],
     )
     def test_others_are_not_touched_unasked(self, tmp_path, people, source, options, difference):
@@ -299,6 +299,10 @@ class TestExistingRecords:
         folder = tmp_path / "records"
         (folder / "dataset.json").rename(folder / "dataset.json.partial")
         os.rename(info.shards("train")[2], info.shards("train")[2] + ".partial")
+        with pytest.raises(ValueError, match="nobody could be written"):
+            (tmp_path / "images" / "empty.jpg").write_bytes(b"")
+            run(tmp_path, [person(0, "empty.jpg", "train", 0)])
+        assert not contents(folder).keys() - {"left_out.json"}
         info, written = run(tmp_path, people, shards=2)
         assert written
         assert len(contents(folder)) == 2 + 2 * 2
@@ -457,8 +461,13 @@ def errors_of(cwd, command_lines):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def finish(process, code=0):
-    out, error = process.communicate(timeout=120)
+def finish(process, code=0, seconds=200):
+    try:
+        out, error = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     assert process.returncode == code, error
     assert "Traceback" not in error
     return out, error
@@ -560,10 +569,10 @@ class TestScript:
         assert len(contents(tmp_path / "r")) == 2 + 2 + 3  # two people to train on
 
     def start_slow(self, tmp_path, lsp):
-        """A run with large crops, stopped nowhere yet but with shards half-written."""
+        """A run with large crops, when shards are half-written and some workers already idle."""
         arguments = ("--dataset=lsp", f"--images={lsp}/images", "--records=r", "--context=8")
         process = subprocess.Popen(
-            [sys.executable, SCRIPT, *arguments, "--shards=3", "--workers=2", "--jpeg_quality=99"],
+            [sys.executable, SCRIPT, *arguments, "--shards=3", "--workers=5", "--jpeg_quality=99"],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -617,7 +626,7 @@ class TestRealPeople:
             "--context=1",
             "--side=8",
         )
-        finish(process)
+        finish(process, seconds=500)
         info = records.read_info(str(tmp_path / "r"))
         assert (info.count("train"), info.count("validation")) == (22_246, 2_958)
         assert info.left_out == {}

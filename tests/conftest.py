@@ -1,0 +1,224 @@
+"""What several test files share: a tiny record set of drawn people, written by pipelines.records.
+
+24 people to train on and 10 to validate, MPII's joints, crops of 64 px (canvas 128). Each is a
+stick figure on noise whose joints are discs of their own colours: a network can learn to find them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pathlib
+import subprocess
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hourglass.skeleton import MPII, Skeleton
+from pipelines import devices, records, train
+from pipelines.config import Config
+from pipelines.people import LABELLED, MISSING, OCCLUDED, Person
+
+# Two logical devices for every test: MirroredStrategy then has two replicas on any machine. This
+# must come before TensorFlow's first operation.
+_CPU = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+GEOMETRY = records.Geometry(context=2.0, side=64)
+TRAIN, VALIDATION = 24, 10
+
+# A standing person in units of the crop's side, from the centre; y points down.
+_POSE = np.array(
+    [
+        (-0.12, 0.42),
+        (-0.11, 0.22),
+        (-0.08, 0.02),
+        (0.08, 0.02),
+        (0.11, 0.22),
+        (0.12, 0.42),
+        (0.0, 0.02),
+        (0.0, -0.24),
+        (0.0, -0.29),
+        (0.0, -0.42),
+        (-0.24, 0.04),
+        (-0.21, -0.10),
+        (-0.14, -0.23),
+        (0.14, -0.23),
+        (0.21, -0.10),
+        (0.24, 0.04),
+    ]
+)
+
+
+def draw_person(k: int, split: str, row: int, skeleton: Skeleton) -> tuple[np.ndarray, Person]:
+    """Photograph [220, 200, 3] uint8 RGB and the person in it; everything follows from ``k``."""
+    random = np.random.default_rng(k)
+    image = random.integers(0, 60, (220, 200, 3), np.uint8)
+    side = random.uniform(90, 150)
+    center = np.array([100.0, 110.0]) + random.uniform(-8, 8, 2)
+    joints = center + side * (_POSE + random.uniform(-0.03, 0.03, _POSE.shape))
+    joints = joints[: len(skeleton)]
+    state = np.full(len(skeleton), LABELLED, np.uint8)
+    state[k % len(skeleton)], state[(k + 5) % len(skeleton)] = MISSING, OCCLUDED
+    for a, b in skeleton.limbs:
+        ends = np.rint(joints[[a, b]]).astype(int).tolist()
+        cv2.line(image, *ends, (150, 150, 150), max(2, round(side / 30)), cv2.LINE_AA)
+    for j, joint in enumerate(joints):
+        hue = np.uint8([[[j * 11, 255, 255]]])
+        color = cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)[0, 0].tolist()
+        cv2.circle(image, np.rint(joint).astype(int).tolist(), round(side / 25), color, -1)
+    joints[state == MISSING] = 0.0
+    name = f"{split}{row}.jpg"
+    who = Person(
+        id=f"{name}#1",
+        image=name,
+        split=split,
+        row=row,
+        center=center,
+        scale=side / 200,
+        joints=joints,
+        state=state,
+        head_size=np.nan if k % 12 == 11 else side * 0.12,
+    )
+    return image, who
+
+
+def write_records(
+    folder: pathlib.Path,
+    counts: dict[str, int],
+    *,
+    shards: int = 3,
+    skeleton: Skeleton = MPII,
+    first: int = 0,
+    draw=draw_person,
+) -> tuple[records.DatasetInfo, dict[str, list[Person]]]:
+    """Write people as shards and dataset.json; return it and the people of each split."""
+    folder.mkdir(parents=True, exist_ok=True)
+    splits, people = {}, {}
+    for split, count in counts.items():
+        entries, people[split] = [], []
+        for shard in range(shards):
+            path = folder / f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
+            rows = range(shard * count // shards, (shard + 1) * count // shards)
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                for row in rows:
+                    k = first + row + (1000 if split == "validation" else 0)
+                    image, who = draw(k, split, row, skeleton)
+                    writer.write(records.encode(who, *records.crop(image, who, GEOMETRY)))
+                    people[split].append(who)
+            entries.append(
+                {
+                    "file": path.name,
+                    "people": len(rows),
+                    "bytes": path.stat().st_size,
+                    "sha256": records.sha256(str(path)),
+                }
+            )
+        splits[split] = {"people": count, "shards": entries}
+    info = records.DatasetInfo(
+        folder=str(folder),
+        name="drawn",
+        skeleton=skeleton,
+        head_rule="0.12 of the crop's side",
+        origin=1,
+        geometry=GEOMETRY,
+        splits=splits,
+        left_out={},
+        sources=("numpy",),
+        settings={},
+    )
+    (folder / records.INFO_FILE).write_text(info.to_json())
+    return records.read_info(str(folder)), people
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory) -> tuple[records.DatasetInfo, dict[str, list[Person]]]:
+    """The record set that most tests read; nobody may change it."""
+    folder = tmp_path_factory.mktemp("drawn")
+    return write_records(folder, {"train": TRAIN, "validation": VALIDATION})
+
+
+@pytest.fixture(scope="session")
+def info(drawn) -> records.DatasetInfo:
+    return drawn[0]
+
+
+@pytest.fixture
+def own_records(tmp_path):
+    """A function that writes records of one's own, to damage; the counts may differ."""
+
+    def write(name="records", counts=None, **changes) -> records.DatasetInfo:
+        counts = counts or {"train": TRAIN, "validation": VALIDATION}
+        return write_records(tmp_path / name, counts, **changes)[0]
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def two_replicas() -> tf.distribute.Strategy:
+    """Two logical CPUs. One for all tests: a second strategy would reuse the keys by which the
+    first one's replicas find each other, and fail."""
+    return devices.make_strategy("mirrored", 2)
+
+
+def tiny(workdir: pathlib.Path, info: records.DatasetInfo, **changes) -> Config:
+    """A run of seconds: 12 steps of 8 people in 4 epochs, one hourglass of 8 channels, 32 px."""
+    settings = dict(
+        workdir=str(workdir),
+        records=info.folder,
+        stacks=1,
+        channels=8,
+        depth=1,
+        size=32,
+        batch=8,
+        epochs=4.0,
+        average=0.9,
+        evaluate_every=2.0,
+        evaluation_batch=4,
+        log_every=2,
+        strategy="one",
+    )
+    return Config(**{**settings, **changes})
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, info) -> tuple[Config, str]:
+    """A finished tiny run of two stacks, and what it printed; nobody may change its folder."""
+    config = tiny(tmp_path_factory.mktemp("trained") / "run", info, stacks=2)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert train.run(config) == 0
+    return config, printed.getvalue()
+
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def start_python(*arguments: str, cwd: pathlib.Path = ROOT) -> subprocess.Popen:
+    """A Python of its own, with the project on its path; its output is one text pipe."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture
+def run_python():
+    """A function that runs lines of Python in a fresh process and returns what they print."""
+
+    def run(code: str) -> str:
+        process = start_python("-c", code)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+        return output
+
+    return run

@@ -1,0 +1,174 @@
+"""The command lines as a user starts them: processes of their own, signals, files, exit codes."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import time
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+import tensorflow as tf
+from conftest import ROOT, start_python, tiny
+
+from pipelines import checkpoint, config
+
+pytestmark = pytest.mark.slow
+
+MAIN, EVALUATE = str(ROOT / "train_main.py"), str(ROOT / "eval_main.py")
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert "Traceback" not in output, output
+    return output
+
+
+def command(*words: str, cwd: pathlib.Path = ROOT) -> str:
+    process = start_python(*words, cwd=cwd)
+    output = finish(process)
+    assert process.returncode == 0, output
+    return output
+
+
+SMALL = """\
+# A comment, and more than one flag per run.
+--workdir=runs/small
+--records=data/small
+--stacks=2
+--channels=8
+--depth=1
+--size=32
+--batch=8
+--steps=4
+--average=0.9
+--log_every=2
+--strategy=mirrored
+--logical_devices=2
+--sync_bn
+"""
+
+
+def test_records_training_and_evaluation(tmp_path):
+    """From nothing to results in an empty folder, with two replicas."""
+    make = str(ROOT / "scripts" / "make_tfrecords.py")
+    words = ("--dataset=synthetic", "--people=24", "--records=data/small", "--workers=2")
+    output = command(make, *words, cwd=tmp_path)
+    assert "validation" in output
+    info = json.loads((tmp_path / "data" / "small" / "dataset.json").read_text())
+    people = info["splits"]["validation"]["people"]
+
+    (tmp_path / "small.flags").write_text(SMALL)
+    output = command(MAIN, "--flagfile=small.flags", cwd=tmp_path)
+    assert "step 4 of 4, saved as runs/small/checkpoints/ckpt-4" in output
+    assert output.rstrip().endswith("1 trace")
+    run = tmp_path / "runs" / "small"
+    names = {path.name for path in run.iterdir()}
+    assert names == {"best", "checkpoints", "logs", "flags.txt", "model.json"}
+    assert len(list((run / "logs").glob("events.out.tfevents.*"))) == 1
+
+    output = command(EVALUATE, "--flagfile=runs/small/flags.txt", cwd=tmp_path)
+    assert "mean14" in output and "weighted14" in output and "pooled16" in output
+    results = json.loads((run / "results.json").read_text())
+    assert results["people"] == people > 0
+    assert set(results["PCKh@0.5"]) >= {"head", "mean14", "weighted14", "pooled16"}
+    assert scipy.io.loadmat(run / "predictions.mat")["preds"].shape == (people, 16, 2)
+    assert (run / "predictions.h5").exists() and (run / "predictions.json").exists()
+    assert cv2.imread(str(run / "predictions.png")) is not None
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+class Run:
+    """A training in a process of its own, in one workdir that is started again and again."""
+
+    def __init__(self, workdir: pathlib.Path, flagfile: pathlib.Path):
+        self.words = [MAIN, f"--flagfile={flagfile}", f"--workdir={workdir}"]
+        self.folder = workdir / "checkpoints"
+        self.process = None
+
+    def start(self) -> None:
+        self.process = start_python(*self.words)
+
+    @property
+    def newest(self) -> int:
+        """Step of the newest checkpoint; 0 without any."""
+        steps = [int(path.stem.split("-")[1]) for path in self.folder.glob("ckpt-*.index")]
+        return max(steps, default=0)
+
+    def stop_after_a_checkpoint(self, number: signal.Signals) -> tuple[int, str]:
+        """Start, send a signal once there is a new checkpoint; return exit code and output."""
+        before, end = self.newest, time.monotonic() + 200
+        self.start()
+        while self.newest <= before:
+            assert self.process.poll() is None, self.process.communicate()[0]
+            assert time.monotonic() < end, "no checkpoint came"
+            time.sleep(0.01)
+        os.kill(self.process.pid, number)
+        output = finish(self.process)
+        return self.process.returncode, output
+
+
+def tensors(prefix: str) -> dict:
+    reader = tf.train.load_checkpoint(prefix)
+    names = [name for name in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name]
+    return {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
+
+
+def test_stopped_by_every_signal_it_ends_as_if_it_had_never_stopped(tmp_path, info):
+    """SIGTERM, SIGINT (Ctrl-C) and SIGKILL; 90 steps, a checkpoint after every third."""
+    changes = dict(epochs=30.0, evaluate_every=30.0, log_every=1, deterministic=True)
+    flagfile = tmp_path / "run.flags"
+    flagfile.write_text(config.to_flagfile(tiny(tmp_path / "any", info, **changes)))
+    whole, run = Run(tmp_path / "whole", flagfile), Run(tmp_path / "run", flagfile)
+    whole.start()
+
+    code, output = run.stop_after_a_checkpoint(signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM
+    assert "SIGTERM: saving" in output and "the same command resumes" in output
+    saved = int(re.search(r"step (\d+) of 90, saved as .*ckpt-\1;", output)[1])
+    assert 3 <= saved == run.newest < 90
+
+    code, output = run.stop_after_a_checkpoint(signal.SIGINT)
+    assert code == 128 + signal.SIGINT
+    assert f"from step {saved} " in output and "the same command resumes" in output
+    assert saved < run.newest < 90
+
+    code, _ = run.stop_after_a_checkpoint(signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    left = checkpoint.latest(str(run.folder))
+    step = int(left.rsplit("-", 1)[1])
+    assert run.newest - step in (0, 1, 2, 3), "at most the steps since the last checkpoint are lost"
+    assert all(np.isfinite(value).all() for value in tensors(left).values())
+
+    run.start()
+    output = finish(run.process)
+    assert run.process.returncode == 0
+    assert f"from step {step} ({left})" in output and "step 90 of 90" in output
+    finish(whole.process)
+    assert whole.process.returncode == 0
+    expected, got = (tensors(str(one.folder / "ckpt-90")) for one in (whole, run))
+    assert expected.keys() == got.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+def test_mistakes_get_a_sentence_and_an_exit_code(tmp_path, info):
+    run = f"--workdir={tmp_path / 'run'}"
+    words = {
+        "not a flag: steps=3; flags start with --": [MAIN, run, "steps=3"],
+        "flag --stacks=0: must be 1 or more": [MAIN, run, "--stacks=0"],
+        f"error: {tmp_path / 'run'} holds no trained network": [
+            EVALUATE,
+            run,
+            f"--records={info.folder}",
+        ],
+    }
+    processes = {sentence: start_python(*line) for sentence, line in words.items()}
+    for sentence, process in processes.items():
+        output = finish(process)
+        assert process.returncode == 1 and sentence in output, output
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,205 @@
+"""Flags, the frozen Config, and the flagfile that gives a Config back."""
+
+import dataclasses
+import os
+import pathlib
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from pipelines import config
+from pipelines.config import Config
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def defined():
+    if "stacks" not in flags.FLAGS:
+        config.define_flags()
+
+
+@pytest.fixture
+def parse(defined):
+    """A function from command line words to a Config."""
+    with flagsaver.flagsaver():
+
+        def run(*words: str) -> Config:
+            flags.FLAGS(["train_main.py", *words])
+            return config.from_flags()
+
+        yield run
+
+
+# A value other than the default for every field; a new field must be added here.
+OTHER = {
+    "workdir": "runs/other run, with spaces",
+    "records": "gs://bucket/records",
+    "stacks": 8,
+    "blocks": 2,
+    "channels": 64,
+    "depth": 3,
+    "size": 128,
+    "stem": "pytorch_pose",
+    "block": "mobile",
+    "sync_bn": True,
+    "precision": "mixed_bfloat16",
+    "batch": 32,
+    "recipe": "newell",
+    "occluded": "zero",
+    "sigma": 1.75,
+    "round_centers": True,
+    "shuffle_buffer": 5,
+    "optimizer": "adamw",
+    "learning_rate": 1.2345678901234567e-5,
+    "schedule": "cosine",
+    "drops": "0.5",
+    "drop_factor": 0.2,
+    "warmup": 0.5,
+    "weight_decay": 1e-4,
+    "clip_norm": 0.1,
+    "average": 0.0,
+    "epochs": 1 / 3,
+    "steps": 7,
+    "seed": 11,
+    "deterministic": True,
+    "init_from": "runs/first",
+    "strategy": "one",
+    "logical_devices": 2,
+    "steps_per_call": 3,
+    "evaluate_every": 0.25,
+    "log_every": 9,
+    "keep": 1,
+    "checkpoint": "runs/demo/best",
+    "split": "train",
+    "weights": "raw",
+    "evaluation_batch": 5,
+    "flip": False,
+    "decode": "argmax",
+}
+
+
+def other() -> Config:
+    assert set(OTHER) >= {"workdir", "seed"}
+    return Config(**OTHER)
+
+
+class TestFlagfile:
+    def test_every_field_comes_back(self, parse, tmp_path):
+        for name, value in OTHER.items():
+            assert value != getattr(Config(), name), name
+        file = tmp_path / "flags.txt"
+        file.write_text(config.to_flagfile(other()))
+        assert parse(f"--flagfile={file}") == other()
+
+    def test_no_field_is_untested(self):
+        missing = {field.name for field in dataclasses.fields(Config)} - set(OTHER)
+        assert not missing, "give each new field a value in OTHER"
+
+    def test_defaults_come_back(self, parse, tmp_path):
+        assert parse() == Config()
+        file = tmp_path / "flags.txt"
+        file.write_text(config.to_flagfile(Config()))
+        assert parse(f"--flagfile={file}") == Config()
+
+    def test_later_words_win(self, parse, tmp_path):
+        file = tmp_path / "flags.txt"
+        file.write_text(config.to_flagfile(other()))
+        assert parse(f"--flagfile={file}", "--stacks=4", "--nosync_bn").stacks == 4
+
+    @pytest.mark.parametrize("name", sorted(os.listdir(ROOT / "configs")))
+    def test_published_configs_parse(self, parse, name):
+        assert parse(f"--flagfile={ROOT / 'configs' / name}") != Config(), "a config says something"
+
+
+class TestRules:
+    @pytest.mark.parametrize(
+        "word",
+        [
+            "--stacks=0",
+            "--batch=-1",
+            "--batch=six",
+            "--learning_rate=0",
+            "--learning_rate=nan",
+            "--learning_rate=inf",
+            "--epochs=inf",
+            "--warmup=inf",
+            "--warmup=-1",
+            "--sigma=0",
+            "--average=1",
+            "--drop_factor=1.5",
+            "--drops=0.7,often",
+            "--drops=1.2",
+            "--steps=-1",
+            "--seed=-1",
+            "--seed=2147483648",
+            "--steps_per_call=0",
+            "--evaluate_every=0",
+            "--recipe=best",
+            "--occluded=maybe",
+            "--optimizer=sgd",
+            "--schedule=linear",
+            "--precision=float16",
+            "--stem=resnet",
+            "--block=transformer",
+            "--decode=dark",
+            "--split=holdout",
+            "--weights=worst",
+            "--strategy=tpu",
+            "--sync_bn=perhaps",
+            "--no_such_flag=1",
+        ],
+    )
+    def test_values_outside_the_rules(self, parse, word):
+        """The message names the flag; a rule or the choices say what is allowed."""
+        name = word.split("=")[0].strip("-")
+        with pytest.raises(flags.Error, match=name) as refused:
+            parse(word)
+        allowed = ("must", "should be one of", "Unknown", "Non-boolean", "invalid literal")
+        assert any(text in str(refused.value) for text in allowed), str(refused.value)
+
+    @pytest.mark.parametrize("drops", ["", "0.5", "0.7,0.9", " 0.1, 0.2 ,0.3"])
+    def test_drops(self, parse, drops):
+        assert parse(f"--drops={drops}").drops == drops
+
+    def test_fractions(self):
+        assert config.fractions(" 0.1, 0.2,") == [0.1, 0.2]
+        assert config.fractions("") == []
+
+    def test_config_cannot_be_changed(self):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            Config().stacks = 3
+
+    def test_every_rule_has_its_text(self):
+        named = [name for names in config._RULE_TEXTS for name in names.split()]
+        assert sorted(named) == sorted(config._RULES)
+
+
+class TestDifferences:
+    def test_same(self):
+        assert config.differences(config.to_flagfile(other()), other()) == []
+
+    def test_names_what_training_depends_on(self):
+        now = dataclasses.replace(other(), stacks=4, sync_bn=False)
+        assert config.differences(config.to_flagfile(other()), now) == [
+            "--stacks: 8 there, 4 here",
+            "--sync_bn: true there, false here",
+        ]
+
+    def test_free_flags_may_change(self):
+        changes = {"workdir": "x", "keep": 9, "log_every": 1, "evaluation_batch": 1, "flip": True}
+        now = dataclasses.replace(other(), **changes)
+        assert config.differences(config.to_flagfile(other()), now) == []
+
+    def test_exactly_these_fields_are_free(self):
+        free = {field.name for field in dataclasses.fields(Config) if field.metadata["free"]}
+        assert free == {
+            *("workdir", "records", "strategy", "logical_devices", "steps_per_call"),
+            *("evaluate_every", "log_every", "keep"),
+            *("checkpoint", "split", "weights", "evaluation_batch", "flip", "decode"),
+        }
+
+    def test_a_flag_that_an_older_version_did_not_have(self):
+        older = config.to_flagfile(Config()).replace("--sigma=1.0\n", "")
+        assert config.differences(older, Config()) == ["--sigma: absent there, 1.0 here"]

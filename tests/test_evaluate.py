@@ -1,0 +1,348 @@
+"""Evaluation: everyone once, back to image pixels, scored as NumPy does, written as promised."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+import tensorflow as tf
+from conftest import write_records
+
+from hourglass.skeleton import LSP, MPII, Skeleton
+from pipelines import augment, checkpoint, devices, evaluate, inputs, predictions
+from pipelines.people import MISSING, Person
+
+MEANS = ("mean14", "weighted14", "pooled16")
+
+
+def dots_network(size: int = 64) -> tf.keras.Model:
+    """A network that is right by construction: map j is channel j of the picture, blurred.
+
+    It finds the brightest spot of each colour; the first of its two stacks answers nonsense.
+    """
+    images = tf.keras.Input([size, size, 3])
+    light = tf.keras.layers.ZeroPadding2D(1)(images + tf.constant(augment.MEAN))
+    maps = tf.keras.layers.AveragePooling2D(6, 4)(light)
+    return tf.keras.Model(images, [tf.zeros_like(maps), maps])
+
+
+# Joints without a side: a mirrored picture needs no swap, and colours stay with their joints.
+SPOTS = Skeleton(("pelvis", "thorax", "head_top"))
+
+
+def spots(k: int, split: str, row: int, _) -> tuple[np.ndarray, Person]:
+    """Photograph with one soft red, green and blue spot each at a joint of a person."""
+    random = np.random.default_rng(k)
+    side = random.uniform(100, 160)
+    center = random.uniform(90, 130, 2)
+    joints = center + side * random.uniform(-0.4, 0.4, (3, 2))
+    y, x = np.mgrid[:230, :220]
+    image = [np.exp(-((x - j[0]) ** 2 + (y - j[1]) ** 2) / (2 * (side / 20) ** 2)) for j in joints]
+    name = f"{split}{row}.jpg#1"
+    state, head = np.full(3, 2, np.uint8), side / 10
+    who = Person(name, name, split, row, center, side / 200, joints, state, head)
+    return np.rint(255 * np.stack(image, -1)).astype(np.uint8), who
+
+
+@pytest.fixture(scope="module")
+def spotted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("spots")
+    return write_records(folder, {"validation": 10}, skeleton=SPOTS, draw=spots)
+
+
+def find(spotted, batch, *, flip=False, strategy=None, data=lambda data: data, decode="quarter"):
+    info, _ = spotted
+    strategy = strategy or devices.make_strategy("one")
+    with strategy.scope():
+        network = dots_network()
+    predict = evaluate.make_predict(
+        strategy, network, flip=flip, decode=decode, mirror=info.skeleton.mirror
+    )
+    facts = inputs.facts(info, "validation")
+    dataset = data(inputs.evaluation(info, "validation", batch=batch))
+    return evaluate.predict(strategy, predict, dataset, facts)
+
+
+class TestPredict:
+    @pytest.mark.parametrize("flip", [False, True])
+    def test_spots_are_found_where_they_are_in_the_photograph(self, spotted, flip):
+        """Within half a heatmap px, that is 1/32 of the crop's side."""
+        found, confidence = find(spotted, 5, flip=flip)
+        people = spotted[1]["validation"]
+        for joints, peaks, person in zip(found, confidence, people):
+            assert np.abs(joints - person.joints).max() < person.side / 32
+            assert (peaks > 0.3).all()
+        offsets = np.stack([(f - p.joints) / p.side for f, p in zip(found, people)])
+        # No bias: a half pixel forgotten on the way would be 1/32 or 1/128 of a side.
+        assert np.abs(offsets.mean((0, 1))).max() < 0.004
+
+    def test_argmax_is_coarser(self, spotted):
+        truth = np.stack([person.joints for person in spotted[1]["validation"]])
+        errors = [
+            np.abs(find(spotted, 5, decode=decode)[0] - truth).mean()
+            for decode in ("argmax", "quarter")
+        ]
+        assert errors[0] > errors[1]
+
+    @pytest.mark.parametrize("batch", [4, 16])
+    def test_padding_changes_nothing(self, spotted, batch):
+        for padded, exact in zip(find(spotted, batch), find(spotted, 10)):
+            np.testing.assert_allclose(padded, exact, atol=1e-4)
+
+    def test_two_replicas_find_the_same(self, spotted, two_replicas):
+        for two, one in zip(find(spotted, 4, strategy=two_replicas), find(spotted, 10)):
+            np.testing.assert_allclose(two, one, atol=1e-4)
+
+    def test_nobody_twice(self, spotted):
+        with pytest.raises(RuntimeError, match="0 people never predicted, 10 twice"):
+            find(spotted, 5, data=lambda data: data.concatenate(data))
+
+    def test_nobody_forgotten(self, spotted):
+        with pytest.raises(RuntimeError, match="5 people never predicted, 0 twice"):
+            find(spotted, 5, data=lambda data: data.take(1))
+
+    def test_flip_averages_with_the_unmirrored_map(self):
+        """Against NumPy, with a network that treats left and right differently."""
+        kernel = np.random.default_rng(0).normal(size=(5, 5, 3, 16)).astype(np.float32)
+        images = tf.keras.Input([32, 32, 3])
+        convolution = tf.keras.layers.Conv2D(16, 5, 4, "same", use_bias=False)
+        network = tf.keras.Model(images, [convolution(images)])
+        convolution.set_weights([kernel])
+        picture = np.random.default_rng(1).normal(size=(2, 32, 32, 3)).astype(np.float32)
+        network = _listed(network)
+        straight = network(picture)[-1].numpy()
+        mirrored = network(picture[:, :, ::-1])[-1].numpy()[:, :, ::-1]
+        swap = [5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10]
+        maps = evaluate.heatmaps_of(network, tf.constant(picture), True, MPII.mirror)
+        np.testing.assert_allclose(maps, (straight + mirrored[..., swap]) / 2, atol=1e-5)
+        plain = evaluate.heatmaps_of(network, tf.constant(picture), False, MPII.mirror)
+        np.testing.assert_allclose(plain, straight, atol=1e-5)
+
+
+def _listed(network):
+    """As ``hourglass.model.build`` answers: a list of stacks, of which the last one counts."""
+    return tf.keras.Model(network.inputs, [network.outputs[0] * 0.0, network.outputs[0]])
+
+
+def direct(facts, found, threshold, size):
+    """Hits and counts per joint, one joint of one person at a time."""
+    hits, counts = np.zeros(found.shape[1]), np.zeros(found.shape[1])
+    for i, person in enumerate(found):
+        zoom, shift = facts["crop_to_image"][i, 0, 0], facts["crop_to_image"][i, :, 2]
+        for j, joint in enumerate(person):
+            if facts["state"][i, j] == MISSING or not size[i] > 0:
+                continue
+            truth = facts["joints"][i, j] * zoom + shift
+            counts[j] += 1
+            hits[j] += np.sqrt(((joint - truth) ** 2).sum()) / size[i] <= threshold
+    return hits, counts
+
+
+@pytest.fixture(scope="module")
+def facts(info):
+    return inputs.facts(info, "validation")
+
+
+@pytest.fixture(scope="module")
+def truth(facts):
+    return evaluate.to_image(facts, facts["joints"])
+
+
+class TestScore:
+    def test_perfect_predictions(self, facts, truth):
+        results = evaluate.score(facts, truth, MPII)
+        for measure in ("PCKh@0.5", "PCKh@0.1", "AUC", "PCK@0.2 torso"):
+            assert set(results[measure].values()) == {100.0}, measure
+
+    def test_equal_to_a_direct_computation(self, facts, truth):
+        found = truth + np.random.default_rng(0).normal(0, 5, truth.shape)
+        results = evaluate.score(facts, found, MPII)
+        for measure, threshold in (("PCKh@0.5", 0.5), ("PCKh@0.1", 0.1)):
+            hits, counts = direct(facts, found, threshold, facts["head_size"])
+            self.check(results[measure], hits, counts)
+            assert 0 < results[measure]["pooled16"] < 100
+        ends = truth[:, [13, 2]]  # left shoulder, right hip
+        torso = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=-1)
+        torso[(facts["state"][:, [13, 2]] == MISSING).any(1)] = np.nan
+        self.check(results["PCK@0.2 torso"], *direct(facts, found, 0.2, torso))
+
+    def check(self, row, hits, counts):
+        percent = 100 * hits / counts
+        fourteen = [j for j in range(16) if j not in (6, 7)]
+        assert row["head"] == pytest.approx(percent[9])
+        assert row["ankle"] == pytest.approx(percent[[0, 5]].mean())
+        assert row["wrist"] == pytest.approx(percent[[10, 15]].mean())
+        assert row["mean14"] == pytest.approx(percent[fourteen].mean())
+        weighted = 100 * hits[fourteen].sum() / counts[fourteen].sum()
+        assert row["weighted14"] == pytest.approx(weighted)
+        assert row["pooled16"] == pytest.approx(100 * hits.sum() / counts.sum())
+
+    def test_missing_joints_and_unknown_heads_do_not_count(self, facts, truth):
+        wrong = truth + 1000.0 * (facts["state"] == MISSING)[..., None]
+        unknown = {**facts, "head_size": facts["head_size"].copy()}
+        unknown["head_size"][[1, 4]] = np.nan  # and person 7 has none at all
+        wrong[[1, 4]] += 1000.0
+        results = evaluate.score(unknown, wrong, MPII)
+        assert results["PCKh@0.5"]["pooled16"] == 100
+        assert results["people"] == 10 and results["people_scored_by_PCKh"] == 7
+
+    def test_a_prediction_that_is_no_number_is_a_miss(self, facts, truth):
+        wrong = truth.copy()
+        wrong[:, 9] = np.nan
+        row = evaluate.score(facts, wrong, MPII)["PCKh@0.5"]
+        assert row["head"] == 0 and row["ankle"] == 100
+
+    def test_nobody_can_be_scored(self, facts, truth, tmp_path):
+        blind = {**facts, "head_size": np.full(10, np.nan, np.float32)}
+        results = evaluate.score(blind, truth, MPII)
+        assert np.isnan(results["PCKh@0.5"]["mean14"])
+        evaluate.write_results(str(tmp_path), results)
+        written = json.loads((tmp_path / "results.json").read_text())
+        assert written["PCKh@0.5"]["mean14"] is None
+        assert written["people"] == 10
+
+
+class TestPredictionFiles:
+    def test_published_order_and_coordinates(self, drawn, tmp_path):
+        """Records of shuffled order come out by row; origin 1 is added in .mat and .h5 alone."""
+        info, people = drawn
+        facts = inputs.facts(info, "validation")
+        shuffled = np.random.default_rng(0).permutation(10)
+        mixed = {key: value[shuffled] for key, value in facts.items()}
+        found = np.stack([person.joints for person in people["validation"]])[shuffled]
+        confidence = np.tile(mixed["row"][:, None] / 10, (1, 16)).astype(np.float32)
+        evaluate.write_predictions(str(tmp_path), mixed, found, confidence, info)
+
+        ordered = np.stack([person.joints for person in people["validation"]])
+        mat = scipy.io.loadmat(tmp_path / "predictions.mat")
+        assert mat["preds"].shape == (10, 16, 2)
+        np.testing.assert_allclose(mat["preds"], ordered + 1)
+        assert [cell.item() for cell in mat["ids"].ravel()] == [
+            person.id for person in people["validation"]
+        ]
+        with h5py.File(tmp_path / "predictions.h5") as file:
+            np.testing.assert_allclose(file["preds"], ordered + 1)
+            np.testing.assert_allclose(file["confidence"][:, 0], np.arange(10) / 10)
+        document = json.loads((tmp_path / "predictions.json").read_text())
+        np.testing.assert_allclose([one["joints"] for one in document["people"]], ordered)
+        assert [one["row"] for one in document["people"]] == list(range(10))
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, tmp_path_factory):
+    """Config, results and folder of an evaluation of the trained run."""
+    workdir = tmp_path_factory.mktemp("evaluated") / "deep" / "run"
+    config = dataclasses.replace(
+        trained[0], workdir=str(workdir), checkpoint=trained[0].workdir, evaluation_batch=4
+    )
+    return config, evaluate.run(config), workdir
+
+
+class TestRun:
+    def test_results(self, evaluated):
+        config, results, folder = evaluated
+        written = json.loads((folder / "results.json").read_text())
+        assert written == results
+        measures = ("PCKh@0.5", "PCKh@0.1", "AUC", "PCK@0.2 torso")
+        rows = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle", *MEANS)
+        for measure in measures:
+            assert tuple(written[measure]) == rows
+            assert all(0 <= value <= 100 for value in written[measure].values())
+        others = {key: value for key, value in written.items() if key not in measures}
+        best = checkpoint.find(config.checkpoint)
+        assert others == {
+            "people": 10,
+            "people_scored_by_PCKh": 9,
+            "dataset": "drawn",
+            "split": "validation",
+            "head_rule": "0.12 of the crop's side",
+            "flip": True,
+            "decode": "quarter",
+            "checkpoint": best,
+            "weights": json.loads(pathlib.Path(best).with_name("best.json").read_text())["weights"],
+        }
+
+    def test_files(self, evaluated):
+        names = sorted(path.name for path in evaluated[2].iterdir())
+        kinds = ("h5", "json", "mat", "png")
+        assert names == [*(f"predictions.{kind}" for kind in kinds), "results.json"]
+        assert cv2.imread(str(evaluated[2] / "predictions.png")).shape[1] > 1000
+
+    def test_scoring_the_written_predictions_gives_the_written_results(self, evaluated, facts):
+        found = predictions.read(str(evaluated[2] / "predictions.h5"))
+        assert found.rows.tolist() == facts["row"].tolist()
+        results = evaluate.score(facts, found.joints, MPII)
+        for measure, row in results.items():
+            assert evaluated[1][measure] == (pytest.approx(row) if isinstance(row, dict) else row)
+
+    def test_same_as_in_training(self, evaluated):
+        """The best checkpoint's note holds the mean that training saw for the same weights."""
+        note = pathlib.Path(evaluated[1]["checkpoint"]).with_name("best.json")
+        mean = json.loads(note.read_text())["mean14"]
+        assert evaluated[1]["PCKh@0.5"]["mean14"] == pytest.approx(mean, abs=0.5)
+
+    @pytest.mark.parametrize("weights", ["raw", "averaged"])
+    def test_kinds_of_weights(self, trained, evaluated, info, weights):
+        """Neither kind is the other: the network holds what the checkpoint calls so."""
+        config = dataclasses.replace(evaluated[0], weights=weights)
+        network, prefix, part = evaluate._load(config, info, trained[0].workdir)
+        assert part == {"raw": "model", "averaged": "averaged"}[weights]
+        have = checkpoint.by_name(network.variables)["stack0_linear.kernel"].numpy()
+        np.testing.assert_array_equal(have, checkpoint.values(prefix, part)["stack0_linear.kernel"])
+        other = {"raw": "averaged", "averaged": "model"}[weights]
+        assert (have != checkpoint.values(prefix, other)["stack0_linear.kernel"]).any()
+
+    def refused(self, config, error, match, **changes):
+        with pytest.raises(error, match=match):
+            evaluate.run(dataclasses.replace(config, **changes))
+
+    def test_checkpoint_missing(self, evaluated, tmp_path):
+        config = evaluated[0]
+        nowhere = str(tmp_path / "nowhere")
+        self.refused(config, FileNotFoundError, "holds no trained network", checkpoint=nowhere)
+        shutil.copytree(config.checkpoint, tmp_path / "run")
+        shutil.rmtree(tmp_path / "run" / "best"), shutil.rmtree(tmp_path / "run" / "checkpoints")
+        self.refused(
+            config, FileNotFoundError, "no checkpoint in", checkpoint=str(tmp_path / "run")
+        )
+
+    def test_records_of_other_joints(self, evaluated, own_records):
+        lsp = own_records(counts={"validation": 3}, skeleton=LSP)
+        match = "knows 16 joints .* have 14: .*right_ankle"
+        self.refused(evaluated[0], ValueError, match, records=lsp.folder)
+
+    def test_empty_split(self, evaluated, own_records):
+        info = own_records(counts={"train": 3})
+        match = "nobody in the split 'validation'"
+        self.refused(evaluated[0], ValueError, match, records=info.folder)
+
+    def test_damaged_shard(self, evaluated, own_records):
+        info = own_records()
+        path = info.shards("validation")[1]
+        data = bytearray(pathlib.Path(path).read_bytes())
+        data[-30] ^= 1
+        pathlib.Path(path).write_bytes(data)
+        match = re.escape(os.path.basename(path)) + " was altered .* record 2 of 3 is damaged"
+        self.refused(evaluated[0], ValueError, match, records=info.folder)
+
+
+class TestPicture:
+    def test_truth_and_prediction_lie_in_the_picture_they_belong_to(self, spotted):
+        info, _ = spotted
+        shown = evaluate.picture(
+            dots_network(), info, "validation", flip=False, decode="quarter", count=4
+        )
+        assert shown["images"].shape == (4, 64, 64, 3)
+        assert np.abs(shown["truth"] - shown["predicted"]).max() < 2.5
+        for image, joints in zip(shown["images"], shown["truth"]):
+            for channel, (x, y) in enumerate(np.rint(joints).astype(int)):
+                assert image[y, x, channel] > 150
+        picture = evaluate.grid(shown, info.skeleton, "title")
+        assert picture.dtype == np.uint8 and picture.shape[1] > 4 * 256

@@ -1,0 +1,151 @@
+"""tf.data: the endless training sequence is arithmetic; evaluation sees everyone once."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipelines import inputs
+
+PEOPLE = 24
+
+
+def sequence(info, examples, *, batch=5, **arguments):
+    """Columns of the first ``examples`` // batch batches of the training data."""
+    data = inputs.training(info, batch=batch, **{"seed": 3, **arguments})
+    batches = list(data.take(examples // batch).as_numpy_iterator())
+    return {key: np.concatenate([one[key] for one in batches]) for key in batches[0]}
+
+
+def who(info, columns):
+    """Each example's place in the shards; the joints in crop px tell the people apart."""
+    known = {joints.tobytes(): i for i, joints in enumerate(inputs.facts(info, "train")["joints"])}
+    assert len(known) == PEOPLE
+    return [known[joints.tobytes()] for joints in columns["joints"]]
+
+
+class TestTraining:
+    def test_every_epoch_has_everyone_once_in_another_order(self, info):
+        order = who(info, sequence(info, 75))
+        epochs = [order[k : k + PEOPLE] for k in (0, 24, 48)]
+        for epoch in epochs:
+            assert sorted(epoch) == list(range(PEOPLE))
+            # A full shuffle: neither the shards' order, nor one shard after the other.
+            assert epoch != sorted(epoch)
+            assert sorted(epoch[:8]) not in ([*range(8)], [*range(8, 16)], [*range(16, 24)])
+        assert len({tuple(epoch) for epoch in epochs}) == 3
+
+    def test_batches_run_across_the_ends_of_epochs(self, info):
+        data = inputs.training(info, batch=7, seed=0)
+        assert [len(one["index"]) for one in data.take(8).as_numpy_iterator()] == [7] * 8
+
+    def test_index_counts_the_examples(self, info):
+        np.testing.assert_array_equal(sequence(info, 30)["index"], np.arange(30))
+        np.testing.assert_array_equal(sequence(info, 30, start=35)["index"], np.arange(35, 65))
+
+    @pytest.mark.parametrize("start", [0, 5, 20, 24, 25, 45, 48])
+    def test_resuming_gives_exactly_the_rest(self, info, start):
+        whole = sequence(info, 75)
+        rest = sequence(info, (75 - start) // 5 * 5, start=start)
+        for key, values in rest.items():
+            np.testing.assert_array_equal(values, whole[key][start : start + len(values)])
+
+    def test_seed_decides_the_order(self, info):
+        first, again, other = (who(info, sequence(info, 25, seed=seed)) for seed in (1, 1, 2))
+        assert first == again != other
+
+    def test_a_small_buffer_still_gives_everyone_once(self, info):
+        order = who(info, sequence(info, 50, buffer=4))
+        assert sorted(order[:24]) == sorted(order[24:48]) == list(range(PEOPLE))
+        assert order[:24] != order[24:48]
+
+    def test_resuming_with_a_small_buffer(self, info):
+        whole = who(info, sequence(info, 60, buffer=4))
+        assert who(info, sequence(info, 25, buffer=4, start=35)) == whole[35:]
+
+    def test_more_people_than_a_batch_needs_not(self, info):
+        """One batch of 60 out of 24 people: two epochs and a half."""
+        columns = sequence(info, 60, batch=60)
+        assert sorted(who(info, columns)[:24]) == list(range(PEOPLE))
+
+    def test_static_shapes_and_no_float_pictures(self, info):
+        spec = inputs.training(info, batch=5, seed=0).element_spec
+        assert all(part.shape.is_fully_defined() for part in spec.values())
+        assert (spec["image"].shape, spec["image"].dtype) == ((5, 128, 128, 3), tf.uint8)
+        assert (spec["joints"].shape, spec["state"].shape) == ((5, 16, 2), (5, 16))
+
+    def test_nothing_runs_in_python(self, info):
+        python = tf.data.Dataset.range(3).map(lambda x: tf.py_function(lambda y: y, [x], tf.int64))
+        assert b"PyFunc" in python._as_serialized_graph().numpy()
+        for data in (
+            inputs.training(info, batch=5, seed=0),
+            inputs.evaluation(info, "validation", batch=4),
+        ):
+            assert b"PyFunc" not in data._as_serialized_graph().numpy()
+
+    def test_no_operation_on_the_device_when_imported(self, run_python):
+        """Else devices could no longer be configured: logical CPUs, a GPU's memory growth."""
+        run_python(
+            "from pipelines import train\n"
+            "from tensorflow.python.eager import context\n"
+            "assert not context.context()._initialized"
+        )
+
+    def test_empty_split(self, own_records):
+        info = own_records(counts={"validation": 3})
+        with pytest.raises(ValueError, match="nobody in the split 'train'.*validation 3"):
+            inputs.training(info, batch=2, seed=0)
+
+
+class TestEvaluation:
+    @pytest.mark.parametrize(("batch", "padding"), [(4, 2), (5, 0), (10, 0), (16, 6), (1, 0)])
+    def test_everyone_once_and_padding_is_nobody(self, info, batch, padding):
+        batches = list(inputs.evaluation(info, "validation", batch=batch).as_numpy_iterator())
+        index = np.concatenate([one["index"] for one in batches])
+        assert index.tolist() == [*range(10), *[-1] * padding]
+        assert {len(one["image"]) for one in batches} == {batch}
+        sides = np.concatenate([one["side"] for one in batches])
+        facts = inputs.facts(info, "validation")
+        np.testing.assert_array_equal(sides[:10], facts["side"])
+        np.testing.assert_array_equal(sides[10:], facts["side"][0])
+
+    def test_every_third(self, info):
+        batch = next(inputs.evaluation(info, "validation", batch=4, every=3).as_numpy_iterator())
+        facts = inputs.facts(info, "validation", every=3)
+        assert facts["row"].tolist() == [0, 3, 6, 9]
+        np.testing.assert_array_equal(batch["side"], facts["side"])
+        assert batch["index"].tolist() == [0, 1, 2, 3]
+
+    def test_every_third_fills_its_last_batch(self, info):
+        batches = inputs.evaluation(info, "validation", batch=3, every=3).as_numpy_iterator()
+        assert [one["index"].tolist() for one in batches] == [[0, 1, 2], [3, -1, -1]]
+
+    def test_static_shapes(self, info):
+        spec = inputs.evaluation(info, "validation", batch=4).element_spec
+        assert set(spec) == {"image", "center", "side", "index"}
+        assert spec["image"].shape == (4, 128, 128, 3) and spec["image"].dtype == tf.uint8
+
+    def test_empty_split(self, own_records):
+        info = own_records(counts={"train": 3})
+        for read in (
+            lambda: inputs.evaluation(info, "validation", batch=2),
+            lambda: inputs.facts(info, "validation"),
+        ):
+            with pytest.raises(ValueError, match="nobody in the split 'validation'"):
+                read()
+
+
+def test_facts_are_what_was_written(drawn):
+    info, people = drawn
+    for split in ("train", "validation"):
+        facts = inputs.facts(info, split)
+        assert [name.decode() for name in facts["id"]] == [who.id for who in people[split]]
+        assert facts["row"].tolist() == [who.row for who in people[split]]
+        for i, person in enumerate(people[split]):
+            zoom, shift = facts["crop_to_image"][i, 0, 0], facts["crop_to_image"][i, :, 2]
+            labelled = person.state > 0
+            np.testing.assert_array_equal(facts["state"][i], person.state)
+            joints = facts["joints"][i] * zoom + shift
+            np.testing.assert_allclose(joints[labelled], person.joints[labelled], atol=1e-4)
+            np.testing.assert_allclose(facts["center"][i] * zoom + shift, person.center, atol=1e-4)
+            assert facts["side"][i] * zoom == pytest.approx(person.side)
+            assert facts["head_size"][i] == pytest.approx(person.head_size, nan_ok=True)
