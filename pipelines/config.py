@@ -59,7 +59,10 @@ class Config:
     epochs: float = _flag(100.0, "length of the training")
     steps: int = _flag(0, "length in steps instead of epochs; 0 = use --epochs")
     seed: int = _flag(0, "of initial weights, order and augmentation")
-    deterministic: bool = _flag(False, "same bits in every run on one machine, at some speed")
+    deterministic: bool = _flag(
+        False,
+        "same bits in every run on one machine; slower, and the wait for data is not measured",
+    )
     init_from: str = _flag("", "run to take initial weights from; its joints may differ")
 
     strategy: str = _flag("auto", "devices to train on", ("auto", "one", "mirrored"), free=True)

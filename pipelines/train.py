@@ -58,12 +58,13 @@ def make_train_steps(
     clip_norm: float,
     average: float,
     seed: int,
+    timed: bool = True,
 ):
     """The training loop as one tf.function over a number of steps, traced once.
 
     Returns:
       function(iterator, count []) -> dict of sums over the steps: losses [S], norm [], wait []
-      (seconds without data), hits [J] and counts [J] at PCKh@0.5.
+      (seconds without data; NaN unless ``timed``), hits [J] and counts [J] at PCKh@0.5.
     """
     size, joints = network.input_shape[1], len(skeleton)
     variables = network.trainable_variables
@@ -104,14 +105,17 @@ def make_train_steps(
         decay = optimizer.average_decay(average, step) ** AVERAGE_EVERY
         optimizer.update_average(averaged.variables, network.variables, decay)
 
+    def clock() -> tf.Tensor:
+        return tf.timestamp() if timed else tf.constant(np.nan, tf.float64)
+
     def one_step(iterator, sums: dict) -> dict:
         # The clock starts when the step before has ended: what passes now, the device waits.
         with tf.control_dependencies([sums["losses"]]):
-            start = tf.timestamp()
+            start = clock()
         with tf.control_dependencies([start]):
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-            wait = tf.timestamp() - start
+            wait = clock() - start
         (reduced, norm) = strategy.run(replica_step, (batch,))
         step.assign_add(1)
         if averaged is not None:
@@ -181,6 +185,8 @@ def step_arguments(config: Config, skeleton: Skeleton) -> dict:
         "skeleton": skeleton,
         "global_batch": config.batch,
         "rounded": config.round_centers,
+        # TensorFlow refuses to read a clock in deterministic mode.
+        "timed": not config.deterministic,
         **{name: getattr(config, name) for name in names},
     }
 
@@ -335,7 +341,7 @@ def run(config: Config) -> int:
             f"{strategy.num_replicas_in_sync} replicas; choose a multiple"
         )
     if config.deterministic:
-        tf.keras.utils.set_random_seed(config.seed)
+        # No global seed: every draw has its own, and tf.data fails on a global seed of 0.
         tf.config.experimental.enable_op_determinism()
     refuse_other_run(config, info)
 
