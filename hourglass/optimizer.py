@@ -79,7 +79,6 @@ def build(name: str, rate, weight_decay: float = 0.0) -> tf.keras.optimizers.Opt
         return tfa.optimizers.AdamW(
             weight_decay=lambda: rate() * weight_decay,
             learning_rate=rate,
-            beta_2=0.99,
             epsilon=1e-8,
         )
     if weight_decay:

@@ -34,7 +34,7 @@ class Config:
     stem: str = _flag("newell", "published first layers", model.STEMS)
     block: str = _flag("residual", "kind of block", model.BLOCKS)
     sync_bn: bool = _flag(False, "batch norm over all replicas together")
-    precision: str = _flag("float32", "arithmetic of the layers", ("float32", "mixed_bfloat16"))
+    precision: str = _flag("float32", "arithmetic of the layers", model.PRECISIONS)
 
     batch: int = _flag(6, "examples per step over all replicas")
     recipe: str = _flag("pytorch_pose", "published augmentation", tuple(augment.RECIPES))

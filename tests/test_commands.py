@@ -82,6 +82,22 @@ def test_records_training_and_evaluation(tmp_path):
     assert not list(tmp_path.rglob("*.partial"))
 
 
+@pytest.fixture
+def started(tmp_path):
+    """A function that makes a Run; whatever still runs in the end is killed."""
+    runs = []
+
+    def make(name: str, flagfile: pathlib.Path) -> Run:
+        runs.append(Run(tmp_path / name, flagfile))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        if run.process and run.process.poll() is None:
+            run.process.kill()
+            run.process.communicate()
+
+
 class Run:
     """A training in a process of its own, in one workdir that is started again and again."""
 
@@ -118,12 +134,12 @@ def tensors(prefix: str) -> dict:
     return {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
 
 
-def test_stopped_by_every_signal_it_ends_as_if_it_had_never_stopped(tmp_path, info):
+def test_stopped_by_every_signal_it_ends_as_if_it_had_never_stopped(tmp_path, info, started):
     """SIGTERM, SIGINT (Ctrl-C) and SIGKILL; 90 steps, a checkpoint after every third."""
     changes = dict(epochs=30.0, evaluate_every=30.0, log_every=1, deterministic=True)
     flagfile = tmp_path / "run.flags"
     flagfile.write_text(config.to_flagfile(tiny(tmp_path / "any", info, **changes)))
-    whole, run = Run(tmp_path / "whole", flagfile), Run(tmp_path / "run", flagfile)
+    whole, run = started("whole", flagfile), started("run", flagfile)
     whole.start()
 
     code, output = run.stop_after_a_checkpoint(signal.SIGTERM)

@@ -256,15 +256,16 @@ def _pattern(rng: np.random.Generator, color: np.ndarray):
     return str(rng.choice(["hoops", "stripes", "checks"])), second, rng.uniform(0.025, 0.07)
 
 
-_TINT = {"right": (0.86, 0.30, 0.16), "left": (0.14, 0.40, 0.88)}
+_TINT = {"front": (0.95, 0.72, 0.30), "behind": (0.08, 0.12, 0.42)}
 
 
 class _Wardrobe:
-    """What one person wears, drawn once; the person's left side differs from the right one.
+    """What one person wears, drawn once; front and back differ.
 
-    On real people hands, faces and gait tell left from right, which takes a network hours to
-    learn. Here the right side's clothes, cuffs and shoe lean towards red and the left one's towards
-    blue, like two colours of one kit, so that minutes are enough.
+    On real people faces, hands and gait tell front from back and so left from right, which takes
+    a network hours to learn. Here clothes are warm and light in front and cool and dark behind, so
+    that minutes are enough. A cue on one side only, such as a red right sleeve, would be wrong:
+    mirror augmentation makes it a red left one.
     """
 
     def __init__(self, rng: np.random.Generator):
@@ -278,38 +279,37 @@ class _Wardrobe:
         self.trouser_pattern = _pattern(rng, self.trousers) if rng.random() < 0.4 else None
         self.sleeve = rng.choice([0.45, 0.7, 1.0, 2.0], p=[0.25, 0.2, 0.1, 0.45])
         self.leg = rng.choice([0.55, 0.9, 2.0], p=[0.2, 0.12, 0.68])
-        self.tint = {side: np.clip(_TINT[side] + rng.normal(0, 0.06, 3), 0, 1) for side in SIDES}
-        self.banded = rng.random() < 0.6
+        self.tint = {way: np.clip(_TINT[way] + rng.normal(0, 0.05, 3), 0, 1) for way in _TINT}
+        self.banded = {"arm": rng.random() < 0.3, "leg": rng.random() < 0.3}
         self.accent = {"arm": _contrast(rng, self.shirt), "leg": _contrast(rng, self.trousers)}
         self.girth = rng.uniform(0.88, 1.2)
         self.loose = {"arm": rng.uniform(1.0, 1.2), "leg": rng.uniform(1.0, 1.25)}
 
-    def limb(self, side: str, limb: str, which: int):
+    def limb(self, limb: str, which: int):
         """Colour, pattern and marks of the upper (which = 0) or lower (1) part of a limb."""
         color = self.shirt if limb == "arm" else self.trousers
         pattern = self.shirt_pattern if limb == "arm" else self.trouser_pattern
         reach = (self.sleeve if limb == "arm" else self.leg) - which
-        tint, marks = self.tint[side], []
-        color = self.tinted(color, side)
-        if pattern:
-            pattern = (pattern[0], self.tinted(pattern[1], side), pattern[2])
-        if self.banded:
+        marks = [self.back(color)]
+        if self.banded[limb]:
             place = 0.28 if which == 0 and limb == "arm" else 0.45
-            marks.append((place - 0.12, place + 0.12, 0.0, np.pi, tint))
+            marks.append((place - 0.12, place + 0.12, 0.0, np.pi, self.accent[limb]))
         if reach < 1:
-            marks.insert(0, (reach, 1.0, 0.0, np.pi, self.skin))
-        if which == 1:
-            marks.append((0.78, 0.97, 0.0, np.pi, tint))  # a cuff
-        return color, pattern, tuple(marks)
+            marks.append((reach, 1.0, 0.0, np.pi, self.skin))
+        return self.tinted(color, "front"), pattern, tuple(marks)
 
-    def tinted(self, color: np.ndarray, side: str) -> np.ndarray:
-        """A cloth's colour on one side of the body."""
-        return 0.4 * color + 0.6 * self.tint[side]
+    def tinted(self, color: np.ndarray, way: str) -> np.ndarray:
+        """A cloth's colour in "front" or "behind"."""
+        return 0.45 * color + 0.55 * self.tint[way]
+
+    def back(self, color: np.ndarray) -> tuple:
+        """The mark that makes the back half of a part dark."""
+        return (0.0, 1.0, np.pi, 0.5 * np.pi, self.tinted(color, "behind"))
 
     def chest_marks(self) -> tuple:
         """Front: collar and buttons, print or straps. Back: a yoke, a number or nothing."""
         front, accent = self.rng.integers(4), self.accent["arm"]
-        marks = [(0.9, 1.0, 0.0, 0.5, self.skin)]
+        marks = [self.back(self.shirt), (0.9, 1.0, 0.0, 0.5, self.skin)]
         if front == 0:
             marks.append((0.0, 0.92, 0.0, 0.09, accent))
         elif front == 1:
@@ -361,9 +361,11 @@ def _trunk_part(worn: _Wardrobe, figure: Figure, name: str) -> Solid:
     start, end, frame = _trunk_ends(figure)[name]
     color, pattern, marks, face = worn.skin, None, (), None
     if name == "pelvis":
-        color, pattern = worn.trousers, worn.trouser_pattern
+        color, pattern = worn.tinted(worn.trousers, "front"), worn.trouser_pattern
+        marks = (worn.back(worn.trousers),)
     elif name == "chest":
-        color, pattern, marks = worn.shirt, worn.shirt_pattern, worn.chest_marks()
+        color, pattern = worn.tinted(worn.shirt, "front"), worn.shirt_pattern
+        marks = worn.chest_marks()
     elif name == "head":
         face = worn.face()
     elif name == "long_hair":
@@ -411,7 +413,7 @@ def _limb_parts(worn: _Wardrobe, figure: Figure, side: str) -> list[Solid]:
     points, frames, parts = figure.points, figure.frames, []
     for part, start, end, limb, which in _LIMBS:
         name = f"{side}_{part}"
-        color, pattern, marks = worn.limb(side, limb, which)
+        color, pattern, marks = worn.limb(limb, which)
         covered = (worn.sleeve if limb == "arm" else worn.leg) >= which + 1
         size = _sized(part, worn.girth * (worn.loose[limb] if covered else 1))
         ends = points[f"{side}_{start}"], points[f"{side}_{end}"]
@@ -419,7 +421,7 @@ def _limb_parts(worn: _Wardrobe, figure: Figure, side: str) -> list[Solid]:
         parts.append(Solid(name, *ends, frames[name], **size, **look))
     for part, start, end, color in (
         ("hand", "wrist", "hand", worn.skin),
-        ("foot", "heel", "toe", worn.tinted(worn.shoes, side)),
+        ("foot", "heel", "toe", worn.shoes),
     ):
         name = f"{side}_{part}"
         ends = points[f"{side}_{start}"], points[f"{side}_{end}"]

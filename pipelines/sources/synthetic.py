@@ -182,7 +182,7 @@ def _clutter(rng, image, horizon) -> None:
 def _pose_someone(rng):
     """Draw a person: the figure, turned as a photographer might see it, and its leg posture."""
     lengths, pose = draw_lengths(rng), draw_pose(rng)
-    facing = rng.choice(3, p=[0.5, 0.22, 0.28])
+    facing = rng.choice(3, p=[0.7, 0.14, 0.16])
     yaw = (rng.normal(0, 28), 180 + rng.normal(0, 28), rng.uniform(0, 360))[facing]
     roll = rng.normal(0, 6) if rng.random() < 0.93 else rng.uniform(-45, 45)
     root = (
