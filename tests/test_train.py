@@ -77,8 +77,10 @@ class TestRun:
         raw, averaged = checkpoint.values(last, "model"), checkpoint.values(last, "averaged")
         fresh = checkpoint.by_name(model.build(**train.build_arguments(trained[0], MPII)).variables)
         name = "stack1_heatmaps.kernel"
-        assert np.abs(raw[name] - fresh[name].numpy()).max() > 1e-3
-        assert 0 < np.abs(raw[name] - averaged[name]).max() < 0.1
+        moved = np.abs(raw[name] - fresh[name].numpy()).max()
+        assert moved > 1e-3
+        # min(0.9, 11 / 20) ** 10 of the initial weights is left at step 10; two steps followed.
+        assert 0 < np.abs(raw[name] - averaged[name]).max() < 0.3 * moved
 
     def test_started_again_it_has_nothing_to_do(self, trained, tmp_path, capfd):
         again = copy_run(trained, tmp_path)
