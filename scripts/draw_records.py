@@ -1,0 +1,59 @@
+"""Draw the true joints of people in a record set: python scripts/draw_records.py --records=data/mpii.
+
+The picture comes from the records by the road of evaluation, so joints that lie where they belong
+show that photographs, matrices and joints agree.
+"""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np  # noqa: E402
+from absl import app, flags  # noqa: E402
+
+from hourglass import affine  # noqa: E402
+from pipelines import augment, command, draw, inputs, records  # noqa: E402
+from pipelines.people import MISSING, SPLITS  # noqa: E402
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("records", "data/records", "folder written by scripts/make_tfrecords.py")
+flags.DEFINE_enum("split", "validation", SPLITS, "whose people")
+flags.DEFINE_integer("count", 12, "people, evenly chosen", lower_bound=1)
+flags.DEFINE_integer("size", 256, "side of each picture, px", lower_bound=32)
+flags.DEFINE_string("output", "", "PNG to write; default: truth.png in --records")
+
+
+def truth_grid(info: records.DatasetInfo, split: str, count: int, size: int) -> np.ndarray:
+    """One RGB picture [H, W, 3] uint8 of ``count`` evenly chosen people and their true joints."""
+    every = max(1, info.count(split) // count)
+    facts = {key: value[:count] for key, value in inputs.facts(info, split, every).items()}
+    shown = len(facts["row"])
+    batch = next(iter(inputs.evaluation(info, split, batch=shown, every=every)))
+    pixels = affine.warp(batch["image"], augment.crop_to_input(batch, size), size).numpy()
+    joints = affine.apply(augment.crop_to_input(batch, size), facts["joints"]).numpy()
+    labelled = facts["state"] != MISSING
+    colored = np.where(labelled[..., None], joints, np.nan)
+    errors = np.where(labelled, 0.0, np.nan)
+    title = f"{info.name} {split}: {shown} of {info.count(split)} people, true joints"
+    return draw.people_grid(
+        pixels, joints, facts["state"], colored, info.skeleton, errors, title=title
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Draw, write, say where."""
+    command.no_leftovers(arguments)
+    output = FLAGS.output or os.path.join(FLAGS.records, "truth.png")
+
+    def work() -> None:
+        info = records.read_info(FLAGS.records)
+        draw.write_png(output, truth_grid(info, FLAGS.split, FLAGS.count, FLAGS.size))
+        print(output)
+
+    return command.answer(work)
+
+
+if __name__ == "__main__":
+    sys.exit(app.run(main))
