@@ -39,7 +39,7 @@ SMALL = """\
 # A comment, and more than one flag per run.
 --workdir=runs/small
 --records=data/small
---stacks=2
+--stacks=1
 --channels=8
 --depth=1
 --size=32
