@@ -8,7 +8,8 @@ DEMO_RUN ?= runs/demo
 DEMO_FLAGS ?=
 
 RUN := .venv/bin/python
-MAKE_RECORDS = $(RUN) scripts/make_tfrecords.py --dataset=synthetic --side=182 --people=$(DEMO_PEOPLE) --records="$(DEMO_RECORDS)"
+# The demo's pictures are 128 px, enlarged by 1/0.75 at most, shrunk by 1.25 and never turned.
+MAKE_RECORDS = $(RUN) scripts/make_tfrecords.py --dataset=synthetic --side=171 --context=1.3 --people=$(DEMO_PEOPLE) --records="$(DEMO_RECORDS)"
 TRAIN = $(RUN) train_main.py --flagfile=configs/demo.flags --records="$(DEMO_RECORDS)" --workdir="$(DEMO_RUN)" $(DEMO_FLAGS)
 EVALUATE = $(RUN) eval_main.py --flagfile=configs/demo.flags --records="$(DEMO_RECORDS)" --workdir="$(DEMO_RUN)" $(DEMO_FLAGS)
 

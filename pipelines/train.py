@@ -15,11 +15,10 @@ import tqdm
 from hourglass import heatmap, loss, model, optimizer
 from hourglass.model import STRIDE
 from hourglass.skeleton import Skeleton
-from pipelines import augment, board, checkpoint, devices, evaluate, inputs, records
+from pipelines import augment, board, checkpoint, devices, inputs, records, validation
 from pipelines import config as configuration
 from pipelines.config import Config
 from pipelines.files import read_whole, write_atomically
-from pipelines.people import MISSING
 from pipelines.progress import Log, Pace
 
 FLAGS_FILE = "flags.txt"
@@ -42,12 +41,9 @@ def errors_in_step(batch: dict, matrix, points, heatmaps) -> tf.Tensor:
     return tf.norm(found - points, axis=-1) / size[:, None]
 
 
-def make_train_steps(
-    strategy: tf.distribute.Strategy,
+def make_replica_step(
     network: tf.keras.Model,
-    averaged: tf.keras.Model | None,
     opt: tf.keras.optimizers.Optimizer,
-    step: tf.Variable,
     *,
     skeleton: Skeleton,
     global_batch: int,
@@ -56,23 +52,19 @@ def make_train_steps(
     sigma: float,
     rounded: bool,
     clip_norm: float,
-    average: float,
     seed: int,
-    timed: bool = True,
 ):
-    """The training loop as one tf.function over a number of steps, traced once.
+    """One step of one replica: augmentation, loss, gradients over all replicas, update.
 
     Returns:
-      function(iterator, count []) -> dict of sums over the steps: losses [S], norm [], wait []
-      (seconds without data; NaN unless ``timed``), hits [J] and counts [J] at PCKh@0.5.
+      function(batch) -> dict over the global batch: losses [S], norm [] of the gradient, and hits
+      [J] and counts [J] at PCKh@0.5 of the joints that weigh in the loss.
     """
-    size, joints = network.input_shape[1], len(skeleton)
-    variables = network.trainable_variables
-    decayed = (
-        {"decay_var_list": optimizer.decayed(variables)} if hasattr(opt, "weight_decay") else {}
-    )
+    size, variables = network.input_shape[1], network.trainable_variables
+    decays = hasattr(opt, "weight_decay")
+    options = {"decay_var_list": optimizer.decayed(variables)} if decays else {}
 
-    def replica_step(batch: dict):
+    def replica_step(batch: dict) -> dict:
         draws = augment.draw(augment.RECIPES[recipe], seed, batch["index"], global_batch)
         images, matrix = augment.images(batch, size, draws)
         points, state = augment.joints(batch, matrix, skeleton.mirror, draws)
@@ -89,17 +81,51 @@ def make_train_steps(
         gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         gradients, norm = optimizer.clip(gradients, clip_norm)
         opt.apply_gradients(
-            zip(gradients, variables), experimental_aggregate_gradients=False, **decayed
+            zip(gradients, variables), experimental_aggregate_gradients=False, **options
         )
         errors = errors_in_step(batch, matrix, points, predicted[-1])
-        known = (state != MISSING) & tf.math.is_finite(errors)
-        hits = tf.reduce_sum(tf.cast(known & (errors <= 0.5), tf.float32), 0)
+        known = (weight > 0) & tf.math.is_finite(errors)
+        hits, counts = (tf.cast(part, tf.float32) for part in (known & (errors <= 0.5), known))
         sums = {
             "losses": losses,
-            "hits": hits,
-            "counts": tf.reduce_sum(tf.cast(known, tf.float32), 0),
+            "hits": tf.reduce_sum(hits, 0),
+            "counts": tf.reduce_sum(counts, 0),
         }
-        return replica.all_reduce(tf.distribute.ReduceOp.SUM, sums), norm
+        return {**replica.all_reduce(tf.distribute.ReduceOp.SUM, sums), "norm": norm}
+
+    return replica_step
+
+
+def make_train_steps(
+    strategy: tf.distribute.Strategy,
+    network: tf.keras.Model,
+    averaged: tf.keras.Model | None,
+    opt: tf.keras.optimizers.Optimizer,
+    step: tf.Variable,
+    *,
+    skeleton: Skeleton,
+    average: float,
+    timed: bool = True,
+    **settings,
+):
+    """The training loop as one tf.function over a number of steps, traced once.
+
+    Args:
+      strategy: under which everything was created.
+      network: trained.
+      averaged: holds its average; None for none.
+      opt: from ``hourglass.optimizer.build``.
+      step: [] int64, steps taken.
+      skeleton: the joints.
+      average: decay of the average.
+      timed: measure the wait for data; deterministic mode has no clock.
+      **settings: further arguments of ``make_replica_step``.
+
+    Returns:
+      function(iterator, count []) -> dict of sums over the steps: losses [S], norm [], wait []
+      (seconds without data; NaN unless ``timed``), hits [J] and counts [J] at PCKh@0.5.
+    """
+    replica_step = make_replica_step(network, opt, skeleton=skeleton, **settings)
 
     def average_now():
         decay = optimizer.average_decay(average, step) ** AVERAGE_EVERY
@@ -116,19 +142,18 @@ def make_train_steps(
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
             wait = clock() - start
-        (reduced, norm) = strategy.run(replica_step, (batch,))
+        new = {**_first(strategy, strategy.run(replica_step, (batch,))), "wait": wait}
         step.assign_add(1)
         if averaged is not None:
             tf.cond(step % AVERAGE_EVERY == 0, average_now, lambda: None)
-        new = {**_first(strategy, reduced), "norm": _first(strategy, norm), "wait": wait}
         return {key: sums[key] + new[key] for key in sums}
 
     @tf.function
     def train_steps(iterator, count: tf.Tensor) -> dict:
         sums = {
             "losses": tf.zeros([len(network.outputs)]),
-            "hits": tf.zeros([joints]),
-            "counts": tf.zeros([joints]),
+            "hits": tf.zeros([len(skeleton)]),
+            "counts": tf.zeros([len(skeleton)]),
             "norm": tf.zeros([]),
             "wait": tf.zeros([], tf.float64),
         }
@@ -260,48 +285,6 @@ def _take_steps(train_steps, iterator, count: int, info: records.DatasetInfo) ->
         raise
 
 
-def validation_line(step: int, results: dict, best: bool) -> str:
-    """One line of a validation's means."""
-    means = {kind: part["PCKh@0.5"]["mean14"] for kind, part in results.items()}
-    text = ", ".join(f"{kind} {mean:.2f}" for kind, mean in means.items())
-    return f"step {step}: validation mean14 PCKh@0.5 {text or 'none'}{' (best)' if best else ''}"
-
-
-def make_validation(config: Config, strategy, info, network, averaged):
-    """A function that validates both kinds of weights and logs them.
-
-    Returns:
-      function(writer, step) -> {"raw": results, "averaged": results}, empty without a validation
-      split.
-    """
-    if not info.splits.get("validation", {}).get("people"):
-        print(f"{config.records} has no validation split: nothing will be validated")
-        return lambda writer, step: {}
-    records.check_shards(info, "validation")
-    how = {"flip": config.flip, "decode": config.decode}
-    facts, mirror = inputs.facts(info, "validation"), info.skeleton.mirror
-    networks = {"raw": network, **({"averaged": averaged} if averaged is not None else {})}
-    predicts = {
-        weights: evaluate.make_predict(strategy, one, mirror=mirror, **how)
-        for weights, one in networks.items()
-    }
-    batch = devices.round_up(config.evaluation_batch, strategy)
-    dataset = inputs.evaluation(info, "validation", batch=batch)
-
-    def validate(writer, step: int) -> dict:
-        results = {}
-        for weights, predict_batch in predicts.items():
-            found, _ = evaluate.predict(strategy, predict_batch, dataset, facts)
-            results[weights] = evaluate.score(facts, found, info.skeleton)
-            board.write_validation(writer, step, weights, results[weights])
-        last = averaged if averaged is not None else network
-        shown = evaluate.picture(last, info, "validation", **how)
-        board.write_pictures(writer, step, shown, info.skeleton)
-        return results
-
-    return validate
-
-
 def _restore(config: Config, state: tf.train.Checkpoint, network, averaged, skeleton) -> str | None:
     """Resume the run, or start from another one; returns the checkpoint resumed from."""
     latest = checkpoint.latest(os.path.join(config.workdir, "checkpoints"))
@@ -391,7 +374,7 @@ def run(config: Config) -> int:
         buffer=config.shuffle_buffer,
     )
     iterator = iter(strategy.experimental_distribute_dataset(dataset))
-    validate = make_validation(config, strategy, info, network, averaged)
+    validate = validation.make(config, strategy, info, network, averaged)
     # Not before everything that can be wrong with the flags has been tried.
     flagfile = claim(config, info)
     writer = tf.summary.create_file_writer(os.path.join(config.workdir, "logs"))
@@ -416,12 +399,13 @@ def run(config: Config) -> int:
             if now % config.log_every == 0 or now == lengths.total:
                 board.write_training(writer, now, log.report(float(rate()), info.skeleton))
                 log = Log(config.batch)
-            if now % lengths.epoch == 0 or now == lengths.total:
+            validates = now % lengths.evaluate == 0 or now == lengths.total
+            if now % lengths.epoch == 0 or validates:
                 saved = manager.save(checkpoint_number=now)
-            if now % lengths.evaluate == 0 or now == lengths.total:
+            if validates:
                 results = validate(writer, now)
                 best = checkpoint.save_best(state, config.workdir, now, results)
-                tqdm.tqdm.write(validation_line(now, results, best))
+                tqdm.tqdm.write(validation.line(now, results, best))
         if signals and now < lengths.total:
             saved = manager.save(checkpoint_number=now)
     writer.close()

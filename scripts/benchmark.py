@@ -21,31 +21,34 @@ from absl import app, flags
 from hourglass import model, optimizer
 from pipelines import augment, command, config, devices, inputs, records, train
 
-PARTS = ("input", "augment", "train", "end_to_end")
-
-
-def _time(work, units: int) -> float:
-    start = time.perf_counter()
-    work()
-    return units / (time.perf_counter() - start)
+# Batches read per step of the other parts, so that what lay ready in buffers does not count.
+INPUT_FACTOR = 20
 
 
 def _input_part(settings, info):
-    iterator = iter(inputs.training(info, batch=settings.batch, seed=0, start=0))
-    return lambda steps: [next(iterator) for _ in range(steps)]
+    iterator = iter(inputs.training(info, batch=settings.batch, seed=0))
+    return lambda steps: [next(iterator) for _ in range(INPUT_FACTOR * steps)]
 
 
 def _augment_part(settings, info, batch):
     recipe, mirror = augment.RECIPES[settings.recipe], info.skeleton.mirror
 
-    @tf.function
-    def once(batch):
-        draws = augment.draw(recipe, 0, batch["index"], settings.batch)
+    def once(step: tf.Tensor) -> tf.Tensor:
+        index = batch["index"] + tf.cast(step, tf.int64) * settings.batch
+        draws = augment.draw(recipe, 0, index, settings.batch)
         images, matrix = augment.images(batch, settings.size, draws)
         points, state = augment.joints(batch, matrix, mirror, draws)
-        return images, augment.targets(points, state, size=settings.size, sigma=settings.sigma)
+        heatmaps, _ = augment.targets(points, state, size=settings.size, sigma=settings.sigma)
+        return tf.reduce_sum(images) + tf.reduce_sum(heatmaps)
 
-    return lambda steps: [once(batch) for _ in range(steps)]
+    @tf.function
+    def loop(steps: tf.Tensor) -> tf.Tensor:
+        total = 0.0
+        for step in tf.range(steps):
+            total += once(step)
+        return total
+
+    return lambda steps: float(loop(tf.constant(steps)))
 
 
 def _loop(settings, info, strategy, dataset):
@@ -75,7 +78,10 @@ def _measure(parts: dict, steps: int, repeats: int, batch: int) -> dict[str, lis
     speeds: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(repeats):
         for name, part in parts.items():
-            speeds[name].append(_time(lambda part=part: part(steps), steps * batch))
+            start = time.perf_counter()
+            part(steps)
+            images = steps * batch * (INPUT_FACTOR if name == "input" else 1)
+            speeds[name].append(images / (time.perf_counter() - start))
     return speeds
 
 

@@ -1,4 +1,4 @@
-"""Draw the true joints of people in a record set: python scripts/draw_records.py --records=data/mpii.
+"""Draw the true joints of people in records: python scripts/draw_records.py --records=data/mpii.
 
 The picture comes from the records by the road of evaluation, so joints that lie where they belong
 show that photographs, matrices and joints agree.
@@ -8,14 +8,13 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import numpy as np  # noqa: E402
-from absl import app, flags  # noqa: E402
+import numpy as np
+from absl import app, flags
 
-from hourglass import affine  # noqa: E402
-from pipelines import augment, command, draw, inputs, records  # noqa: E402
-from pipelines.people import MISSING, SPLITS  # noqa: E402
+from hourglass import affine
+from pipelines import augment, command, draw, inputs, records
+from pipelines.people import MISSING, SPLITS
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("records", "data/records", "folder written by scripts/make_tfrecords.py")

@@ -12,17 +12,16 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import rich.console  # noqa: E402
-import rich.table  # noqa: E402
-from absl import app, flags  # noqa: E402
+import rich.console
+import rich.table
+from absl import app, flags
 
-from pipelines.convert import convert  # noqa: E402
-from pipelines.files import read_whole, write_atomically  # noqa: E402
-from pipelines.people import Annotated  # noqa: E402
-from pipelines.records import JPEG_QUALITY, DatasetInfo, Geometry  # noqa: E402
-from pipelines.sources import lsp, mpii, synthetic  # noqa: E402
+from pipelines.convert import convert
+from pipelines.files import read_whole, write_atomically
+from pipelines.people import Annotated
+from pipelines.records import JPEG_QUALITY, DatasetInfo, Geometry
+from pipelines.sources import lsp, mpii, synthetic
 
 # The files that each reader takes, the most complete first; looked for beside the images folder.
 ANNOTATIONS = {

@@ -81,6 +81,15 @@ def test_records_training_and_evaluation(tmp_path):
     assert cv2.imread(str(run / "predictions.png")) is not None
     assert not list(tmp_path.rglob("*.partial"))
 
+    draw = str(ROOT / "scripts" / "draw_records.py")
+    command(draw, "--records=data/small", "--count=4", "--size=64", cwd=tmp_path)
+    assert cv2.imread(str(tmp_path / "data" / "small" / "truth.png")) is not None
+    benchmark = str(ROOT / "scripts" / "benchmark.py")
+    words = ("--flagfile=small.flags", "--benchmark_steps=2", "--repeats=1")
+    output = command(benchmark, *words, cwd=tmp_path)
+    for part in ("input", "augment", "train", "end_to_end", "data wait"):
+        assert part in output, output
+
 
 @pytest.fixture
 def started(tmp_path):

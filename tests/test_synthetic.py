@@ -162,14 +162,19 @@ def test_the_face_is_painted_on_the_front_only():
     assert skin(0) > 0.6 > 0.3 > skin(180)  # the rest is nape and ears
 
 
-def test_everybody_can_be_told_left_from_right_by_their_clothes():
+def test_clothes_tell_front_from_back_and_not_left_from_right():
+    """A mirrored picture must be a picture of the mirrored person."""
     body = stand()
     for seed in range(60):
         parts = {s.name: s for s in paint.dress(np.random.default_rng(seed), body)}
-        for limb in ("upper_arm", "thigh"):
+        for limb in ("upper_arm", "forearm", "thigh", "shin"):
             right, left = parts[f"right_{limb}"], parts[f"left_{limb}"]
-            shade = np.abs(np.subtract(right.color, left.color)).max() > 0.15
-            assert shade or len(left.marks) > len(right.marks), seed
+            np.testing.assert_array_equal(right.color, left.color)
+            assert len(right.marks) == len(left.marks)
+        for name in ("chest", "pelvis", "right_upper_arm", "left_thigh"):
+            front, (_, _, angle, _, back) = parts[name].color, parts[name].marks[0]
+            assert angle == np.pi
+            assert np.mean(front) > np.mean(back) + 0.1, (seed, name)
 
 
 def test_nothing_is_hidden_when_a_person_stands_frontally_alone():
