@@ -578,6 +578,8 @@ class TestScript:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # A test run started in the background hands on an ignored SIGINT.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("r/validation*.partial")):

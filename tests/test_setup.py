@@ -215,12 +215,13 @@ class Project:
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": "wheels",
             "BUILD": "cpu",
-            "MAKEFLAGS": "",
         }
+        # "make test" is itself a make: an inner one would print where it enters and leaves.
+        outer = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
         return subprocess.run(
             ["make", "venv", f"PYTHON={python}"],
             cwd=self.root,
-            env={**os.environ, **settings, **environment},
+            env={**outer, **settings, **environment},
             capture_output=True,
             text=True,
             timeout=120,

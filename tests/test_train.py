@@ -443,17 +443,6 @@ class TestReplicas:
 
 @pytest.mark.slow
 class TestLongRuns:
-    def test_a_resumed_run_equals_an_uninterrupted_one(self, trained, tmp_path):
-        """Steps 10 to 12 again from the checkpoint of step 9; the average moves at step 10."""
-        copy = copy_run(trained, tmp_path, until=9)
-        assert train.run(copy) == 0
-        prefixes = [os.path.join(c.workdir, "checkpoints", "ckpt-12") for c in (trained[0], copy)]
-        whole, resumed = map(tensors, prefixes)
-        assert whole.keys() == resumed.keys()
-        assert any("SLOT/optimizer/rms" in name for name in whole)
-        for name, value in whole.items():
-            np.testing.assert_allclose(resumed[name], value, rtol=0, atol=1e-6, err_msg=name)
-
     def test_a_loss_that_is_not_finite_stops_at_the_last_good_checkpoint(self, trained, tmp_path):
         """From step 9 on with a rate of 1e30, written into the run's flags by hand."""
         copy = dataclasses.replace(
