@@ -82,7 +82,7 @@ _LEGS = {
     "sit": (3, {"hip_flex": (72, 96), "hip_abduct": (2, 20), "knee": (60, 100)}),
 }
 _ARMS = {
-    "down": (4, {"shoulder_flex": (-12, 14), "shoulder_abduct": (5, 22), "elbow": (4, 35)}),
+    "down": (5, {"shoulder_flex": (-12, 14), "shoulder_abduct": (5, 22), "elbow": (4, 35)}),
     "on hips": (
         2,
         {
@@ -111,7 +111,7 @@ _ARMS = {
         },
     ),
     "crossed": (
-        1.5,
+        1,
         {
             "shoulder_flex": (18, 38),
             "shoulder_abduct": (8, 20),
@@ -119,7 +119,7 @@ _ARMS = {
             "elbow": (88, 112),
         },
     ),
-    "reach": (2, {"shoulder_flex": (45, 105), "shoulder_abduct": (0, 30), "elbow": (4, 70)}),
+    "reach": (1.5, {"shoulder_flex": (45, 105), "shoulder_abduct": (0, 30), "elbow": (4, 70)}),
     "phone": (
         1,
         {

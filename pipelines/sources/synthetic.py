@@ -182,8 +182,8 @@ def _clutter(rng, image, horizon) -> None:
 def _pose_someone(rng):
     """Draw a person: the figure, turned as a photographer might see it, and its leg posture."""
     lengths, pose = draw_lengths(rng), draw_pose(rng)
-    facing = rng.choice(3, p=[0.7, 0.14, 0.16])
-    yaw = (rng.normal(0, 28), 180 + rng.normal(0, 28), rng.uniform(0, 360))[facing]
+    facing = rng.choice(3, p=[0.8, 0.12, 0.08])
+    yaw = (rng.normal(0, 22), 180 + rng.normal(0, 22), rng.uniform(0, 360))[facing]
     roll = rng.normal(0, 6) if rng.random() < 0.93 else rng.uniform(-45, 45)
     root = (
         turn(UP, RIGHT, roll) @ turn(UP, FORWARD, rng.uniform(-6, 18)) @ turn(FORWARD, RIGHT, yaw)
@@ -263,7 +263,7 @@ def _objects_in_front(rng, rgb, joints, stature: float) -> np.ndarray:
     """Draw 0-2 things over the person. Returns [H, W] bool, True where they cover."""
     shape = rgb.shape[:2]
     front = np.zeros(shape, bool)
-    for _ in range(rng.choice(3, p=[0.66, 0.26, 0.08])):
+    for _ in range(rng.choice(3, p=[0.82, 0.15, 0.03])):
         # The head stays free: photographs are taken so that faces show.
         limbs = [j for j in range(len(MPII)) if MPII.joints[j] not in ("head_top", "upper_neck")]
         mask, color = _object_mask(rng, shape, joints[rng.choice(limbs)], stature)
@@ -280,16 +280,16 @@ def _photograph(rng, rgb) -> np.ndarray:
     ``rgb``, [H, W, 3] float32 in [0, 1], is used up.
     """
     shape = rgb.shape[:2]
-    tint = rng.uniform(0.92, 1.08, 3).astype(np.float32) * np.float32(rng.uniform(190, 310))
-    rgb *= 1 + rng.uniform(0.0, 0.5) * _clouds(rng, shape, 3, 1)
+    tint = rng.uniform(0.92, 1.08, 3).astype(np.float32) * np.float32(rng.uniform(225, 310))
+    rgb *= 1 + rng.uniform(0.0, 0.35) * _clouds(rng, shape, 3, 1)
     rgb *= tint
-    rgb = cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.3, 0.9))
+    rgb = cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.3, 0.7))
     if rng.random() < 0.08:
         kernel = np.zeros((5, 5), np.float32)
         cv2.line(kernel, (0, int(rng.integers(5))), (4, int(rng.integers(5))), 1.0)
         rgb = cv2.filter2D(rgb, -1, kernel / kernel.sum())
-    rgb += rng.standard_normal(shape, np.float32)[..., None] * np.float32(rng.uniform(0.5, 7))
-    tones = 255 * (np.arange(256) / 255) ** rng.uniform(0.8, 1.25)
+    rgb += rng.standard_normal(shape, np.float32)[..., None] * np.float32(rng.uniform(0.5, 5))
+    tones = 255 * (np.arange(256) / 255) ** rng.uniform(0.85, 1.15)
     return cv2.LUT(np.clip(rgb, 0, 255, out=rgb).astype(np.uint8), np.rint(tones).astype(np.uint8))
 
 
@@ -314,7 +314,7 @@ def picture(seed: int, index: int):
     rgb, cloth = _backdrop(rng, shape, floor), _cloth_texture(rng, shape)
     light = np.array([rng.normal(0, 0.6), rng.uniform(0.2, 0.9), 1.0])
     light *= rng.uniform(0.35, 0.62) / np.linalg.norm(light)
-    for _ in range(rng.choice(4, p=[0.4, 0.35, 0.17, 0.08])):
+    for _ in range(rng.choice(4, p=[0.55, 0.32, 0.1, 0.03])):
         other, posture = _pose_someone(rng)
         aside = _beside(rng, view, shape)
         _ground(rng, rgb, other, aside, posture)
