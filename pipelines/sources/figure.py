@@ -186,7 +186,7 @@ def draw_pose(rng: np.random.Generator) -> dict[str, float]:
 
 
 def _bend_trunk(rng, legs: str, pose: dict) -> None:
-    bends = legs not in ("sit", "kick") and rng.random() < 0.12
+    bends = legs not in ("sit", "kick") and rng.random() < 0.06
     pose["lean"] += {"run": 10, "squat": 25, "lunge": 8}.get(legs, 2) + bends * rng.uniform(25, 65)
     if bends:  # arms keep hanging, or reach further down
         for side in SIDES:

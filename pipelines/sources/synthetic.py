@@ -184,7 +184,7 @@ def _pose_someone(rng):
     lengths, pose = draw_lengths(rng), draw_pose(rng)
     facing = rng.choice(3, p=[0.8, 0.12, 0.08])
     yaw = (rng.normal(0, 22), 180 + rng.normal(0, 22), rng.uniform(0, 360))[facing]
-    roll = rng.normal(0, 6) if rng.random() < 0.93 else rng.uniform(-45, 45)
+    roll = rng.normal(0, 6) if rng.random() < 0.97 else rng.uniform(-45, 45)
     root = (
         turn(UP, RIGHT, roll) @ turn(UP, FORWARD, rng.uniform(-6, 18)) @ turn(FORWARD, RIGHT, yaw)
     )
