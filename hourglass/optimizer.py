@@ -58,6 +58,36 @@ def learning_rate(
     return base * rise * drop_factor**passed
 
 
+class RMSprop(tf.keras.optimizers.legacy.RMSprop):
+    """torch's formula as one operation per variable.
+
+    Keras takes ten; with some 400 variables they cost more than a small network's convolutions.
+    Nesterov's Adam with beta_1 0 and no bias correction is RMSprop, and has a kernel.
+    """
+
+    def _create_slots(self, var_list):
+        super()._create_slots(var_list)
+        for variable in var_list:
+            self.add_slot(variable, "momentum")  # the kernel wants one; it is not read
+
+    def _resource_apply_dense(self, grad, var, apply_state=None):
+        settings = apply_state[(var.device, var.dtype.base_dtype)]
+        zero = tf.zeros([], var.dtype.base_dtype)
+        return tf.raw_ops.ResourceApplyAdam(
+            var=var.handle,
+            m=self.get_slot(var, "momentum").handle,
+            v=self.get_slot(var, "rms").handle,
+            beta1_power=zero,
+            beta2_power=zero,
+            lr=settings["lr_t"],
+            beta1=zero,
+            beta2=settings["rho"],
+            epsilon=self.epsilon,
+            grad=grad,
+            use_nesterov=True,
+        )
+
+
 def build(name: str, rate, weight_decay: float = 0.0) -> tf.keras.optimizers.Optimizer:
     """Optimizer whose learning rate is read anew at every step.
 
@@ -83,7 +113,7 @@ def build(name: str, rate, weight_decay: float = 0.0) -> tf.keras.optimizers.Opt
         )
     if weight_decay:
         raise ValueError(f"weight_decay {weight_decay} needs optimizer adamw; rmsprop has none")
-    return tf.keras.optimizers.legacy.RMSprop(learning_rate=rate, rho=0.99, epsilon=1e-8)
+    return RMSprop(learning_rate=rate, rho=0.99, epsilon=1e-8)
 
 
 def decayed(variables: Sequence[tf.Variable]) -> list[tf.Variable]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import tensorflow as tf
 
 
@@ -10,7 +12,8 @@ def make_strategy(kind: str, logical_devices: int = 0) -> tf.distribute.Strategy
 
     Args:
       kind: "one" device, all "mirrored", or "auto": mirrored where there are several GPUs.
-      logical_devices: split the CPU into so many devices and use these, for tests.
+      logical_devices: split the CPU into so many devices and use these. Each runs its operations
+        on its own share of the cores: small networks train faster with one device per core.
 
     Raises:
       ValueError: logical devices asked of one device, or after TensorFlow has started.
@@ -33,6 +36,8 @@ def _split_cpu(count: int) -> list[str]:
         try:
             parts = [tf.config.LogicalDeviceConfiguration()] * count
             tf.config.set_logical_device_configuration(cpu, parts)
+            cores = max(1, (os.cpu_count() or 1) // count)
+            tf.config.threading.set_intra_op_parallelism_threads(cores)
         except RuntimeError as error:
             raise ValueError(f"--logical_devices={count}: {error}; use a fresh process") from error
     return [f"/cpu:{i}" for i in range(count)]

@@ -14,6 +14,9 @@ from pipelines import records
 
 NOBODY = -1
 
+# Batches that lie ready on each device.
+AHEAD = tf.distribute.InputOptions(experimental_per_replica_buffer_size=2)
+
 
 def _deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()

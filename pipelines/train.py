@@ -134,6 +134,11 @@ def make_train_steps(
     def clock() -> tf.Tensor:
         return tf.timestamp() if timed else tf.constant(np.nan, tf.float64)
 
+    def after(batch: dict, wait: tf.Tensor) -> dict:
+        # The work must not start before the clock is read, or a busy CPU reads it late.
+        with tf.control_dependencies([wait]):
+            return replica_step(batch)
+
     def one_step(iterator, sums: dict) -> dict:
         # The clock starts when the step before has ended: what passes now, the device waits.
         with tf.control_dependencies([sums["losses"]]):
@@ -142,7 +147,7 @@ def make_train_steps(
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
             wait = clock() - start
-        new = {**_first(strategy, strategy.run(replica_step, (batch,))), "wait": wait}
+        new = {**_first(strategy, strategy.run(after, (batch, wait))), "wait": wait}
         step.assign_add(1)
         if averaged is not None:
             tf.cond(step % AVERAGE_EVERY == 0, average_now, lambda: None)
@@ -373,7 +378,7 @@ def run(config: Config) -> int:
         start=now * config.batch,
         buffer=config.shuffle_buffer,
     )
-    iterator = iter(strategy.experimental_distribute_dataset(dataset))
+    iterator = iter(strategy.experimental_distribute_dataset(dataset, inputs.AHEAD))
     validate = validation.make(config, strategy, info, network, averaged)
     # Not before everything that can be wrong with the flags has been tried.
     flagfile = claim(config, info)

@@ -57,14 +57,15 @@ def _loop(settings, info, strategy, dataset):
         step = tf.Variable(
             0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
-        network = model.build(**train.build_arguments(settings, info.skeleton))
-        averaged = tf.keras.models.clone_model(network) if settings.average else None
+        arguments = train.build_arguments(settings, info.skeleton)
+        network = model.build(**arguments)
+        averaged = model.build(**arguments) if settings.average else None
         opt = optimizer.build(settings.optimizer, lambda: tf.constant(1e-4), settings.weight_decay)
         optimizer.create_slots(opt, network.trainable_variables)
     run = train.make_train_steps(
         strategy, network, averaged, opt, step, **train.step_arguments(settings, info.skeleton)
     )
-    iterator = iter(strategy.experimental_distribute_dataset(dataset))
+    iterator = iter(strategy.experimental_distribute_dataset(dataset, inputs.AHEAD))
 
     def take(steps: int) -> float:
         return float(run(iterator, tf.constant(steps))["wait"])

@@ -350,6 +350,14 @@ class TestDevices:
         with pytest.raises(ValueError, match="--logical_devices=3.*fresh process"):
             devices.make_strategy("mirrored", 3)
 
+    def test_each_part_of_a_cpu_computes_on_its_share_of_the_cores(self, run_python):
+        run_python(
+            "import os; import tensorflow as tf; from pipelines import devices;"
+            "assert devices.make_strategy('auto', 2).num_replicas_in_sync == 2;"
+            "threads = tf.config.threading.get_intra_op_parallelism_threads();"
+            "assert threads == max(1, os.cpu_count() // 2), threads"
+        )
+
     def test_round_up(self, two_replicas):
         assert [devices.round_up(n, two_replicas) for n in (1, 2, 3)] == [2, 2, 4]
 
