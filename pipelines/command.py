@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 
@@ -16,6 +17,8 @@ def answer(work: Callable[[], int | None]) -> int:
 
     Ctrl-C where nothing handles it gives exit code 130, as in a shell.
     """
+    # TensorFlow's notes on how replicas reduce what are for its developers.
+    logging.getLogger("tensorflow").setLevel(logging.WARNING)
     try:
         return work() or 0
     except EXPECTED as error:

@@ -66,7 +66,7 @@ class Config:
     init_from: str = _flag("", "run to take initial weights from; its joints may differ")
 
     strategy: str = _flag("auto", "devices to train on", ("auto", "one", "mirrored"), free=True)
-    logical_devices: int = _flag(0, "split one CPU into so many devices", free=True)
+    logical_devices: int = _flag(0, "split the CPU into so many devices", free=True)
     steps_per_call: int = _flag(50, "most steps per tf.function call", free=True)
     evaluate_every: float = _flag(1.0, "epochs between validations", free=True)
     log_every: int = _flag(50, "steps between TensorBoard scalars", free=True)

@@ -11,18 +11,19 @@ def make_strategy(kind: str, logical_devices: int = 0) -> tf.distribute.Strategy
     """Strategy over this machine's devices.
 
     Args:
-      kind: "one" device, all "mirrored", or "auto": mirrored where there are several GPUs.
-      logical_devices: split the CPU into so many devices and use these. Each runs its operations
-        on its own share of the cores: small networks train faster with one device per core.
+      kind: "one" device, all "mirrored", or "auto": mirrored where there are several of them.
+      logical_devices: split the CPU into so many devices and use these; with "auto" only where
+        there is no GPU. Each runs its operations on its own share of the cores: small networks
+        train faster with one device per core.
 
     Raises:
       ValueError: logical devices asked of one device, or after TensorFlow has started.
     """
     if logical_devices and kind == "one":
         raise ValueError("--logical_devices needs --strategy=mirrored or auto, not one")
-    if logical_devices:
-        return tf.distribute.MirroredStrategy(_split_cpu(logical_devices))
     gpus = tf.config.list_physical_devices("GPU")
+    if logical_devices and (kind == "mirrored" or not gpus):
+        return tf.distribute.MirroredStrategy(_split_cpu(logical_devices))
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if kind == "mirrored" or (kind == "auto" and len(gpus) > 1):
