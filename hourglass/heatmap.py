@@ -123,7 +123,7 @@ def _reference(maps: tf.Tensor, pixels: tf.Tensor, peak: tf.Tensor, method: str)
     before = 1 if method == "hourglass" else 2
     both = tf.reduce_all(_inside(maps, pixels, before, 1), -1, keepdims=True)
     joints = tf.cast(pixels, tf.float32) + tf.where(both, _quarter(maps, pixels), 0.0)
-    # An empty map gives them coordinate 0, which is before the first pixel where counting is from 1.
+    # An empty map gives them coordinate 0: one before the first pixel where counting is from 1.
     empty, ours = (-1.0, 0.0) if method == "hourglass" else (0.0, -0.5)
     return tf.where(peak[..., None] > 0, joints, empty) + ours
 
@@ -139,8 +139,9 @@ def decode(
       for every Gaussian, hence for ``render``, also at the border. At most 1 px from the highest
       pixel; where the parabola has no top, or no pixel is positive, it is "quarter".
     - "dark": Zhang et al. 2020 (arXiv 1910.06278) sections 3.2 and 3.3 and their released code:
-      Gaussian blur, logarithm, Taylor step; none within 2 px of the border. Only a step to a top is
-      taken, at most to the border of the 5x5 pixels that it was estimated from.
+      Gaussian blur, logarithm, Taylor step; none within 2 px of the border, and near it the blur's
+      zeros beyond pull inwards. Only a step to a top is taken, at most to the border of the 5x5
+      pixels that it was estimated from (theirs may jump anywhere).
     - "hourglass": Newell et al.'s released code (``postprocess``) and pytorch-pose's
       (``final_preds``). A quarter pixel if neither axis is at the border; an empty map is (-1, -1).
       Their pixels cover [x, x + 1], so that their + 0.5 is the middle of the pixel: our x.
