@@ -5,11 +5,14 @@ Heatmap px follow the convention of ``hourglass.affine``: pixel centres on integ
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
+import tensorflow_addons as tfa
 
 from hourglass import affine
 
-DECODERS = ("argmax", "quarter")
+DECODERS = ("argmax", "quarter", "hourglass", "hrnet", "dark", "subpixel")
 
 
 def render(joints: tf.Tensor, size: int, sigma: float, rounded: bool = False) -> tf.Tensor:
@@ -35,47 +38,151 @@ def render(joints: tf.Tensor, size: int, sigma: float, rounded: bool = False) ->
     return falloff[1][:, :, None, :] * falloff[0][:, None, :, :]
 
 
-def _value_at(flat: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    return tf.gather(flat, index[..., None], batch_dims=2)[..., 0]
+def _around(maps: tf.Tensor, pixels: tf.Tensor, reach: int) -> tf.Tensor:
+    """[B, J, n, n], n = 2 reach + 1, of maps [B, J, H, W]; beyond the border it is repeated."""
+    _, joints, height, width = maps.shape
+    steps = tf.range(-reach, reach + 1)
+    columns = tf.clip_by_value(pixels[..., :1] + steps, 0, width - 1)
+    rows = tf.clip_by_value(pixels[..., 1:] + steps, 0, height - 1)
+    index = rows[..., :, None] * width + columns[..., None, :]
+    return tf.gather(tf.reshape(maps, [-1, joints, height * width]), index, batch_dims=2)
 
 
-def _towards_larger(flat: tf.Tensor, index: tf.Tensor, step: int, inside: tf.Tensor) -> tf.Tensor:
+def _inside(maps: tf.Tensor, pixels: tf.Tensor, before: int, after: int) -> tf.Tensor:
+    """[B, J, 2] bool: along that axis there are ``before`` pixels before and ``after`` after it."""
+    last = tf.constant([maps.shape[3] - 1, maps.shape[2] - 1])
+    return (pixels >= before) & (pixels <= last - after)
+
+
+def _quarter(maps: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+    """[B, J, 2] of -0.25, 0 and 0.25 px: towards the larger neighbour."""
+    near = _around(maps, pixels, 1)
+    slope = tf.stack([near[..., 1, 2] - near[..., 1, 0], near[..., 2, 1] - near[..., 0, 1]], -1)
+    return 0.25 * tf.sign(slope)
+
+
+def _quarter_inside(maps: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
     # At the border one neighbour does not exist: no shift on this axis (the references then leave
     # out the other axis too, for no reason that we know of).
-    after = _value_at(flat, tf.where(inside, index + step, index))
-    before = _value_at(flat, tf.where(inside, index - step, index))
-    return tf.sign(after - before)
+    return tf.where(_inside(maps, pixels, 1, 1), _quarter(maps, pixels), 0.0)
 
 
-def decode(heatmaps: tf.Tensor, method: str = "quarter") -> tuple[tf.Tensor, tf.Tensor]:
+def _newton(logs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """From the middle of logarithms [B, J, n, n] to the top of their parabola.
+
+    Second derivatives along an axis span the whole patch, everything else the nearest pixels.
+    Returns the step [B, J, 2] px and whether there is a top [B, J, 1].
+    """
+    reach = logs.shape[-1] // 2
+
+    def at(x: int, y: int) -> tf.Tensor:
+        return logs[..., reach + y, reach + x]
+
+    x, y = 0.5 * (at(1, 0) - at(-1, 0)), 0.5 * (at(0, 1) - at(0, -1))
+    xx = (at(reach, 0) - 2.0 * at(0, 0) + at(-reach, 0)) / reach**2
+    yy = (at(0, reach) - 2.0 * at(0, 0) + at(0, -reach)) / reach**2
+    xy = 0.25 * (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1))
+    determinant = xx * yy - xy * xy
+    top = ((xx < 0) & (determinant > 0))[..., None]
+    step = tf.stack([xy * y - yy * x, xy * x - xx * y], -1)
+    return step / tf.where(top, determinant[..., None], 1.0), top
+
+
+def _subpixel(maps: tf.Tensor, pixels: tf.Tensor, peak: tf.Tensor) -> tf.Tensor:
+    # On the border the fit is made around the next pixel inwards, so that it never needs a
+    # neighbour that does not exist; a joint beyond the border is found by extrapolation.
+    limit = tf.constant([maps.shape[3] - 2, maps.shape[2] - 2])
+    middle = tf.clip_by_value(pixels, 1, limit)
+    # Relative to the peak, so that the floor keeps its meaning for a low one.
+    near = _around(maps, middle, 1) / tf.maximum(peak, 1e-30)[..., None, None]
+    step, top = _newton(tf.math.log(tf.maximum(near, 1e-6)))
+    shift = tf.cast(middle - pixels, tf.float32) + step
+    return tf.where(top, tf.clip_by_value(shift, -1.0, 1.0), _quarter_inside(maps, pixels))
+
+
+def _modulate(heatmaps: tf.Tensor, sigma: float) -> tf.Tensor:
+    """DARK's blur of [B, H, W, J], scaled back to the old peaks."""
+    # The paper's 11 px belong to its sigma of 2, its 17 px to 3.
+    size = 2 * math.ceil(2.5 * sigma) + 1
+    blurred = tfa.image.gaussian_filter2d(heatmaps, size, float(sigma), padding="CONSTANT")
+    blurred = tf.ensure_shape(blurred, heatmaps.shape)
+    before, after = (tf.reduce_max(maps, [1, 2], keepdims=True) for maps in (heatmaps, blurred))
+    return blurred * (tf.maximum(before, 0.0) / tf.maximum(after, 1e-10))
+
+
+def _dark(heatmaps: tf.Tensor, pixels: tf.Tensor, sigma: float) -> tf.Tensor:
+    maps = tf.transpose(_modulate(heatmaps, sigma), [0, 3, 1, 2])
+    step, top = _newton(tf.math.log(tf.maximum(_around(maps, pixels, 2), 1e-10)))
+    top &= tf.reduce_all(_inside(maps, pixels, 2, 2), -1, keepdims=True)
+    return tf.where(top, tf.clip_by_value(step, -2.0, 2.0), 0.0)
+
+
+def _reference(maps: tf.Tensor, pixels: tf.Tensor, peak: tf.Tensor, method: str) -> tf.Tensor:
+    """Joints [B, J, 2] of "hourglass" or "hrnet", see ``decode``."""
+    # Newell and pytorch-pose: 1 < x < W counted from 1. HRNet: 1 < x < W - 1 counted from 0.
+    before = 1 if method == "hourglass" else 2
+    both = tf.reduce_all(_inside(maps, pixels, before, 1), -1, keepdims=True)
+    joints = tf.cast(pixels, tf.float32) + tf.where(both, _quarter(maps, pixels), 0.0)
+    # An empty map gives them coordinate 0: one before the first pixel where counting is from 1.
+    empty, ours = (-1.0, 0.0) if method == "hourglass" else (0.0, -0.5)
+    return tf.where(peak[..., None] > 0, joints, empty) + ours
+
+
+def decode(
+    heatmaps: tf.Tensor, method: str = "quarter", sigma: float = 1.0
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Find each joint in its heatmap.
 
-    "argmax" is the highest pixel; "quarter" moves it a quarter pixel towards the larger
-    neighbour on each axis (Newell et al.'s released code).
+    - "argmax": the highest pixel, the first one of several.
+    - "quarter": a quarter pixel from there towards the larger neighbour on each axis.
+    - "subpixel": the top of the parabola through the logarithms of the 3x3 pixels around it: exact
+      for every Gaussian, hence for ``render``, also at the border. At most 1 px from the highest
+      pixel; where the parabola has no top, or no pixel is positive, it is "quarter".
+    - "dark": Zhang et al. 2020 (arXiv 1910.06278) sections 3.2 and 3.3 and their released code:
+      Gaussian blur, logarithm, Taylor step; none within 2 px of the border, and near it the blur's
+      zeros beyond pull inwards. Only a step to a top is taken, at most to the border of the 5x5
+      pixels that it was estimated from (theirs may jump anywhere).
+    - "hourglass": Newell et al.'s released code (``postprocess``) and pytorch-pose's
+      (``final_preds``). A quarter pixel if neither axis is at the border; an empty map is (-1, -1).
+      Their pixels cover [x, x + 1], so that their + 0.5 is the middle of the pixel: our x.
+    - "hrnet": HRNet's ``get_final_preds``. A quarter pixel if both axes have 2 pixels before and 1
+      after. The same way to the photograph without + 0.5: half a pixel less than "hourglass".
+
+    The last two give the joints for which our way from heatmap to photograph ends where theirs
+    does (but for pytorch-pose's cutting to whole image px). They belong to maps of networks that
+    were trained on the reference's own targets, see ``pipelines.ceilings``.
 
     Args:
-      heatmaps: [B, H, W, J] float32.
+      heatmaps: [B, H, W, J] float32, H, W and J static; "subpixel" needs 3x3 pixels or more.
       method: one of ``DECODERS``.
+      sigma: heatmap px, of the Gaussians that the network was trained on; only "dark" needs it.
 
     Returns:
       joints [B, J, 2] float32 heatmap px, and confidences [B, J] float32 (the peak's height).
 
     Raises:
-      ValueError: unknown method.
+      ValueError: unknown method, or maps too small.
     """
     if method not in DECODERS:
         raise ValueError(f"decode method {method!r} is not one of {DECODERS}")
     _, height, width, joints = heatmaps.shape
-    flat = tf.reshape(tf.transpose(heatmaps, [0, 3, 1, 2]), [-1, joints, height * width])
+    if method == "subpixel" and min(height, width) < 3:
+        raise ValueError(f"subpixel needs heatmaps of 3x3 px or more, not {width}x{height}")
+    maps = tf.transpose(heatmaps, [0, 3, 1, 2])
+    flat = tf.reshape(maps, [-1, joints, height * width])
     index = tf.argmax(flat, axis=-1, output_type=tf.int32)
-    x, y = index % width, index // width
-    peak = tf.cast(tf.stack([x, y], -1), tf.float32)
-    confidence = _value_at(flat, index)
-    if method == "argmax":
-        return peak, confidence
-    shift_x = _towards_larger(flat, index, 1, (x > 0) & (x < width - 1))
-    shift_y = _towards_larger(flat, index, width, (y > 0) & (y < height - 1))
-    return peak + 0.25 * tf.stack([shift_x, shift_y], -1), confidence
+    pixels = tf.stack([index % width, index // width], -1)
+    peak = tf.gather(flat, index[..., None], batch_dims=2)[..., 0]
+    if method in ("hourglass", "hrnet"):
+        return _reference(maps, pixels, peak, method), peak
+    found = tf.cast(pixels, tf.float32)
+    if method == "quarter":
+        found += _quarter_inside(maps, pixels)
+    elif method == "subpixel":
+        found += _subpixel(maps, pixels, peak)
+    elif method == "dark":
+        found += _dark(heatmaps, pixels, sigma)
+    return found, peak
 
 
 def to_input(joints: tf.Tensor, stride: int) -> tf.Tensor:
