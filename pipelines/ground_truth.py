@@ -8,7 +8,7 @@
 | LSP's ``joints.mat`` | yes | LSP only | yes |
 | record set folder | yes | as in its source | yes |
 
-Two published ground truths of the same 2,958 people differ by up to 0.02 points in the means. In
+Two published ground truths of the same 2,958 people differ by up to 0.03 points in the means. In
 ``valid.h5`` neck and head top are cut to whole pixels, and princeton-vl's pooled16 is computed on
 it; ``detections_our_format.mat`` has them with fractions and has a 0 in place of a coordinate of 13
 joints, and the published mean14 and weighted14 are computed on it. So that one command gives the
@@ -50,12 +50,12 @@ _ZERO_IN_MAT = (
 _NOISE = 8e-5
 
 _POOLED_AS_PRINCETON = (
-    "pooled16 counts neck and head top on whole pixels, as princeton-vl's valid.h5 has them, and 13 "
-    "joints that are 0 in this file where valid.h5 has them; the published figures are so"
+    "note: pooled16 is princeton-vl's: neck and head top on whole pixels, and 13 joints that are 0 "
+    "in this file where valid.h5 has them"
 )
 _CUT = (
-    "neck and head top are whole pixels in this file: its pooled16 is the published one; mean14 and "
-    "weighted14 are published on detections_our_format.mat and differ by up to 0.02 points"
+    "note: neck and head top are whole pixels in this file. Its pooled16 is the published one; "
+    "mean14 and weighted14, published on detections_our_format.mat, differ by up to 0.03 points"
 )
 
 
@@ -130,9 +130,8 @@ def _from_records(folder: str, split: str) -> Truth:
     info = records.read_info(folder)
     records.check_shards(info, split)
     facts = inputs.facts(info, split)
-    facts = {
-        name: column[np.argsort(facts["row"], kind="stable")] for name, column in facts.items()
-    }
+    order = np.argsort(facts["row"], kind="stable")
+    facts = {name: column[order] for name, column in facts.items()}
     joints = records.to_image(facts["joints"], facts["crop_to_image"])
     ids = tuple(name.decode() for name in facts["id"])
     return Truth(
@@ -161,8 +160,8 @@ def _from_annotated(annotated: Annotated, split: str) -> Truth:
     people = sorted((p for p in annotated.people if p.split == split), key=lambda p: p.row)
     if not people:
         raise ValueError(
-            f"{annotated.sources[0]} has nobody in the split {split!r}, only "
-            f"{sorted({person.split for person in annotated.people})}; choose another file or --split"
+            f"{annotated.sources[0]} has nobody in the split {split!r}, only in "
+            f"{sorted({person.split for person in annotated.people})}; give another file or --split"
         )
     joints = _column(people, "joints")
     return Truth(

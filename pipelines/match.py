@@ -1,4 +1,4 @@
-"""Do predictions belong to this truth, person by person? If not, there is no number, but an error."""
+"""Do predictions belong to this truth, person by person? If not: an error and no number."""
 
 from __future__ import annotations
 

@@ -243,8 +243,8 @@ def read_foreign(
 ) -> tuple[tuple[str, ...] | None, np.ndarray]:
     """Read anybody's predictions: ours with their keys, other arrays without.
 
-    Known kinds: ``.json`` of ``write_json``; ``.mat`` and ``.h5`` with ``preds``, by us or by others
-    (pytorch-pose, HRNet, princeton-vl); ``.npy``; and ``detections_our_format.mat``, whose
+    Known kinds: ``.json`` of ``write_json``; ``.mat`` and ``.h5`` with ``preds``, by us or by
+    others (pytorch-pose, HRNet, princeton-vl); ``.npy``; and ``detections_our_format.mat``, whose
     ``pos_pred_src`` are Tompson's predictions.
 
     Args:

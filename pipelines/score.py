@@ -92,7 +92,7 @@ def interval(
       seed: of the draws.
 
     Returns:
-      mean14, weighted14, pooled16 -> [2.5th, 97.5th percentile], percent; NaN without scored joints.
+      mean14, weighted14, pooled16 -> [2.5th, 97.5th percentile], percent; NaN without joints.
     """
     _, cluster = np.unique(images, return_inverse=True)
     count = cluster.max() + 1
