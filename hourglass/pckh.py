@@ -123,45 +123,46 @@ def _ratio(hits: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.divide(hits, counts, out=np.full(np.shape(hits), np.nan), where=counts > 0)
 
 
-def _mean(values: np.ndarray) -> float:
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if values.size else float("nan")
+def _mean(values: np.ndarray) -> np.ndarray:
+    return _ratio(np.nansum(values, axis=-1), (~np.isnan(values)).sum(-1, np.float64))
 
 
 def per_joint(hits: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """[J] float64 percent; NaN where nobody's joint was scored."""
+    """[..., J] float64 percent; NaN where nobody's joint was scored."""
     return 100 * _ratio(np.asarray(hits, np.float64), np.asarray(counts, np.float64))
 
 
-def summarize(hits: np.ndarray, counts: np.ndarray, skeleton: Skeleton) -> dict[str, float]:
+def summarize(
+    hits: np.ndarray, counts: np.ndarray, skeleton: Skeleton
+) -> dict[str, float | np.ndarray]:
     """One row of the published tables, in percent.
 
     Args:
-      hits: [J] sums over people.
-      counts: [J] scored people per joint.
+      hits: [J] sums over people; [..., J] for many rows at once.
+      counts: scored people per joint, of the same shape.
       skeleton: names the joints.
 
     Returns:
       Each of ``skeleton.groups`` (the mean of its joints), then ``mean14``, ``weighted14`` and
-      ``pooled16`` as defined at the top of this module. Joints that nobody has are left out of the
-      unweighted means; NaN where nothing is left.
+      ``pooled16`` as defined at the top of this module: floats, or [...] arrays for many rows.
+      Joints that nobody has are left out of the unweighted means; NaN where nothing is left.
 
     Raises:
-      ValueError: when the arrays are not [J].
+      ValueError: when the arrays are not [..., J].
     """
     hits, counts = np.asarray(hits, np.float64), np.asarray(counts, np.float64)
-    if hits.shape != (len(skeleton),) or counts.shape != hits.shape:
+    if hits.shape[-1:] != (len(skeleton),) or counts.shape != hits.shape:
         raise ValueError(
             f"hits {hits.shape} and counts {counts.shape} must both be [{len(skeleton)}], "
             "one entry per joint of the skeleton"
         )
     percent = per_joint(hits, counts)
-    row = {group: _mean(percent[list(joints)]) for group, joints in skeleton.groups.items()}
+    row = {group: _mean(percent[..., joints]) for group, joints in skeleton.groups.items()}
     fourteen = np.array([name not in _LEFT_OUT_OF_14 for name in skeleton.joints])
-    row["mean14"] = _mean(percent[fourteen])
-    row["weighted14"] = float(per_joint(hits[fourteen].sum(), counts[fourteen].sum()))
-    row["pooled16"] = float(per_joint(hits.sum(), counts.sum()))
-    return row
+    row["mean14"] = _mean(percent[..., fourteen])
+    row["weighted14"] = per_joint(hits[..., fourteen].sum(-1), counts[..., fourteen].sum(-1))
+    row["pooled16"] = per_joint(hits.sum(-1), counts.sum(-1))
+    return {name: value if np.ndim(value) else float(value) for name, value in row.items()}
 
 
 def scores(

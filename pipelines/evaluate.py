@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 
 import numpy as np
-import rich.console
-import rich.table
 import tensorflow as tf
 
 from hourglass import affine, heatmap, model, pckh
@@ -16,8 +12,8 @@ from hourglass.model import STRIDE
 from hourglass.skeleton import Skeleton
 from pipelines import augment, checkpoint, devices, draw, inputs, predictions, records
 from pipelines.config import Config
-from pipelines.files import write_atomically
 from pipelines.people import MISSING
+from pipelines.results import show, table, torso_row, write_results
 
 
 def heatmaps_of(
@@ -80,8 +76,7 @@ def predict(strategy, predict_batch, dataset, facts: dict) -> tuple[np.ndarray, 
 
 def to_image(facts: dict, points: np.ndarray) -> np.ndarray:
     """Points [N, J, 2] from crop px to image px, float64, through the stored matrices."""
-    crop_to_image = facts["crop_to_image"]
-    return np.einsum("nab,njb->nja", crop_to_image[:, :, :2], points) + crop_to_image[:, None, :, 2]
+    return records.to_image(points, facts["crop_to_image"])
 
 
 def errors_of(facts: dict, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,26 +90,11 @@ def score(facts: dict, found: np.ndarray, skeleton: Skeleton) -> dict:
     """Results of predictions [N, J, 2] float64 image px, as results.json holds them."""
     errors, scored = errors_of(facts, found)
     results = pckh.scores(errors, scored, skeleton)
-    if {"left_shoulder", "right_hip"} <= set(skeleton.joints):
-        truth = to_image(facts, facts["joints"])
-        torso = pckh.normalized_errors(found, truth, pckh.torso_size(truth, scored, skeleton))
-        hits = pckh.hits_and_counts(np.where(scored, torso, np.nan), scored, 0.2)
-        results["PCK@0.2 torso"] = pckh.summarize(*hits, skeleton)
+    truth = to_image(facts, facts["joints"])
+    results.update(torso_row(found, truth, scored, skeleton))
     results["people"] = len(errors)
     results["people_scored_by_PCKh"] = int((~np.isnan(errors)).any(1).sum())
     return results
-
-
-def table(results: dict, title: str) -> rich.table.Table:
-    """Results as a table: one row per measure, one column per joint group and mean."""
-    rows = {name: row for name, row in results.items() if isinstance(row, dict)}
-    shown = rich.table.Table(title=title)
-    shown.add_column("measure")
-    for column in next(iter(rows.values())):
-        shown.add_column(column, justify="right")
-    for name, row in rows.items():
-        shown.add_row(name, *(f"{value:.1f}" for value in row.values()))
-    return shown
 
 
 def picture(network: tf.keras.Model, info, split: str, *, flip: bool, decode: str, count: int = 12):
@@ -165,18 +145,6 @@ def write_predictions(folder: str, facts: dict, found, confidence, info) -> None
     predictions.write_json(os.path.join(folder, "predictions.json"), gathered)
 
 
-def write_results(folder: str, results: dict) -> None:
-    """Write results.json; a measure without any scored joint is null."""
-    text = json.dumps(_no_nan(results), indent=1, allow_nan=False)
-    write_atomically(os.path.join(folder, "results.json"), text.encode())
-
-
-def _no_nan(value):
-    if isinstance(value, dict):
-        return {key: _no_nan(part) for key, part in value.items()}
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
 def _load(config: Config, info, place: str):
     """The network of a checkpoint with the weights asked for, and what they are."""
     folder, _ = checkpoint.split_place(place)
@@ -225,8 +193,6 @@ def run(config: Config) -> dict:
     draw.write_png(
         os.path.join(config.workdir, "predictions.png"), grid(shown, info.skeleton, title)
     )
-    # Into a file or a pipe it prints 80 columns otherwise, which cuts the table's headings off.
-    width = None if sys.stdout.isatty() else 120
-    rich.console.Console(width=width).print(table(results, title))
+    show(table(results, title))
     print(f"{prefix} ({part} weights) -> {config.workdir}/results.json, predictions.*")
     return results

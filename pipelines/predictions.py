@@ -3,6 +3,7 @@
 The .mat and .h5 files hold ``preds`` in the data set's own coordinates (MPII: the first pixel's
 centre is 1), in the order of the published split, as third-party evaluators expect; ``ids`` beside
 it says whose row it is. The .json file is for everybody else: 0-based, everything by name.
+``read_foreign`` also reads what other projects publish: an array ``preds`` in those coordinates.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ import scipy.io
 
 from hourglass.skeleton import Skeleton
 from pipelines.files import read_whole, write_atomically
+from pipelines.sources import files
 
 # A file that claims more numbers than this is not one of ours (MPII's test set has 400,000).
 _MOST_NUMBERS = 100_000_000
+
+# What our own .mat and .h5 files hold; without all of them a file is somebody else's.
+_OURS = ("preds", "confidence", "rows", "origin", "ids", "joint_names")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -197,16 +202,14 @@ def _from_arrays(arrays: dict, ids: Iterable, joint_names: Iterable) -> Predicti
 
 
 def _read_mat(data: bytes) -> Predictions:
-    names = ("preds", "confidence", "rows", "origin", "ids", "joint_names")
-    arrays = scipy.io.loadmat(io.BytesIO(data), variable_names=names)
+    arrays = scipy.io.loadmat(io.BytesIO(data), variable_names=_OURS)
     ids, joints = ([cell.item() for cell in arrays[key].ravel()] for key in ("ids", "joint_names"))
     return _from_arrays(arrays, ids, joints)
 
 
 def _read_h5(data: bytes) -> Predictions:
     with h5py.File(io.BytesIO(data), "r") as file:
-        names = ("preds", "confidence", "rows", "origin", "ids", "joint_names")
-        arrays = {name: _own_dataset(file, name)[()] for name in names}
+        arrays = {name: _own_dataset(file, name)[()] for name in _OURS}
     return _from_arrays(arrays, arrays["ids"], arrays["joint_names"])
 
 
@@ -233,3 +236,85 @@ def _read_json(data: bytes) -> Predictions:
         skeleton=Skeleton(tuple(document["joint_names"])),
         origin=int(document["published_origin"]),
     )
+
+
+def read_foreign(
+    path: str, origin: int, skeleton: Skeleton
+) -> tuple[tuple[str, ...] | None, np.ndarray]:
+    """Read anybody's predictions: ours with their keys, other arrays without.
+
+    Known kinds: ``.json`` of ``write_json``; ``.mat`` and ``.h5`` with ``preds``, by us or by
+    others (pytorch-pose, HRNet, princeton-vl); ``.npy``; and ``detections_our_format.mat``, whose
+    ``pos_pred_src`` are Tompson's predictions.
+
+    Args:
+      path: the file, local or gs://.
+      origin: what the published coordinates of this data set call the first pixel's centre (MPII:
+        1). It is taken off keyless arrays, all of which are published so.
+      skeleton: the joints that the caller expects.
+
+    Returns:
+      N person ids, or None for an array without keys; and positions [N, J, 2] float64, 0-based
+      image px. A third column (confidence) is dropped.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: another kind of file, a broken one, one that would run code (pickled .npy), or
+        an array that is not [N, J, 2] or [N, J, 3] numbers; or other joints.
+    """
+    parsers = {".mat": _foreign_mat, ".h5": _foreign_h5, ".npy": _foreign_npy, ".json": None}
+    kind = os.path.splitext(path)[1].lower()
+    if kind not in parsers:
+        raise ValueError(f"{path} is of kind {kind!r}; predictions are .mat, .h5, .npy or .json")
+    array = None if kind == ".json" else parsers[kind](read_whole(path), path)
+    if array is None:
+        own = read(path)
+        if own.skeleton != skeleton:
+            raise ValueError(f"{path} predicts {own.skeleton.joints}, not {skeleton.joints}")
+        return own.ids, own.joints
+    if array.shape[1:] not in ((len(skeleton), 2), (len(skeleton), 3)):
+        raise ValueError(
+            f"{path}: the predictions have the shape {list(array.shape)}; they must be "
+            f"[people, {len(skeleton)}, 2] or [people, {len(skeleton)}, 3]"
+        )
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{path}: the predictions are {array.dtype}, not real numbers")
+    return None, array[..., :2].astype(np.float64) - origin
+
+
+def _foreign_mat(data: bytes, path: str) -> np.ndarray | None:
+    """Return the array; None when the file has the keys of our own."""
+    variables = files.parse_mat(data, path, variable_names=("pos_pred_src", *_OURS))
+    if set(_OURS) <= set(variables):
+        return None
+    if "pos_pred_src" in variables:
+        tompson = variables["pos_pred_src"]
+        return tompson.transpose(2, 0, 1) if tompson.ndim == 3 else tompson
+    if "preds" not in variables:
+        have = [name for name, *_ in scipy.io.whosmat(io.BytesIO(data))]
+        raise ValueError(f'{path} has no variable "preds", only {have}')
+    return variables["preds"]
+
+
+def _foreign_h5(data: bytes, path: str) -> np.ndarray | None:
+    """Return the array; None when the file has the keys of our own."""
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            if "preds" not in file:
+                raise ValueError(f'it has no data set "preds", only {sorted(file)}')
+            return None if set(_OURS) <= set(file) else _own_dataset(file, "preds")[()]
+    except Exception as error:  # h5py raises a dozen types on broken bytes.
+        raise ValueError(f"{path} cannot be read as predictions in HDF5: {error}") from error
+
+
+def _foreign_npy(data: bytes, path: str) -> np.ndarray:
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # A claimed size that is absurd is a MemoryError.
+        raise ValueError(
+            f"{path} cannot be read as one plain array: {error}; write it with numpy.save, "
+            "allow_pickle=False"
+        ) from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} is an archive of several arrays; save the one array as .npy")
+    return array

@@ -125,6 +125,11 @@ def to_crop(points: np.ndarray, crop_to_image: np.ndarray) -> np.ndarray:
     return (np.asarray(points, np.float64) - shift) / zoom
 
 
+def to_image(points: np.ndarray, crop_to_image: np.ndarray) -> np.ndarray:
+    """Move [N, J, 2] points from crop px to image px, float64, through [N, 2, 3] matrices."""
+    return np.einsum("nab,njb->nja", crop_to_image[:, :, :2], points) + crop_to_image[:, None, :, 2]
+
+
 def encode(
     person: Person, square: np.ndarray, crop_to_image: np.ndarray, quality: int = JPEG_QUALITY
 ) -> bytes:

@@ -20,8 +20,9 @@ HEADER = """\
 # detections_our_format.mat in bearpaw/pytorch-pose, both derived from the MPII Human Pose dataset
 # (Andriluka et al., CVPR 2014). person counts from 1 as in the bearpaw JSON's people_index and in
 # annorect(person) of the original .mat (valid.h5 counts from 0). Positions are 1-based image px:
-# the head box, and the raw centre (objpos, before any adjustment).
-image,person,x1,y1,x2,y2,center_x,center_y
+# the head box, and the raw centre (objpos, before any adjustment). scale is scale_provided, also
+# before any adjustment.
+image,person,x1,y1,x2,y2,center_x,center_y,scale
 """
 
 
@@ -40,8 +41,11 @@ def main(valid_h5: str, detections_mat: str, csv: str) -> None:
         raise ValueError("head boxes and centres should be whole pixels")
     with open(csv, "w", encoding="utf-8") as file:
         file.write(HEADER)
-        for image, person, row in zip(valid["imgname"], valid["person"], table.round().astype(int)):
-            file.write(f"{image.decode()},{int(person) + 1},{','.join(map(str, row))}\n")
+        for image, person, row, scale in zip(
+            valid["imgname"], valid["person"], table.round().astype(int), valid["scale"] / 1.25
+        ):
+            numbers = ",".join(map(str, row))
+            file.write(f"{image.decode()},{int(person) + 1},{numbers},{scale:.6f}\n")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ class _Published(typing.NamedTuple):
     head_box: tuple[float, ...]
     center: tuple[float, float]
     image: str
+    scale: float
 
 
 def read(annotations: str, name: str = "mpii") -> Annotated:
@@ -122,9 +123,19 @@ def _published() -> dict[str, _Published]:
             tuple(float(row[key]) for key in ("x1", "y1", "x2", "y2")),
             (float(row["center_x"]), float(row["center_y"])),
             row["image"],
+            float(row["scale"]),
         )
         for number, row in enumerate(rows)
     }
+
+
+def published_people() -> dict[str, _Published]:
+    """Map id -> the 2,958 published validation people, in the published order.
+
+    Each has row, person, head_box (x1, y1, x2, y2), center and scale as in the annotations (1-based
+    px, before any adjustment) and image.
+    """
+    return _published()
 
 
 # ---- formats -> entries in the bearpaw schema

@@ -1,0 +1,40 @@
+"""Curves as pictures. Kept apart from draw.py, so that training does not import matplotlib."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from matplotlib.figure import Figure
+
+
+def curves(columns: dict[str, np.ndarray], title: str) -> bytes:
+    """Draw PCKh over the threshold as PNG.
+
+    Args:
+      columns: "threshold" [T] in head sizes, then name -> [T] percent; "mean14" is drawn thick,
+        what is NaN everywhere is left out.
+      title: one line above.
+
+    Returns:
+      The file's bytes.
+    """
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot(title=title, xlabel="threshold, head sizes", ylabel="PCKh, %")
+    thresholds = columns["threshold"]
+    for name, percent in columns.items():
+        if name != "threshold" and not np.isnan(percent).all():
+            thick = name == "mean14"
+            axes.plot(
+                thresholds,
+                percent,
+                label=f"{name} {percent[-1]:.1f}",
+                color="black" if thick else None,
+                linewidth=2.5 if thick else 1.2,
+            )
+    axes.set(xlim=(0, thresholds[-1]), ylim=(0, 100))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", title=f"at {thresholds[-1]:g}")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()

@@ -1,0 +1,66 @@
+"""Results of an evaluation: the rows beside PCKh, the printed table, results.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import numpy as np
+import rich.console
+import rich.table
+
+from hourglass import pckh
+from hourglass.skeleton import Skeleton
+from pipelines.files import write_atomically
+
+
+def torso_row(
+    found: np.ndarray, truth: np.ndarray, scored: np.ndarray, skeleton: Skeleton
+) -> dict[str, dict[str, float]]:
+    """Return {"PCK@0.2 torso": row in percent}, empty for joint sets without a torso.
+
+    Args:
+      found: [N, J, 2] image px.
+      truth: [N, J, 2] image px.
+      scored: [N, J] bool, True where the joint is labelled.
+      skeleton: names the joints.
+    """
+    if not {"left_shoulder", "right_hip"} <= set(skeleton.joints):
+        return {}
+    torso = pckh.normalized_errors(found, truth, pckh.torso_size(truth, scored, skeleton))
+    hits = pckh.hits_and_counts(np.where(scored, torso, np.nan), scored, 0.2)
+    return {"PCK@0.2 torso": pckh.summarize(*hits, skeleton)}
+
+
+def table(results: dict, title: str, digits: int = 1) -> rich.table.Table:
+    """Results as a table: one row per measure, one column per joint group and mean."""
+    rows = {name: row for name, row in results.items() if isinstance(row, dict)}
+    shown = rich.table.Table(title=title)
+    shown.add_column("measure")
+    for column in next(iter(rows.values())):
+        shown.add_column(column, justify="right")
+    for name, row in rows.items():
+        shown.add_row(name, *(f"{value:.{digits}f}" for value in row.values()))
+    return shown
+
+
+def show(printed: rich.table.Table) -> None:
+    """Print a table, as wide as the terminal."""
+    # Into a file or a pipe it prints 80 columns otherwise, which cuts the table's headings off.
+    width = None if sys.stdout.isatty() else 120
+    rich.console.Console(width=width).print(printed)
+
+
+def write_results(folder: str, results: dict) -> None:
+    """Write results.json; a measure without any scored joint is null."""
+    text = json.dumps(_no_nan(results), indent=1, allow_nan=False)
+    write_atomically(os.path.join(folder, "results.json"), text.encode())
+
+
+def _no_nan(value):
+    if isinstance(value, dict):
+        return {key: _no_nan(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_no_nan(part) for part in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
