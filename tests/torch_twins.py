@@ -3,10 +3,17 @@
 Independent of pipelines/torch_weights.py: they are what the imported weights are compared with.
 ``PytorchPose`` has the tensors of bearpaw/pytorch-pose and anibali/pytorch-stacked-hourglass,
 ``Princeton`` those of princeton-vl/pytorch_stacked_hourglass, at any width.
+
+    python tests/torch_twins.py
+
+writes tests/data/torch_*.npz, by which parity is tested where PyTorch is not installed.
 """
 
 from __future__ import annotations
 
+import pathlib
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -182,10 +189,68 @@ def scramble(network: nn.Module, seed: int = 0) -> nn.Module:
         elif name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5, generator=draw)
         elif tensor.ndim == 4:
-            limit = (3.0 / tensor[0].numel()) ** 0.5
+            limit = tensor[0].numel() ** -0.5  # as PyTorch draws them
             tensor.uniform_(-limit, limit, generator=draw)
         else:  # biases, scales and shifts of batch norm, running means
             tensor.uniform_(-0.2, 0.2, generator=draw)
             is_scale = name.endswith("weight")
             tensor.add_(1.0 if is_scale else 0.0)
     return network
+
+
+def passed_on(images, network: nn.Module) -> list:
+    """Heatmaps, [B, H, W, J] each, of pictures [B, size, size, 3]."""
+    return [y.permute(0, 2, 3, 1) for y in network(torch.as_tensor(images).permute(0, 3, 1, 2))]
+
+
+def gradients(network: nn.Module, images, target) -> dict[str, torch.Tensor]:
+    """Of the sum over stacks of the mean squared error, in training mode, by parameter name."""
+    network.train().zero_grad()
+    target = torch.as_tensor(target)
+    sum(F.mse_loss(y, target) for y in passed_on(images, network)).backward()
+    used = ((n, p.grad) for n, p in network.named_parameters() if p.grad is not None)
+    return {name: gradient.clone() for name, gradient in used}
+
+
+def statistics(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Batch norm's running means and variances by name."""
+    return {n: t.clone() for n, t in network.state_dict().items() if "running_" in n}
+
+
+TWINS = {"pytorch_pose": PytorchPose, "princeton": Princeton}
+
+
+def golden(layout: str) -> dict[str, np.ndarray]:
+    """What tests/data/torch_<layout>.npz holds: weights of a twin and what it makes of pictures."""
+    network = scramble(TWINS[layout](stacks=2, channels=8))
+    weights = {n: t.numpy().copy() for n, t in network.state_dict().items()}
+    y, x, place = np.mgrid[:64, :64, :24]
+    wave = np.sin(x * (0.11 + 0.02 * place) + y * (0.31 - 0.01 * place) + place)
+    pictures = (127.5 + 127.5 * wave).astype(np.uint8).reshape(64, 64, 8, 3).transpose(2, 0, 1, 3)
+    images = pictures.astype(np.float32) / 255.0 - 0.45
+    target = np.zeros([8, 16, 16, 16], np.float32)
+    for b, j in np.ndindex(8, 16):
+        target[b, (3 * b + j) % 16, (b + 5 * j) % 16, j] = 1.0
+    with torch.no_grad():
+        heatmaps = torch.stack(passed_on(images[:2], network.eval())).numpy()
+    slopes = gradients(network, images, target)
+    for _ in range(2):
+        gradients(network, images, target)
+    return {
+        "names": np.array(list(weights)),
+        "shapes": np.array([",".join(map(str, w.shape)) for w in weights.values()]),
+        "values": np.concatenate([w.ravel().astype(np.float32) for w in weights.values()]),
+        "pictures": pictures,
+        "target": target,
+        "heatmaps": heatmaps,
+        "gradient_names": np.array(list(slopes)),
+        "gradients": np.concatenate([s.numpy().ravel() for s in slopes.values()]),
+        "statistics": np.concatenate([s.numpy() for s in statistics(network).values()]),
+    }
+
+
+if __name__ == "__main__":
+    for layout in TWINS:
+        path = pathlib.Path(__file__).parent / "data" / f"torch_{layout}.npz"
+        np.savez_compressed(path, **golden(layout))
+        print(path, path.stat().st_size)
