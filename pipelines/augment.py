@@ -93,22 +93,24 @@ def crop_to_input(batch: dict, size: int, draws: dict | None = None) -> tf.Tenso
     return tf.where(flip, affine.compose(matrix, affine.mirror(size)), matrix)
 
 
-def normalize(pixels: tf.Tensor, color: tf.Tensor | None = None) -> tf.Tensor:
-    """[B, H, W, 3] uint8 from ``affine.warp`` to float32 in [0, 1] less MEAN.
+def normalize(pixels: tf.Tensor, color: tf.Tensor | None = None, mean=MEAN) -> tf.Tensor:
+    """[B, H, W, 3] uint8 from ``affine.warp`` to float32 in [0, 1] less ``mean`` [3].
 
     The warp rounds down; half a grey level more makes it right on average.
     """
     image = (tf.cast(pixels, tf.float32) + 0.5) * (1.0 / 255.0)
     if color is not None:
         image = tf.clip_by_value(image * color[:, None, None, :], 0.0, 1.0)
-    return image - tf.constant(MEAN)
+    return image - tf.constant(mean, tf.float32)
 
 
-def images(batch: dict, size: int, draws: dict | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+def images(
+    batch: dict, size: int, draws: dict | None = None, mean=MEAN
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Network input [B, size, size, 3] float32 and crop_to_input [B, 2, 3] float32."""
     matrix = crop_to_input(batch, size, draws)
     pixels = affine.warp(batch["image"], matrix, size)
-    return normalize(pixels, None if draws is None else draws["color"]), matrix
+    return normalize(pixels, None if draws is None else draws["color"], mean), matrix
 
 
 def _swap_sides(values: tf.Tensor, mirrored: tf.Tensor, mirror: tuple[int, ...]) -> tf.Tensor:

@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 
+import numpy as np
 import tensorflow as tf
 
 from hourglass.skeleton import Skeleton
+from pipelines.augment import MEAN
 from pipelines.files import read_whole, write_atomically
 from pipelines.records import DatasetInfo
 
@@ -44,10 +46,42 @@ def _group(variables) -> tf.train.Checkpoint:
     return group
 
 
-def write_network(folder: str, arguments: dict, info: DatasetInfo) -> None:
-    """Write model.json: the arguments of ``hourglass.model.build``, the joints and the data."""
+def write_network(folder: str, arguments: dict, info: DatasetInfo, mean=MEAN) -> None:
+    """Write model.json: arguments of ``hourglass.model.build``, joints, data and input mean."""
     parts = {"build": arguments, "joints": info.skeleton.joints, "data": _fingerprint(info)}
+    _write_parts(folder, {**parts, "expects": {"mean": mean}})
+
+
+def _write_parts(folder: str, parts: dict) -> None:
     write_atomically(os.path.join(folder, NETWORK_FILE), json.dumps(parts, indent=1).encode())
+
+
+def write_run(folder: str, parts: dict, network: tf.keras.Model, kept: dict) -> None:
+    """Make the folder of a run that was trained elsewhere, whole or not at all.
+
+    Args:
+      folder: must not exist, or be empty.
+      parts: of model.json.
+      network: with the weights.
+      kept: further arrays by name, for the way back; ``values(prefix, "kept")`` reads them.
+    """
+    partial = folder.rstrip("/") + ".partial"
+    group, state = tf.train.Checkpoint(), tf.train.Checkpoint(model=_group(network.variables))
+    group.variables = {name: tf.Variable(array) for name, array in kept.items()}
+    state.kept = group
+    try:
+        if tf.io.gfile.exists(partial):
+            tf.io.gfile.rmtree(partial)
+        places = os.path.join(partial, "checkpoints")
+        tf.train.CheckpointManager(state, places, 1).save(checkpoint_number=0)
+        _write_parts(partial, parts)
+        if tf.io.gfile.exists(folder):
+            tf.io.gfile.rmtree(folder)
+        tf.io.gfile.rename(partial, folder)
+    except tf.errors.OpError as error:
+        if tf.io.gfile.exists(partial):
+            tf.io.gfile.rmtree(partial)
+        raise OSError(f"cannot write {folder}: {error.message}; choose another place") from error
 
 
 def _fingerprint(info: DatasetInfo) -> dict:
@@ -86,6 +120,19 @@ def read_network(folder: str) -> tuple[dict, Skeleton]:
         return dict(parts["build"]), Skeleton(tuple(parts["joints"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not describe a network: {error!r}; restore it") from error
+
+
+def read_expected(folder: str) -> tuple[tuple[float, ...], str]:
+    """(RGB mean [3] subtracted from [0, 1] pictures, decode rule or "") that the weights expect.
+
+    Raises ValueError for a mean that is none; else as ``read_network``.
+    """
+    read_network(folder)
+    expects = json.loads(read_whole(os.path.join(folder, NETWORK_FILE))).get("expects", {})
+    mean = expects.get("mean", MEAN)
+    if np.shape(mean) != (3,) or not np.isfinite(mean).all():
+        raise ValueError(f"{folder}/{NETWORK_FILE}: mean {mean!r} should be 3 numbers; restore it")
+    return tuple(mean), expects.get("decode", "")
 
 
 def split_place(place: str) -> tuple[str, str]:

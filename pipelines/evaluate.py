@@ -34,7 +34,9 @@ def heatmaps_of(
     return 0.5 * (straight + heatmap.unmirror(mirrored, mirror))
 
 
-def make_predict(strategy, network: tf.keras.Model, *, flip: bool, decode: str, mirror) -> callable:
+def make_predict(
+    strategy, network: tf.keras.Model, *, flip: bool, decode: str, mirror, mean=augment.MEAN
+) -> callable:
     """A function from a batch of ``inputs.evaluation`` to crop px, traced once.
 
     Returns:
@@ -44,7 +46,7 @@ def make_predict(strategy, network: tf.keras.Model, *, flip: bool, decode: str, 
     size = network.input_shape[1]
 
     def replica_predict(batch: dict):
-        images, crop_to_input = augment.images(batch, size)
+        images, crop_to_input = augment.images(batch, size, mean=mean)
         maps = heatmaps_of(network, images, flip, mirror)
         joints, confidence = heatmap.decode(maps, decode)
         input_joints = heatmap.to_input(joints, STRIDE)
@@ -97,7 +99,16 @@ def score(facts: dict, found: np.ndarray, skeleton: Skeleton) -> dict:
     return results
 
 
-def picture(network: tf.keras.Model, info, split: str, *, flip: bool, decode: str, count: int = 12):
+def picture(
+    network: tf.keras.Model,
+    info,
+    split: str,
+    *,
+    flip: bool,
+    decode: str,
+    count: int = 12,
+    mean=augment.MEAN,
+):
     """Evenly chosen people of a split with true and predicted joints.
 
     Returns:
@@ -109,12 +120,12 @@ def picture(network: tf.keras.Model, info, split: str, *, flip: bool, decode: st
     shown = len(facts["row"])
     batch = next(iter(inputs.evaluation(info, split, batch=shown, every=every)))
     size, mirror = network.input_shape[1], info.skeleton.mirror
-    images, crop_to_input = augment.images(batch, size)
+    images, crop_to_input = augment.images(batch, size, mean=mean)
     maps = heatmaps_of(network, images, flip, mirror)
     predicted = heatmap.to_input(heatmap.decode(maps, decode)[0], STRIDE)
     crop_joints = affine.apply(affine.invert(crop_to_input), predicted).numpy()
     return {
-        "images": tf.cast((images + tf.constant(augment.MEAN)) * 255.0, tf.uint8).numpy(),
+        "images": tf.cast((images + tf.constant(mean, tf.float32)) * 255.0, tf.uint8).numpy(),
         "truth": affine.apply(crop_to_input, tf.constant(facts["joints"])).numpy(),
         "predicted": predicted.numpy(),
         "state": facts["state"],
@@ -177,8 +188,13 @@ def run(config: Config) -> dict:
     with strategy.scope():
         network, prefix, part = _load(config, info, config.checkpoint or config.workdir)
     how = {"flip": config.flip, "decode": config.decode}
+    mean, expected = checkpoint.read_expected(
+        checkpoint.split_place(config.checkpoint or config.workdir)[0]
+    )
+    if expected and expected != config.decode:
+        print(f"note: these weights were trained for --decode={expected}, not {config.decode}")
     facts = inputs.facts(info, config.split)
-    predict_batch = make_predict(strategy, network, mirror=info.skeleton.mirror, **how)
+    predict_batch = make_predict(strategy, network, mirror=info.skeleton.mirror, mean=mean, **how)
     batch = devices.round_up(config.evaluation_batch, strategy)
     dataset = inputs.evaluation(info, config.split, batch=batch)
     found, confidence = predict(strategy, predict_batch, dataset, facts)
@@ -189,7 +205,7 @@ def run(config: Config) -> dict:
     write_results(config.workdir, results)
     mean = results["PCKh@0.5"]["mean14"]
     title = f"{info.name} {config.split}: {len(found)} people, mean14 PCKh@0.5 {mean:.1f}"
-    shown = picture(network, info, config.split, **how)
+    shown = picture(network, info, config.split, mean=mean, **how)
     draw.write_png(
         os.path.join(config.workdir, "predictions.png"), grid(shown, info.skeleton, title)
     )

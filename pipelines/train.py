@@ -53,6 +53,7 @@ def make_replica_step(
     rounded: bool,
     clip_norm: float,
     seed: int,
+    mean=augment.MEAN,
 ):
     """One step of one replica: augmentation, loss, gradients over all replicas, update.
 
@@ -66,7 +67,7 @@ def make_replica_step(
 
     def replica_step(batch: dict) -> dict:
         draws = augment.draw(augment.RECIPES[recipe], seed, batch["index"], global_batch)
-        images, matrix = augment.images(batch, size, draws)
+        images, matrix = augment.images(batch, size, draws, mean)
         points, state = augment.joints(batch, matrix, skeleton.mirror, draws)
         target, weight = augment.targets(
             points, state, size=size, sigma=sigma, occluded=occluded, rounded=rounded
@@ -238,10 +239,20 @@ def refuse_other_run(config: Config, info: records.DatasetInfo) -> None:
         checkpoint.check_data(config.workdir, info)
 
 
-def claim(config: Config, info: records.DatasetInfo) -> str:
+def input_mean(config: Config) -> tuple[float, ...]:
+    """RGB mean [3] that this run's weights expect: its own, else that of --init_from's."""
+    own = os.path.join(config.workdir, checkpoint.NETWORK_FILE)
+    if tf.io.gfile.exists(own):
+        return checkpoint.read_expected(config.workdir)[0]
+    if config.init_from:
+        return checkpoint.read_expected(checkpoint.split_place(config.init_from)[0])[0]
+    return augment.MEAN
+
+
+def claim(config: Config, info: records.DatasetInfo, mean=augment.MEAN) -> str:
     """Make the run's folder ours; returns the flagfile's text, now in ``workdir``/flags.txt."""
     text = configuration.to_flagfile(config)
-    checkpoint.write_network(config.workdir, build_arguments(config, info.skeleton), info)
+    checkpoint.write_network(config.workdir, build_arguments(config, info.skeleton), info, mean)
     write_atomically(os.path.join(config.workdir, FLAGS_FILE), text.encode())
     return text
 
@@ -363,12 +374,14 @@ def run(config: Config) -> int:
     if saved:
         print(f"resuming {config.workdir} from step {now} ({saved})")
 
+    mean = input_mean(config)
     train_steps = make_train_steps(
         strategy,
         network,
         averaged,
         opt,
         step,
+        mean=mean,
         **step_arguments(config, info.skeleton),
     )
     dataset = inputs.training(
@@ -379,9 +392,9 @@ def run(config: Config) -> int:
         buffer=config.shuffle_buffer,
     )
     iterator = iter(strategy.experimental_distribute_dataset(dataset, inputs.AHEAD))
-    validate = validation.make(config, strategy, info, network, averaged)
+    validate = validation.make(config, strategy, info, network, averaged, mean)
     # Not before everything that can be wrong with the flags has been tried.
-    flagfile = claim(config, info)
+    flagfile = claim(config, info, mean)
     writer = tf.summary.create_file_writer(os.path.join(config.workdir, "logs"))
     board.write_flags(writer, flagfile)
     pace, log = Pace(config.steps_per_call), Log(config.batch)

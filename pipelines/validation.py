@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines import board, devices, evaluate, inputs, records
+from pipelines import augment, board, devices, evaluate, inputs, records
 from pipelines.config import Config
 
 
@@ -13,7 +13,7 @@ def line(step: int, results: dict, best: bool) -> str:
     return f"step {step}: validation mean14 PCKh@0.5 {text or 'none'}{' (best)' if best else ''}"
 
 
-def make(config: Config, strategy, info, network, averaged):
+def make(config: Config, strategy, info, network, averaged, mean=augment.MEAN):
     """A function that validates both kinds of weights and logs them.
 
     Returns:
@@ -28,7 +28,7 @@ def make(config: Config, strategy, info, network, averaged):
     facts, mirror = inputs.facts(info, "validation"), info.skeleton.mirror
     networks = {"raw": network, **({"averaged": averaged} if averaged is not None else {})}
     predicts = {
-        weights: evaluate.make_predict(strategy, one, mirror=mirror, **how)
+        weights: evaluate.make_predict(strategy, one, mirror=mirror, mean=mean, **how)
         for weights, one in networks.items()
     }
     batch = devices.round_up(config.evaluation_batch, strategy)
@@ -41,7 +41,7 @@ def make(config: Config, strategy, info, network, averaged):
             results[weights] = evaluate.score(facts, found, info.skeleton)
             board.write_validation(writer, step, weights, results[weights])
         last = averaged if averaged is not None else network
-        shown = evaluate.picture(last, info, "validation", **how)
+        shown = evaluate.picture(last, info, "validation", mean=mean, **how)
         board.write_pictures(writer, step, shown, info.skeleton)
         return results
 

@@ -1,0 +1,39 @@
+"""Write a run's weights for PyTorch: --checkpoint=runs/hg_s2 --layout=anibali --output=hg2.pth.
+
+The file is what the layout's own training script saves: pytorch_pose a dict with "state_dict" of
+"module." names, anibali a plain state_dict, princeton a dict with "state_dict" of "model.module."
+names. Needs PyTorch (`make torch`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from absl import app, flags
+
+from pipelines import command, torch_files
+from pipelines.torch_weights import LAYOUTS
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("checkpoint", None, "run or checkpoint", required=True)
+flags.DEFINE_enum("layout", None, LAYOUTS, "whose names", required=True)
+flags.DEFINE_string("output", None, "file to write", required=True)
+flags.DEFINE_enum("weights", "best", ("best", "averaged", "raw"), "kind of weights")
+
+
+def main(arguments: list[str]) -> int:
+    """Export, say what was written."""
+    command.no_leftovers(arguments)
+
+    def work() -> None:
+        count = torch_files.export_run(FLAGS.checkpoint, FLAGS.layout, FLAGS.output, FLAGS.weights)
+        print(f"{count} tensors as {FLAGS.layout} -> {FLAGS.output}")
+
+    return command.answer(work)
+
+
+if __name__ == "__main__":
+    sys.exit(app.run(main))

@@ -1,0 +1,47 @@
+"""Make a run's folder of PyTorch weights: --input=hg_s2_b1.pth.tar --output=runs/imported.
+
+Reads checkpoints of bearpaw/pytorch-pose, anibali/pytorch-stacked-hourglass (hg1, hg2, hg8) and
+princeton-vl/pytorch_stacked_hourglass. Then, for example:
+
+    python eval_main.py --checkpoint=runs/imported --workdir=runs/imported --decode=hourglass
+    python train_main.py --init_from=runs/imported --stem=pytorch_pose --workdir=runs/fine
+
+Needs PyTorch (`make torch`); nothing in the file is executed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from absl import app, flags
+
+from hourglass import skeleton
+from pipelines import command, torch_files
+
+FLAGS = flags.FLAGS
+SKELETONS = {"mpii": skeleton.MPII, "lsp": skeleton.LSP}
+flags.DEFINE_string("input", None, "PyTorch checkpoint file", required=True)
+flags.DEFINE_string("output", None, "folder of the new run; must not exist", required=True)
+flags.DEFINE_enum("skeleton", "mpii", SKELETONS, "the joints of its heatmaps")
+flags.DEFINE_integer("size", 256, "side of the network input, px; weights do not tell")
+
+
+def main(arguments: list[str]) -> int:
+    """Import, say what it is."""
+    command.no_leftovers(arguments)
+
+    def work() -> None:
+        joints = SKELETONS[FLAGS.skeleton]
+        found = torch_files.import_run(FLAGS.input, FLAGS.output, joints, FLAGS.size)
+        what = " ".join(f"--{k}={found[k]}" for k in "stacks blocks channels depth stem".split())
+        print(f"{FLAGS.input}: layout {found['layout']}, {what}, {found['joints']} joints")
+        print(f"-> {FLAGS.output}")
+
+    return command.answer(work)
+
+
+if __name__ == "__main__":
+    sys.exit(app.run(main))
