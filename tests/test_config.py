@@ -76,6 +76,7 @@ OTHER = {
     "weights": "raw",
     "evaluation_batch": 5,
     "flip": False,
+    "test_scales": "1.0,0.9,1.1",
     "decode": "argmax",
 }
 
@@ -132,6 +133,10 @@ class TestRules:
             "--drops=0.7,often",
             "--drops=1.2",
             "--steps=-1",
+            "--test_scales=",
+            "--test_scales=1,0",
+            "--test_scales=big",
+            "--test_scales=nan",
             "--seed=-1",
             "--seed=2147483648",
             "--steps_per_call=0",
@@ -198,6 +203,7 @@ class TestDifferences:
             *("workdir", "records", "strategy", "logical_devices", "steps_per_call"),
             *("evaluate_every", "log_every", "keep"),
             *("checkpoint", "split", "weights", "evaluation_batch", "flip", "decode"),
+            "test_scales",
         }
 
     def test_a_flag_that_an_older_version_did_not_have(self):
