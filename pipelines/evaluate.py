@@ -133,9 +133,7 @@ def score(facts: dict, found: np.ndarray, skeleton: Skeleton) -> dict:
     results = pckh.scores(errors, scored, skeleton)
     if {"left_shoulder", "right_hip"} <= set(skeleton.joints):
         truth = to_image(facts, facts["joints"])
-        torso = pckh.normalized_errors(found, truth, pckh.torso_size(truth, scored, skeleton))
-        hits = pckh.hits_and_counts(np.where(scored, torso, np.nan), scored, 0.2)
-        results["PCK@0.2 torso"] = pckh.summarize(*hits, skeleton)
+        results["PCK@0.2 torso"] = pckh.torso_pck(found, truth, scored, skeleton)
     results["people"] = len(errors)
     results["people_scored_by_PCKh"] = int((~np.isnan(errors)).any(1).sum())
     return results
