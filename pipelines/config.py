@@ -33,6 +33,7 @@ class Config:
     size: int = _flag(256, "side of the network input, px; heatmaps are a quarter of it")
     stem: str = _flag("newell", "published first layers", model.STEMS)
     block: str = _flag("residual", "kind of block", model.BLOCKS)
+    norm: str = _flag("batch", "normalisation; group does not depend on the batch", model.NORMS)
     sync_bn: bool = _flag(False, "batch norm over all replicas together")
     precision: str = _flag("float32", "arithmetic of the layers", model.PRECISIONS)
 
