@@ -54,6 +54,12 @@ def mirror(width: int) -> tf.Tensor:
     return tf.constant([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]])
 
 
+def zoom(width: int, factor: float) -> tf.Tensor:
+    """[2, 3] float32 enlargement of a picture ``width`` px wide about its middle."""
+    shift = (1.0 - factor) * (width - 1) / 2
+    return tf.constant([[factor, 0.0, shift], [0.0, factor, shift]])
+
+
 def window_to_input(
     center: tf.Tensor, side: tf.Tensor, size: int, angle: tf.Tensor | float = 0.0
 ) -> tf.Tensor:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 STEMS = ("newell", "pytorch_pose")
 BLOCKS = ("residual", "mobile")
+NORMS = ("batch", "group")
 PRECISIONS = ("float32", "mixed_bfloat16")  # float16 would need loss scaling
 STRIDE = 4  # network input px per heatmap px
 
@@ -21,12 +22,13 @@ layers = tf.keras.layers
 
 @dataclasses.dataclass(frozen=True)
 class _Maker:
-    """What every layer shares: number type, initial seed, kind of batch norm and of block."""
+    """What every layer shares: number type, initial seed, kind of norm and of block."""
 
     precision: str
     seed: int
     sync_bn: bool
     block: str
+    norm: str
 
     def _uniform(self, fan_in: int, name: str) -> tf.keras.initializers.Initializer:
         # PyTorch's default: U(+-1/sqrt(fan_in)) for kernel and bias alike. The seed comes from the
@@ -62,6 +64,9 @@ class _Maker:
         )(x)
 
     def bn_relu(self, x, name: str):
+        if self.norm == "group":
+            x = self.group_norm(x, name.replace("bn", "gn"))
+            return layers.ReLU(name=f"{name}_relu", dtype=self.precision)(x)
         # PyTorch's eps 1e-5 and momentum 0.1 (Keras counts the other way round: 0.9).
         x = layers.BatchNormalization(
             momentum=0.9,
@@ -71,6 +76,15 @@ class _Maker:
             dtype=self.precision,
         )(x)
         return layers.ReLU(name=f"{name}_relu", dtype=self.precision)(x)
+
+    def group_norm(self, x, name: str):
+        # 32 groups as published, or the most that leave two channels in each: one alone, where the
+        # grid is small, would be normalised to nothing. Other names than batch norm's, so that
+        # --init_from never takes the one's scale for the other's. Always float32: Keras sums up the
+        # variance in the layer's own type.
+        width = x.shape[-1]
+        groups = next(g for g in (32, 16, 8, 4, 2, 1) if width % g == 0 and width >= 2 * g)
+        return layers.GroupNormalization(groups, epsilon=1e-5, name=name, dtype="float32")(x)
 
     def pool(self, x, name: str):
         return layers.MaxPool2D(2, name=name, dtype=self.precision)(x)
@@ -139,9 +153,9 @@ def _check(stacks: int, blocks: int, channels: int, depth: int, joints: int, siz
         )
 
 
-def _check_names(stem: str, block: str, precision: str):
-    rules = (("stem", stem, STEMS), ("block", block, BLOCKS), ("precision", precision, PRECISIONS))
-    for name, value, allowed in rules:
+def _check_names(stem: str, block: str, norm: str, precision: str):
+    rules = (("stem", stem, STEMS), ("block", block, BLOCKS), ("norm", norm, NORMS))
+    for name, value, allowed in (*rules, ("precision", precision, PRECISIONS)):
         if value not in allowed:
             raise ValueError(f"{name} {value!r} is not one of {allowed}")
 
@@ -156,6 +170,7 @@ def build(
     size: int = 256,
     stem: str = "newell",
     block: str = "residual",
+    norm: str = "batch",
     sync_bn: bool = False,
     precision: str = "float32",
     seed: int = 0,
@@ -171,6 +186,8 @@ def build(
       size: side of the square input, px.
       stem: one of ``STEMS``.
       block: one of ``BLOCKS``; "mobile" replaces the 3x3 convolution by a depthwise one.
+      norm: one of ``NORMS``; "group" normalises each example alone (Wu and He 2018), so that the
+        result depends neither on the batch nor on the number of replicas.
       sync_bn: batch norm over all replicas instead of each replica's own examples.
       precision: Keras dtype policy, one of ``PRECISIONS``.
       seed: of the initial weights.
@@ -183,8 +200,8 @@ def build(
       ValueError: an argument outside its rule.
     """
     _check(stacks, blocks, channels, depth, joints, size)
-    _check_names(stem, block, precision)
-    make = _Maker(precision, seed, sync_bn, block)
+    _check_names(stem, block, norm, precision)
+    make = _Maker(precision, seed, sync_bn, block, norm)
     images = tf.keras.Input([size, size, 3], name="images")
     x = _stem(make, images, stem, channels)
     outputs = []

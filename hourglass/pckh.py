@@ -68,6 +68,42 @@ def torso_size(truth: np.ndarray, scored: np.ndarray, skeleton: Skeleton) -> np.
     return np.where(np.asarray(scored, bool)[..., ends].all(axis=-1), length, np.nan)
 
 
+def torso_pck(
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    scored: np.ndarray,
+    skeleton: Skeleton,
+    threshold: float = 0.2,
+) -> dict[str, float]:
+    """PCK@0.2 as the tables on LSP print it: person-centric, in units of the torso.
+
+    A joint is found within ``threshold`` x |left shoulder - right hip| of the truth (the person's
+    own left and right; ``eval_pck.m`` of bearpaw/eval_pose, after Sapp and Taskar 2013). Everybody
+    with both ends labelled is scored, occluded joints too. LSP's "head" column is the mean of neck
+    and head top, unlike MPII's. The tables' last column is all joints pooled, hits over counts:
+    ``pooled16``; on LSP itself, where nobody lacks a joint, ``mean14`` is the same. (The measure
+    that Yang and Ramanan, 2013, called PCK divides by the longer side of the joints' box instead,
+    which is never shorter than the torso's sides: not these numbers.)
+
+    Args:
+      predicted: [N, J, 2] image px.
+      truth: [N, J, 2] image px.
+      scored: [N, J] bool, True where the joint is labelled, visible or occluded.
+      skeleton: names the joints.
+      threshold: in torsos.
+
+    Returns:
+      A row as ``summarize`` gives it, in percent.
+    """
+    errors = normalized_errors(predicted, truth, torso_size(truth, scored, skeleton))
+    hits, counts = hits_and_counts(errors, scored, threshold)
+    row = summarize(hits, counts, skeleton)
+    if "neck" in skeleton.joints:
+        ends = [skeleton.index("neck"), skeleton.index("head_top")]
+        row["head"] = _mean(per_joint(hits, counts)[ends])
+    return row
+
+
 def _known(errors: np.ndarray, scored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Errors as float64, and where one is both asked for and known."""
     errors, scored = np.asarray(errors, np.float64), np.asarray(scored, bool)

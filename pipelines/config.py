@@ -33,6 +33,7 @@ class Config:
     size: int = _flag(256, "side of the network input, px; heatmaps are a quarter of it")
     stem: str = _flag("newell", "published first layers", model.STEMS)
     block: str = _flag("residual", "kind of block", model.BLOCKS)
+    norm: str = _flag("batch", "normalisation; group does not depend on the batch", model.NORMS)
     sync_bn: bool = _flag(False, "batch norm over all replicas together")
     precision: str = _flag("float32", "arithmetic of the layers", model.PRECISIONS)
 
@@ -79,6 +80,9 @@ class Config:
     )
     evaluation_batch: int = _flag(32, "evaluation: examples per step", free=True)
     flip: bool = _flag(True, "evaluation: average with the mirrored picture", free=True)
+    test_scales: str = _flag(
+        "1", "evaluation: crop sides, as factors, whose heatmaps are averaged", free=True
+    )
     decode: str = _flag("quarter", "evaluation: joints from heatmaps", heatmap.DECODERS, free=True)
 
 
@@ -103,6 +107,7 @@ _RULES = {
     "shuffle_buffer": lambda v: v >= 0,
     "logical_devices": lambda v: v >= 0,
     "drops": lambda v: all(0 < drop < 1 for drop in fractions(v)),
+    "test_scales": lambda v: fractions(v) and all(0.25 <= scale <= 4 for scale in fractions(v)),
 }
 _RULE_TEXTS = {
     "stacks batch evaluation_batch steps_per_call log_every keep": "must be 1 or more",
@@ -113,6 +118,7 @@ _RULE_TEXTS = {
     "warmup weight_decay clip_norm": "must not be negative, and finite",
     "seed": "must be between 0 and 2147483647",
     "drops": "must be fractions between 0 and 1, separated by commas, such as 0.7,0.9",
+    "test_scales": "must be one or more numbers from 0.25 to 4, separated by commas: 1.0,0.9,1.1",
 }
 
 

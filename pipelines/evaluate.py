@@ -11,7 +11,7 @@ from hourglass import affine, heatmap, model, pckh
 from hourglass.model import STRIDE
 from hourglass.skeleton import Skeleton
 from pipelines import augment, checkpoint, devices, draw, inputs, predictions, records
-from pipelines.config import Config
+from pipelines.config import Config, fractions
 from pipelines.people import MISSING
 from pipelines.results import show, table, torso_row, write_results
 
@@ -34,8 +34,58 @@ def heatmaps_of(
     return 0.5 * (straight + heatmap.unmirror(mirrored, mirror))
 
 
+def multi_scale(
+    network: tf.keras.Model,
+    batch: dict,
+    *,
+    flip: bool,
+    mirror,
+    scales: tuple[float, ...] = (1.0,),
+    mean=augment.MEAN,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Heatmaps averaged over crops of several sizes about the same centre, in the frame of size 1.
+
+    Where a smaller crop does not reach, the average is that of the others.
+
+    Args:
+      network: from ``hourglass.model.build``.
+      batch: of ``inputs.evaluation``.
+      flip: mirror-averaged test at each scale.
+      mirror: [J] permutation.
+      scales: factors of the crop's side; (1.0,) costs nothing more than one forward pass.
+      mean: RGB [3], subtracted from pictures in [0, 1].
+
+    Returns:
+      Heatmaps [B, h, w, J] float32 and crop_to_input [B, 2, 3] float32 of scale 1.
+    """
+    size, total, seen = network.input_shape[1], 0.0, 0.0
+    for scale in scales:
+        images, _ = augment.images({**batch, "side": batch["side"] * scale}, size, mean=mean)
+        maps = heatmaps_of(network, images, flip, mirror)
+        if scales == (1.0,):
+            return maps, augment.crop_to_input(batch, size)
+        width = maps.shape[1]
+        to_one = affine.zoom(width, scale)[None]
+        total += affine.warp(maps, to_one, width)
+        seen += affine.warp(tf.ones([1, width, width, 1]), to_one, width)
+    return tf.math.divide_no_nan(total, seen), augment.crop_to_input(batch, size)
+
+
+def how(config: Config) -> dict:
+    """Keyword arguments of ``make_predict`` and ``picture`` that a Config means."""
+    scales = tuple(fractions(config.test_scales))
+    return {"flip": config.flip, "decode": config.decode, "scales": scales}
+
+
 def make_predict(
-    strategy, network: tf.keras.Model, *, flip: bool, decode: str, mirror, mean=augment.MEAN
+    strategy,
+    network: tf.keras.Model,
+    *,
+    flip: bool,
+    decode: str,
+    mirror,
+    scales=(1.0,),
+    mean=augment.MEAN,
 ) -> callable:
     """A function from a batch of ``inputs.evaluation`` to crop px, traced once.
 
@@ -43,11 +93,11 @@ def make_predict(
       function(batch) -> index [B] int64, joints [B, J, 2] float32 crop px, confidence [B, J]
       float32, each per replica.
     """
-    size = network.input_shape[1]
 
     def replica_predict(batch: dict):
-        images, crop_to_input = augment.images(batch, size, mean=mean)
-        maps = heatmaps_of(network, images, flip, mirror)
+        maps, crop_to_input = multi_scale(
+            network, batch, flip=flip, mirror=mirror, scales=scales, mean=mean
+        )
         joints, confidence = heatmap.decode(maps, decode)
         input_joints = heatmap.to_input(joints, STRIDE)
         return batch["index"], affine.apply(affine.invert(crop_to_input), input_joints), confidence
@@ -106,6 +156,7 @@ def picture(
     *,
     flip: bool,
     decode: str,
+    scales: tuple[float, ...] = (1.0,),
     count: int = 12,
     mean=augment.MEAN,
 ):
@@ -119,9 +170,10 @@ def picture(
     facts = {k: v[:count] for k, v in inputs.facts(info, split, every).items()}
     shown = len(facts["row"])
     batch = next(iter(inputs.evaluation(info, split, batch=shown, every=every)))
-    size, mirror = network.input_shape[1], info.skeleton.mirror
-    images, crop_to_input = augment.images(batch, size, mean=mean)
-    maps = heatmaps_of(network, images, flip, mirror)
+    images, crop_to_input = augment.images(batch, network.input_shape[1], mean=mean)
+    maps, _ = multi_scale(
+        network, batch, flip=flip, mirror=info.skeleton.mirror, scales=scales, mean=mean
+    )
     predicted = heatmap.to_input(heatmap.decode(maps, decode)[0], STRIDE)
     crop_joints = affine.apply(affine.invert(crop_to_input), predicted).numpy()
     return {
@@ -187,25 +239,23 @@ def run(config: Config) -> dict:
     strategy = devices.make_strategy(config.strategy, config.logical_devices)
     with strategy.scope():
         network, prefix, part = _load(config, info, config.checkpoint or config.workdir)
-    how = {"flip": config.flip, "decode": config.decode}
-    mean, expected = checkpoint.read_expected(
-        checkpoint.split_place(config.checkpoint or config.workdir)[0]
-    )
+    place = config.checkpoint or config.workdir
+    mean, expected = checkpoint.read_expected(checkpoint.split_place(place)[0])
     if expected and expected != config.decode:
         print(f"note: these weights were trained for --decode={expected}, not {config.decode}")
-    facts = inputs.facts(info, config.split)
-    predict_batch = make_predict(strategy, network, mirror=info.skeleton.mirror, mean=mean, **how)
+    facts, options = inputs.facts(info, config.split), {**how(config), "mean": mean}
+    predict_batch = make_predict(strategy, network, mirror=info.skeleton.mirror, **options)
     batch = devices.round_up(config.evaluation_batch, strategy)
     dataset = inputs.evaluation(info, config.split, batch=batch)
     found, confidence = predict(strategy, predict_batch, dataset, facts)
     results = score(facts, found, info.skeleton)
-    results.update(dataset=info.name, split=config.split, head_rule=info.head_rule, **how)
+    results.update(dataset=info.name, split=config.split, head_rule=info.head_rule, **options)
     results.update(checkpoint=prefix, weights=part)
     write_predictions(config.workdir, facts, found, confidence, info)
     write_results(config.workdir, results)
     mean = results["PCKh@0.5"]["mean14"]
     title = f"{info.name} {config.split}: {len(found)} people, mean14 PCKh@0.5 {mean:.1f}"
-    shown = picture(network, info, config.split, mean=mean, **how)
+    shown = picture(network, info, config.split, **options)
     draw.write_png(
         os.path.join(config.workdir, "predictions.png"), grid(shown, info.skeleton, title)
     )

@@ -28,9 +28,7 @@ def torso_row(
     """
     if not {"left_shoulder", "right_hip"} <= set(skeleton.joints):
         return {}
-    torso = pckh.normalized_errors(found, truth, pckh.torso_size(truth, scored, skeleton))
-    hits = pckh.hits_and_counts(np.where(scored, torso, np.nan), scored, 0.2)
-    return {"PCK@0.2 torso": pckh.summarize(*hits, skeleton)}
+    return {"PCK@0.2 torso": pckh.torso_pck(found, truth, scored, skeleton)}
 
 
 def table(results: dict, title: str, digits: int = 1) -> rich.table.Table:

@@ -205,7 +205,7 @@ class Lengths:
 
 def build_arguments(config: Config, skeleton: Skeleton) -> dict:
     """Arguments of ``hourglass.model.build`` that a Config means."""
-    names = "stacks blocks channels depth size stem block sync_bn precision seed".split()
+    names = "stacks blocks channels depth size stem block norm sync_bn precision seed".split()
     return {"joints": len(skeleton), **{name: getattr(config, name) for name in names}}
 
 

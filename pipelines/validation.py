@@ -24,7 +24,7 @@ def make(config: Config, strategy, info, network, averaged, mean=augment.MEAN):
         print(f"{config.records} has no validation split: nothing will be validated")
         return lambda writer, step: {}
     records.check_shards(info, "validation")
-    how = {"flip": config.flip, "decode": config.decode}
+    how = evaluate.how(config)
     facts, mirror = inputs.facts(info, "validation"), info.skeleton.mirror
     networks = {"raw": network, **({"averaged": averaged} if averaged is not None else {})}
     predicts = {

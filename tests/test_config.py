@@ -1,7 +1,6 @@
 """Flags, the frozen Config, and the flagfile that gives a Config back."""
 
 import dataclasses
-import os
 import pathlib
 
 import pytest
@@ -32,6 +31,14 @@ def parse(defined):
         yield run
 
 
+CONFIGS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs").rglob("*.flags"))
+RECIPES = {
+    "paper": (8, "newell", 6, "newell", 1.0, 2.5e-4, True),
+    "newell": (8, "newell", 6, "newell", 1.75, 2.5e-4, True),
+    "pytorch_pose": (2, "pytorch_pose", 6, "pytorch_pose", 1.0, 2.5e-4, False),
+    "princeton": (8, "newell", 16, "pytorch_pose", 1.0, 1e-3, True),
+}
+
 # A value other than the default for every field; a new field must be added here.
 OTHER = {
     "workdir": "runs/other run, with spaces",
@@ -43,6 +50,7 @@ OTHER = {
     "size": 128,
     "stem": "pytorch_pose",
     "block": "mobile",
+    "norm": "group",
     "sync_bn": True,
     "precision": "mixed_bfloat16",
     "batch": 32,
@@ -76,6 +84,7 @@ OTHER = {
     "weights": "raw",
     "evaluation_batch": 5,
     "flip": False,
+    "test_scales": "1.0,0.9,1.1",
     "decode": "argmax",
 }
 
@@ -108,9 +117,36 @@ class TestFlagfile:
         file.write_text(config.to_flagfile(other()))
         assert parse(f"--flagfile={file}", "--stacks=4", "--nosync_bn").stacks == 4
 
-    @pytest.mark.parametrize("name", sorted(os.listdir(ROOT / "configs")))
+    @pytest.mark.parametrize("name", CONFIGS)
     def test_published_configs_parse(self, parse, name):
-        assert parse(f"--flagfile={ROOT / 'configs' / name}") != Config(), "a config says something"
+        assert parse(f"--flagfile={ROOT / name}") != Config(), "a config says something"
+        first, *rest = (ROOT / name).read_text().splitlines()
+        assert first == f"# python train_main.py --flagfile={name}"
+        assert any(line.startswith("# Expected score") or "score:" in line for line in rest)
+
+    @pytest.mark.parametrize("name", ["paper", "newell", "pytorch_pose", "princeton"])
+    def test_recipes_say_where_they_come_from(self, parse, name):
+        path = ROOT / "configs" / "recipes" / f"{name}.flags"
+        header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+        for start in ("# Source: ", "# Needs: ", "# Expected score", "# What differs: "):
+            assert sum(line.startswith(start) for line in header) == 1, start
+        assert any(mean in " ".join(header) for mean in ("mean14", "pooled16"))
+        found = parse(f"--flagfile={path}")
+        assert found.workdir == f"runs/{name}" and found.round_centers and not found.average
+
+    def test_recipes_are_what_was_published(self, parse):
+        """The numbers that make the difference, from each source."""
+        recipes = {n: parse(f"--flagfile={ROOT}/configs/recipes/{n}.flags") for n in RECIPES}
+        keys = ("stacks", "stem", "batch", "recipe", "sigma", "learning_rate", "flip")
+        found = {n: tuple(getattr(c, key) for key in keys) for n, c in recipes.items()}
+        assert found == RECIPES
+        # Rates at the end of training: divided by 5, constant, a thousandth, 2e-4.
+        rates = {
+            n: c.learning_rate * c.drop_factor ** len(config.fractions(c.drops))
+            for n, c in recipes.items()
+        }
+        expected = {"paper": 5e-5, "newell": 2.5e-4, "pytorch_pose": 2.5e-7, "princeton": 2e-4}
+        assert rates == pytest.approx(expected)
 
 
 class TestRules:
@@ -132,6 +168,10 @@ class TestRules:
             "--drops=0.7,often",
             "--drops=1.2",
             "--steps=-1",
+            "--test_scales=",
+            "--test_scales=1,0",
+            "--test_scales=big",
+            "--test_scales=nan",
             "--seed=-1",
             "--seed=2147483648",
             "--steps_per_call=0",
@@ -143,6 +183,7 @@ class TestRules:
             "--precision=float16",
             "--stem=resnet",
             "--block=transformer",
+            "--norm=layer",
             "--decode=dark",
             "--split=holdout",
             "--weights=worst",
@@ -198,6 +239,7 @@ class TestDifferences:
             *("workdir", "records", "strategy", "logical_devices", "steps_per_call"),
             *("evaluate_every", "log_every", "keep"),
             *("checkpoint", "split", "weights", "evaluation_batch", "flip", "decode"),
+            "test_scales",
         }
 
     def test_a_flag_that_an_older_version_did_not_have(self):

@@ -1,0 +1,80 @@
+"""Validation curves of runs, read back from real event files and drawn."""
+
+import pathlib
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipelines import board
+
+ROOT = pathlib.Path(__file__).parents[1]
+CURVE = {"raw": [(100, 10.0), (200, 50.0), (300, 45.5)], "averaged": [(100, 5.0), (300, 60.25)]}
+
+
+def write_run(folder, curve):
+    writer = tf.summary.create_file_writer(str(folder / "logs"))
+    for weights, points in curve.items():
+        for step, percent in points:
+            board.write_validation(writer, step, weights, {"PCKh@0.5": {"mean14": percent}})
+    writer.close()
+    return str(folder)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "first", CURVE)
+
+
+def plot(*words):
+    command = [sys.executable, "scripts/plot_runs.py", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+def test_curves_come_back(run):
+    curves = board.read_validation(run)
+    assert set(curves) == {"raw", "averaged"}
+    for weights, points in CURVE.items():
+        np.testing.assert_allclose(np.stack(curves[weights], -1), points)
+
+
+def test_a_resumed_run_has_one_curve(run):
+    """Step 300 again, after a resume, in a second event file; then it went on."""
+    again = tf.summary.create_file_writer(str(pathlib.Path(run, "logs")), filename_suffix=".again")
+    for step, percent in ((300, 46.0), (400, 70.0)):
+        board.write_validation(again, step, "raw", {"PCKh@0.5": {"mean14": percent}})
+    again.close()
+    steps, percent = board.read_validation(run)["raw"]
+    assert steps.tolist() == [100, 200, 300, 400]
+    assert percent.tolist() == [10, 50, 46, 70]
+
+
+def test_what_is_not_there(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere is no run: no event files"):
+        board.read_validation(str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"no validation of AUC/wrist; it has PCKh@0.5/mean14"):
+        board.read_validation(run, "AUC", "wrist")
+
+
+def test_command_draws_two_runs(run, tmp_path):
+    other = write_run(tmp_path / "second", {"raw": [(50, 20.0), (150, 30.0)]})
+    output = tmp_path / "folder" / "curves.png"
+    done = plot(run, other, f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    assert f"{run}, averaged: best 60.25 at step 300, last 60.25 at step 300" in done.stdout
+    assert f"{run}, raw: best 50.00 at step 200, last 45.50 at step 300" in done.stdout
+    assert f"{other}, raw: best 30.00 at step 150" in done.stdout
+    image = cv2.imread(str(output))
+    assert image.shape == (600, 960, 3)
+    # Matplotlib's first two colours, blue and orange, in BGR: one for each run.
+    for color in ((180, 119, 31), (14, 127, 255)):
+        assert (np.abs(image.astype(int) - color).max(-1) < 12).sum() > 100
+
+
+def test_command_refuses_in_one_sentence(run, tmp_path):
+    done = plot(run, f"--output={tmp_path / 'curves.docx'}")
+    assert done.returncode == 1 and not (tmp_path / "curves.docx").exists()
+    assert "must end in .png, .svg, .pdf" in done.stderr and "Traceback" not in done.stderr
