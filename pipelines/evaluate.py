@@ -74,7 +74,8 @@ def multi_scale(
 def how(config: Config) -> dict:
     """Keyword arguments of ``make_predict`` and ``picture`` that a Config means."""
     scales = tuple(fractions(config.test_scales))
-    return {"flip": config.flip, "decode": config.decode, "scales": scales}
+    decoding = {"decode": config.decode, "sigma": config.sigma}
+    return {"flip": config.flip, "scales": scales, **decoding}
 
 
 def make_predict(
@@ -84,6 +85,7 @@ def make_predict(
     flip: bool,
     decode: str,
     mirror,
+    sigma: float = 1.0,
     scales=(1.0,),
     mean=augment.MEAN,
 ) -> callable:
@@ -98,7 +100,7 @@ def make_predict(
         maps, crop_to_input = multi_scale(
             network, batch, flip=flip, mirror=mirror, scales=scales, mean=mean
         )
-        joints, confidence = heatmap.decode(maps, decode)
+        joints, confidence = heatmap.decode(maps, decode, sigma)
         input_joints = heatmap.to_input(joints, STRIDE)
         return batch["index"], affine.apply(affine.invert(crop_to_input), input_joints), confidence
 
@@ -156,6 +158,7 @@ def picture(
     *,
     flip: bool,
     decode: str,
+    sigma: float = 1.0,
     scales: tuple[float, ...] = (1.0,),
     count: int = 12,
     mean=augment.MEAN,
@@ -174,7 +177,7 @@ def picture(
     maps, _ = multi_scale(
         network, batch, flip=flip, mirror=info.skeleton.mirror, scales=scales, mean=mean
     )
-    predicted = heatmap.to_input(heatmap.decode(maps, decode)[0], STRIDE)
+    predicted = heatmap.to_input(heatmap.decode(maps, decode, sigma)[0], STRIDE)
     crop_joints = affine.apply(affine.invert(crop_to_input), predicted).numpy()
     return {
         "images": tf.cast((images + tf.constant(mean, tf.float32)) * 255.0, tf.uint8).numpy(),

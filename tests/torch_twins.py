@@ -142,9 +142,7 @@ class Princeton(nn.Module):
         )
         self.outs = nn.ModuleList(_Wrapped(nn.Conv2d(c, joints, 1)) for _ in range(stacks))
         back = range(stacks - 1)
-        self.merge_features = nn.ModuleList(
-            _named(conv=_Wrapped(nn.Conv2d(c, c, 1))) for _ in back
-        )
+        self.merge_features = nn.ModuleList(_named(conv=_Wrapped(nn.Conv2d(c, c, 1))) for _ in back)
         self.merge_preds = nn.ModuleList(
             _named(conv=_Wrapped(nn.Conv2d(joints, c, 1))) for _ in back
         )
