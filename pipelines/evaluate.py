@@ -253,6 +253,7 @@ def run(config: Config) -> dict:
     found, confidence = predict(strategy, predict_batch, dataset, facts)
     results = score(facts, found, info.skeleton)
     results.update(dataset=info.name, split=config.split, head_rule=info.head_rule, **options)
+    results["scales"] = list(options["scales"])  # as results.json has it
     results.update(checkpoint=prefix, weights=part)
     write_predictions(config.workdir, facts, found, confidence, info)
     write_results(config.workdir, results)

@@ -265,6 +265,7 @@ class TestRun:
             "head_rule": "0.12 of the crop's side",
             "flip": True,
             "decode": "quarter",
+            "scales": [1.0],
             "checkpoint": best,
             "weights": json.loads(pathlib.Path(best).with_name("best.json").read_text())["weights"],
         }

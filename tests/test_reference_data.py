@@ -1,6 +1,6 @@
 """All 25,204 people of MPII's JSON against plain NumPy on the raw file.
 
-Nothing of the reader is used for the expected values: no helper, no table, no constant.
+Nothing of the reader is used for the expected values: neither its tables nor its constants.
 """
 
 import gzip

@@ -228,7 +228,10 @@ def test_picture_offsets_are_explained_to_a_tenth_of_a_pixel(name, index):
     """What moves between our picture and theirs is their truncation, half pixel or shrinking."""
     expected, measured = picture_offsets(name, index)
     np.testing.assert_allclose(measured, expected, atol=0.1)
-    assert np.abs(expected).max() < 3
+    # What is known without our matrix: HRNet's centre lies half a pixel on, princeton-vl's 1-based
+    # window on 0-based pixels is right but for truncation, pytorch-pose's is a pixel off at most.
+    known, spread = {"hrnet": (0.5, 0.02), "princeton": (0, 0.3), "pytorch_pose": (0, 1)}[name]
+    np.testing.assert_allclose(expected, known, atol=spread)
 
 
 @needs_data
