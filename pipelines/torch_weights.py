@@ -235,9 +235,7 @@ def names(layout: str, arguments: dict, variables: Iterable[str]) -> dict[str, s
 
 
 def _places_of(layout: str, arguments: dict) -> dict[str, str]:
-    return dict(
-        LAYOUTS[layout].pairs(arguments["stacks"], arguments["blocks"], arguments["depth"])
-    )
+    return dict(LAYOUTS[layout].pairs(arguments["stacks"], arguments["blocks"], arguments["depth"]))
 
 
 def unused(layout: str, arguments: dict, shapes: dict[str, tuple[int, ...]]) -> dict:
@@ -299,7 +297,9 @@ def take(
         for name, array in ours.items()
         if array.shape != tuple(shapes[name])
     ]
-    wrong += [f"{name} {array.shape}" for name, array in rest.items() if array.shape != idle[name].shape]
+    wrong += [
+        f"{name} {array.shape}" for name, array in rest.items() if array.shape != idle[name].shape
+    ]
     if wrong:
         raise ValueError(f"tensors of another shape than the rest of the network: {some(wrong)}")
     _check_values({theirs: tensors[theirs] for theirs in named.values()})
