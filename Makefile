@@ -18,13 +18,16 @@ export BUILD
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test unit lint clean
+.PHONY: help venv torch demo test unit lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 14
 
 venv: ## make .venv with the pinned packages
 	@bash scripts/make_venv.sh "$(PYTHON)"
+
+torch: venv ## add PyTorch (CPU), for .pth files in and out and for the tests beside it
+	@PIP_USER=0 $(RUN) -m pip install --quiet --disable-pip-version-check --only-binary=:all: --retries=1 -r requirements-torch.txt
 
 demo: venv ## synthetic people: records, training, evaluation, runs/demo/predictions.png
 	$(MAKE_RECORDS)

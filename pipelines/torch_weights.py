@@ -297,8 +297,9 @@ def take(
         for name, array in ours.items()
         if array.shape != tuple(shapes[name])
     ]
-    odd = [name for name, array in rest.items() if array.shape != idle[name].shape]
-    wrong += [f"{name} {rest[name].shape}" for name in odd]
+    wrong += [
+        f"{name} {array.shape}" for name, array in rest.items() if array.shape != idle[name].shape
+    ]
     if wrong:
         raise ValueError(f"tensors of another shape than the rest of the network: {some(wrong)}")
     _check_values({theirs: tensors[theirs] for theirs in named.values()})

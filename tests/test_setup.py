@@ -345,6 +345,18 @@ def test_both_builds_are_the_same_tensorflow():
     assert "tensorflow-addons==0.23.0" in pins()["requirements-common.txt"]
 
 
+def test_pytorch_is_pinned_beside_tensorflow_and_safe():
+    lines = (ROOT / "requirements-torch.txt").read_text().splitlines()
+    lines = [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+    options = [line for line in lines if line.startswith("-")]
+    index = "--extra-index-url https://download.pytorch.org/whl/cpu"
+    assert options == [index, "-c requirements-common.txt"]
+    for line in set(lines) - set(options):
+        pin = re.fullmatch(r'torch==(\d+)\.(\d+)\.\d+\+cpu; python_version (<|>=) "3\.10"', line)
+        # Older ones run code that a file hides from weights_only.
+        assert pin and (int(pin[1]), int(pin[2])) >= (2, 6), line
+
+
 def imported(path: Path) -> set[str]:
     """Top-level names of the packages that a file imports, anywhere in it."""
     names = set()

@@ -202,9 +202,13 @@ def passed_on(images, network: nn.Module) -> list:
 
 
 def gradients(network: nn.Module, images, target) -> dict[str, torch.Tensor]:
-    """Of the sum over stacks of the mean squared error, in training mode, by parameter name."""
+    """Of the sum over stacks of the mean squared error, in training mode, by parameter name.
+
+    Computed in the number type of the network's weights.
+    """
     network.train().zero_grad()
-    target = torch.as_tensor(target)
+    kind = next(network.parameters()).dtype
+    images, target = torch.as_tensor(images).to(kind), torch.as_tensor(target).to(kind)
     sum(F.mse_loss(y, target) for y in passed_on(images, network)).backward()
     used = ((n, p.grad) for n, p in network.named_parameters() if p.grad is not None)
     return {name: gradient.clone() for name, gradient in used}
@@ -231,6 +235,8 @@ def golden(layout: str) -> dict[str, np.ndarray]:
         target[b, (3 * b + j) % 16, (b + 5 * j) % 16, j] = 1.0
     with torch.no_grad():
         heatmaps = torch.stack(passed_on(images[:2], network.eval())).numpy()
+    # In float64: a narrow network in training mode multiplies float32's rounding to per cents.
+    network = network.double()
     slopes = gradients(network, images, target)
     for _ in range(2):
         gradients(network, images, target)
@@ -242,8 +248,8 @@ def golden(layout: str) -> dict[str, np.ndarray]:
         "target": target,
         "heatmaps": heatmaps,
         "gradient_names": np.array(list(slopes)),
-        "gradients": np.concatenate([s.numpy().ravel() for s in slopes.values()]),
-        "statistics": np.concatenate([s.numpy() for s in statistics(network).values()]),
+        "gradients": np.concatenate([s.float().numpy().ravel() for s in slopes.values()]),
+        "statistics": np.concatenate([s.float().numpy() for s in statistics(network).values()]),
     }
 
 
