@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from conftest import ROOT, start_python
+from conftest import ROOT, draw_person, start_python
 
 from hourglass.skeleton import LSP, MPII
 from pipelines import ground_truth, inputs, match, predictions, score
@@ -263,6 +263,18 @@ class TestGroundTruth:
         joints = np.stack([person.joints for person in wanted])
         np.testing.assert_allclose(truth.joints[known], joints[known], atol=1e-4)
         np.testing.assert_allclose(truth.side, [person.side for person in wanted], rtol=1e-5)
+
+    def test_records_in_another_order_than_published(self, own_records):
+        def backwards(k, split, row, skeleton):
+            image, person = draw_person(k, split, row, skeleton)
+            return image, dataclasses.replace(person, row=5 - row)
+
+        folder = own_records(counts={"validation": 6}, draw=backwards).folder
+        truth = ground_truth.read(folder)
+        assert truth.ids == tuple(f"validation{5 - row}.jpg#1" for row in range(6))
+        joints = draw_person(1005, "validation", 5, MPII)[1].joints
+        known = truth.state[0] != MISSING
+        np.testing.assert_allclose(truth.joints[0, known], joints[known], atol=1e-4)
 
     def test_the_evaluation_of_a_network_and_of_its_file_agree(self, tmp_path, info):
         from pipelines import evaluate
