@@ -100,7 +100,7 @@ def torso_pck(
     row = summarize(hits, counts, skeleton)
     if "neck" in skeleton.joints:
         ends = [skeleton.index("neck"), skeleton.index("head_top")]
-        row["head"] = _mean(per_joint(hits, counts)[ends])
+        row["head"] = float(_mean(per_joint(hits, counts)[ends]))
     return row
 
 
