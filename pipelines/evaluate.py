@@ -253,12 +253,12 @@ def run(config: Config) -> dict:
     found, confidence = predict(strategy, predict_batch, dataset, facts)
     results = score(facts, found, info.skeleton)
     results.update(dataset=info.name, split=config.split, head_rule=info.head_rule, **options)
-    results["scales"] = list(options["scales"])  # as results.json has it
+    results.update(scales=list(options["scales"]), mean=list(mean))  # as results.json has them
     results.update(checkpoint=prefix, weights=part)
     write_predictions(config.workdir, facts, found, confidence, info)
     write_results(config.workdir, results)
-    mean = results["PCKh@0.5"]["mean14"]
-    title = f"{info.name} {config.split}: {len(found)} people, mean14 PCKh@0.5 {mean:.1f}"
+    percent = results["PCKh@0.5"]["mean14"]
+    title = f"{info.name} {config.split}: {len(found)} people, mean14 PCKh@0.5 {percent:.1f}"
     shown = picture(network, info, config.split, **options)
     draw.write_png(
         os.path.join(config.workdir, "predictions.png"), grid(shown, info.skeleton, title)

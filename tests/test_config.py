@@ -184,7 +184,7 @@ class TestRules:
             "--stem=resnet",
             "--block=transformer",
             "--norm=layer",
-            "--decode=dark",
+            "--decode=best",
             "--split=holdout",
             "--weights=worst",
             "--strategy=tpu",

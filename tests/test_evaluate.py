@@ -265,7 +265,9 @@ class TestRun:
             "head_rule": "0.12 of the crop's side",
             "flip": True,
             "decode": "quarter",
+            "sigma": config.sigma,
             "scales": [1.0],
+            "mean": list(augment.MEAN),
             "checkpoint": best,
             "weights": json.loads(pathlib.Path(best).with_name("best.json").read_text())["weights"],
         }
