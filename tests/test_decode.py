@@ -381,6 +381,7 @@ ON_MPII = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ON_MPII, ids=" ".join)
 def test_the_ceilings_on_mpii(mpii_rows, key):
     row = {(c.decoder, c.name): row for c, row in mpii_rows.items()}[key]
@@ -388,12 +389,14 @@ def test_the_ceilings_on_mpii(mpii_rows, key):
     assert found == pytest.approx(ON_MPII[key], abs=0.05)
 
 
+@pytest.mark.slow
 def test_subpixel_loses_nothing_of_mpii_but_what_is_outside_the_crop(mpii_rows):
     ours = mpii_rows[ceilings.OURS[heatmap.DECODERS.index("subpixel")]]
     assert ours.inside[0.1] >= 99.9 and ours.inside[0.05] >= 99.9
     assert all(ours.all[0.1] >= row.all[0.1] for row in mpii_rows.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "published"), [("original Keras port", 40.1), ("pytorch-pose", 95.2), ("HRNet", 98.1)]
 )

@@ -90,6 +90,7 @@ def gradients_of(strategy, images, target):
     return [strategy.experimental_local_results(g)[0].numpy() for g in summed]
 
 
+@pytest.mark.slow
 def test_two_replicas_have_the_gradients_of_one(two_replicas):
     """Without synchronising anything; the batch-normalised network needs --sync_bn for this."""
     images = _images(4)

@@ -59,6 +59,7 @@ def test_what_is_not_there(run, tmp_path):
         board.read_validation(run, "AUC", "wrist")
 
 
+@pytest.mark.slow
 def test_command_draws_two_runs(run, tmp_path):
     other = write_run(tmp_path / "second", {"raw": [(50, 20.0), (150, 30.0)]})
     output = tmp_path / "folder" / "curves.png"
@@ -74,6 +75,7 @@ def test_command_draws_two_runs(run, tmp_path):
         assert (np.abs(image.astype(int) - color).max(-1) < 12).sum() > 100
 
 
+@pytest.mark.slow
 def test_command_refuses_in_one_sentence(run, tmp_path):
     done = plot(run, f"--output={tmp_path / 'curves.docx'}")
     assert done.returncode == 1 and not (tmp_path / "curves.docx").exists()

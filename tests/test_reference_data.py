@@ -18,7 +18,10 @@ from pipelines.people import LABELLED, MISSING, OCCLUDED
 from pipelines.sources import mpii
 
 DATA = os.environ.get("HOURGLASS_TEST_DATA")
-pytestmark = pytest.mark.skipif(not DATA, reason="HOURGLASS_TEST_DATA is not set: no MPII people")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not DATA, reason="HOURGLASS_TEST_DATA is not set: no MPII people"),
+]
 
 SIZE = 256
 

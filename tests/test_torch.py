@@ -28,6 +28,8 @@ from hourglass import model, optimizer
 from hourglass.skeleton import LSP, MPII
 from pipelines import augment, checkpoint, torch_files, torch_weights, train
 
+pytestmark = pytest.mark.slow
+
 # Title -> layout, arguments of the twin; 8 channels.
 CASES = {
     "pytorch-pose, 2 stacks": ("pytorch_pose", {"stacks": 2}),
