@@ -8,6 +8,8 @@ DEMO_RUN ?= runs/demo
 DEMO_FLAGS ?=
 
 RUN := .venv/bin/python
+# A file's tests share what they trained: one process for each file, two at a time.
+TESTS := $(RUN) -m pytest -n 2 --dist loadfile
 # The demo's pictures are 128 px, enlarged by 1/0.75 at most, shrunk by 1.25 and never turned.
 MAKE_RECORDS = $(RUN) scripts/make_tfrecords.py --dataset=synthetic --side=171 --context=1.3 --people=$(DEMO_PEOPLE) --records="$(DEMO_RECORDS)"
 TRAIN = $(RUN) train_main.py --flagfile=configs/demo.flags --records="$(DEMO_RECORDS)" --workdir="$(DEMO_RUN)" $(DEMO_FLAGS)
@@ -36,10 +38,10 @@ demo: venv ## synthetic people: records, training, evaluation, runs/demo/predict
 	@echo "The predictions as a picture: $(DEMO_RUN)/predictions.png"
 
 test: lint ## lint and all tests
-	$(RUN) -m pytest
+	$(TESTS)
 
 unit: venv ## the fast tests
-	$(RUN) -m pytest -m "not slow"
+	$(TESTS) -m "not slow"
 
 lint: venv ## ruff: rules and format
 	$(RUN) -m ruff check .
