@@ -193,6 +193,7 @@ def _print(results: dict, truth: Truth, title: str) -> None:
     for mean, (low, high) in results["interval_95"].items():
         print(f"{mean} {results['PCKh@0.5'][mean]:.3f}, 95 % from {low:.2f} to {high:.2f}")
     print(_bias_line(results["bias"]))
+    print(_people_line(results, truth))
     for line in (bias_warning(results["bias"]), _occlusion_line(truth), truth.note):
         if line:
             print(line)
@@ -205,6 +206,14 @@ def _bias_line(shift: dict) -> str:
         parts.append("heatmap px unknown: this truth has no crop scale")
     return (
         f"bias in x and y, median of {shift['correct_joints']} correct joints: {'; '.join(parts)}"
+    )
+
+
+def _people_line(results: dict, truth: Truth) -> str:
+    unscored = results["people"] - results["people_scored_by_PCKh"]
+    return (
+        f"{results['people']} people; {unscored} of them not scored by PCKh (no head size, or no "
+        f"labelled joint); {truth.left_out} others of the truth's file cannot be used"
     )
 
 
@@ -250,6 +259,7 @@ def run(
     results = score(found, truth)
     results.update(dataset=truth.name, split=truth.split, head_rule=truth.head_rule)
     results.update(predictions=predictions_file, ground_truth=truth_file, note=truth.note)
+    results["left_out"] = truth.left_out
     file = os.path.basename(predictions_file)
     title = f"{file}: {len(found)} people of {truth.name} {truth.split}"
     if output:

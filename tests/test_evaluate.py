@@ -17,6 +17,7 @@ from conftest import write_records
 
 from hourglass.skeleton import LSP, MPII, Skeleton
 from pipelines import augment, checkpoint, devices, evaluate, inputs, predictions
+from pipelines.config import Config
 from pipelines.people import MISSING, Person
 
 MEANS = ("mean14", "weighted14", "pooled16")
@@ -57,13 +58,15 @@ def spotted(tmp_path_factory):
     return write_records(folder, {"validation": 10}, skeleton=SPOTS, draw=spots)
 
 
-def find(spotted, batch, *, flip=False, strategy=None, data=lambda data: data, decode="quarter"):
+def find(
+    spotted, batch, *, flip=False, strategy=None, data=lambda data: data, decode="quarter", **more
+):
     info, _ = spotted
     strategy = strategy or devices.make_strategy("one")
     with strategy.scope():
         network = dots_network()
     predict = evaluate.make_predict(
-        strategy, network, flip=flip, decode=decode, mirror=info.skeleton.mirror
+        strategy, network, flip=flip, decode=decode, mirror=info.skeleton.mirror, **more
     )
     facts = inputs.facts(info, "validation")
     dataset = data(inputs.evaluation(info, "validation", batch=batch))
@@ -71,6 +74,12 @@ def find(spotted, batch, *, flip=False, strategy=None, data=lambda data: data, d
 
 
 class TestPredict:
+    def test_the_sigma_of_the_configuration_reaches_the_decoder(self, spotted):
+        options = evaluate.how(Config(decode="dark", sigma=3.0))
+        assert (options["decode"], options["sigma"]) == ("dark", 3.0)
+        sharp, blurred = (find(spotted, 5, decode="dark", sigma=s)[0] for s in (1.0, 3.0))
+        assert (sharp != blurred).any()
+
     @pytest.mark.parametrize("flip", [False, True])
     def test_spots_are_found_where_they_are_in_the_photograph(self, spotted, flip):
         """Within half a heatmap px, that is 1/32 of the crop's side."""

@@ -238,6 +238,19 @@ class TestGroundTruth:
         truth = self.check(tmp_path / "valid.json")
         assert truth.images[3] == "3.jpg" and not (truth.state == OCCLUDED).any()
 
+    def test_who_is_left_out_or_not_scored_is_said(self, tmp_path, capsys):
+        joints = np.ones((14, 3, 1003))
+        joints[:, :2] = np.random.default_rng(0).uniform(20, 300, (14, 2, 1003))
+        joints[:, 2, 1000] = 0  # nothing labelled: cannot be used
+        joints[13, 2, 1001] = 0  # no head top: no yardstick
+        scipy.io.savemat(tmp_path / "joints.mat", {"joints": joints})
+        file = str(tmp_path / "joints.mat")
+        results = score.run(npy(tmp_path / "p.npy", ground_truth.read(file).joints), file)
+        counts = [results[key] for key in ("people", "people_scored_by_PCKh", "left_out")]
+        assert counts == [999, 998, 1]
+        line = "999 people; 1 of them not scored by PCKh (no head size, or no labelled joint); 1 other"
+        assert line in capsys.readouterr().out
+
     def test_lsp_keeps_the_last_thousand(self, tmp_path):
         joints = np.concatenate([np.random.default_rng(0).uniform(0, 200, (14, 2, 1005))] * 2, 1)
         joints = joints[:, :3]
