@@ -216,8 +216,8 @@ def restore(whole: tf.train.Checkpoint, prefix: str) -> None:
         status.assert_existing_objects_matched().assert_consumed()
     except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
         raise ValueError(
-            f"{prefix} cannot be resumed ({str(error)[:200]}); delete its files, {prefix}.*, to "
-            "resume from the one before"
+            f"{prefix} cannot be resumed ({str(error)[:200]}); start another --workdir from it by "
+            f"--init_from, or delete its files, {prefix}.*, to resume from the one before"
         ) from error
 
 

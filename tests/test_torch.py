@@ -383,6 +383,18 @@ def test_training_goes_on_from_imported_weights(tmp_path, info):
     assert 0 < np.abs(values["stack0_heatmaps.kernel"] - start).max() < 0.01
 
 
+def test_an_imported_run_is_not_resumed_nor_overwritten(tmp_path, info):
+    """It holds no optimizer: as --workdir it is refused, and stays what it was."""
+    twin = torch_twins.scramble(torch_twins.Princeton(1, 8, 16, 1))
+    path = save(tmp_path / "w.pth", "princeton", twin.state_dict())
+    folder = tmp_path / "imported"
+    torch_files.import_run(path, str(folder), MPII, 32)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match="cannot be resumed.*--init_from"):
+        train.run(tiny(folder, info, steps=2))
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
 @pytest.mark.slow
 def test_the_commands(tmp_path, info):
     """Import, evaluate, export: what a user types."""
