@@ -19,7 +19,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from hourglass import model, optimizer
-from pipelines import augment, command, config, devices, inputs, records, train
+from pipelines import augment, command, config, device_step, devices, inputs, records, train
 
 # Batches read per step of the other parts, so that what lay ready in buffers does not count.
 INPUT_FACTOR = 20
@@ -62,8 +62,8 @@ def _loop(settings, info, strategy, dataset):
         averaged = model.build(**arguments) if settings.average else None
         opt = optimizer.build(settings.optimizer, lambda: tf.constant(1e-4), settings.weight_decay)
         optimizer.create_slots(opt, network.trainable_variables)
-    run = train.make_train_steps(
-        strategy, network, averaged, opt, step, **train.step_arguments(settings, info.skeleton)
+    run = device_step.make_train_steps(
+        strategy, network, averaged, opt, step, **device_step.arguments(settings, info.skeleton)
     )
     iterator = iter(strategy.experimental_distribute_dataset(dataset, inputs.AHEAD))
 

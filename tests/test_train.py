@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from hourglass import model, optimizer
 from hourglass.skeleton import LSP, MPII
-from pipelines import checkpoint, command, config, devices, inputs, train
+from pipelines import checkpoint, command, config, device_step, devices, inputs, train
 from pipelines.progress import Log, Pace
 
 ROWS = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -315,7 +315,7 @@ def test_errors_in_step_are_in_head_sizes():
     }
     turned = tf.constant([[[0.0, -4.0, 1.0], [4.0, 0.0, 2.0]]])
     points = tf.constant([[[13.5, 29.5], [13.5, 21.5]]])
-    errors = train.errors_in_step(batch, turned, points, tf.constant(heatmaps))
+    errors = device_step.errors_in_step(batch, turned, points, tf.constant(heatmaps))
     np.testing.assert_allclose(errors, [[0.4, 0.0]], atol=1e-6)
 
 
@@ -373,7 +373,7 @@ def take_steps(strategy, info, opt, count, *, average=0.0, clip_norm=0.0):
         averaged = model.build(**arguments) if average else None
         opt = opt()
         optimizer.create_slots(opt, network.trainable_variables)
-    steps = train.make_train_steps(
+    steps = device_step.make_train_steps(
         strategy,
         network,
         averaged,
