@@ -11,6 +11,7 @@ from absl import flags
 from hourglass import heatmap, model
 from hourglass.optimizer import OPTIMIZERS, SCHEDULES
 from pipelines import augment
+from pipelines.people import SPLITS
 
 
 def _flag(default: Any, help_text: str, choices: tuple[str, ...] = (), free: bool = False) -> Any:
@@ -74,7 +75,7 @@ class Config:
     keep: int = _flag(3, "checkpoints kept beside the best", free=True)
 
     checkpoint: str = _flag("", "evaluation: run or checkpoint; default: --workdir", free=True)
-    split: str = _flag("validation", "evaluation: which people", ("train", "validation"), free=True)
+    split: str = _flag("validation", "evaluation: which people", SPLITS, free=True)
     weights: str = _flag(
         "best", "evaluation: kind of weights", ("best", "averaged", "raw"), free=True
     )
@@ -83,7 +84,12 @@ class Config:
     test_scales: str = _flag(
         "1", "evaluation: crop sides, as factors, whose heatmaps are averaged", free=True
     )
-    decode: str = _flag("quarter", "evaluation: joints from heatmaps", heatmap.DECODERS, free=True)
+    decode: str = _flag(
+        "auto",
+        "evaluation: joints from heatmaps; auto = as the weights expect, which is quarter for ours",
+        ("auto", *heatmap.DECODERS),
+        free=True,
+    )
 
 
 _RULES = {

@@ -71,10 +71,14 @@ def multi_scale(
     return tf.math.divide_no_nan(total, seen), augment.crop_to_input(batch, size)
 
 
-def how(config: Config) -> dict:
-    """Keyword arguments of ``make_predict`` and ``picture`` that a Config means."""
+def how(config: Config, expected: str = "") -> dict:
+    """Keyword arguments of ``make_predict`` and ``picture`` that a Config means.
+
+    ``--decode=auto`` is the ``expected`` rule of imported weights, and "quarter" for ours.
+    """
     scales = tuple(fractions(config.test_scales))
-    decoding = {"decode": config.decode, "sigma": config.sigma}
+    decode = (expected or "quarter") if config.decode == "auto" else config.decode
+    decoding = {"decode": decode, "sigma": config.sigma}
     return {"flip": config.flip, "scales": scales, **decoding}
 
 
@@ -244,25 +248,30 @@ def run(config: Config) -> dict:
         network, prefix, part = _load(config, info, config.checkpoint or config.workdir)
     place = config.checkpoint or config.workdir
     mean, expected = checkpoint.read_expected(checkpoint.split_place(place)[0])
-    if expected and expected != config.decode:
+    facts, options = inputs.facts(info, config.split), {**how(config, expected), "mean": mean}
+    if expected and expected != options["decode"]:
         print(f"note: these weights were trained for --decode={expected}, not {config.decode}")
-    facts, options = inputs.facts(info, config.split), {**how(config), "mean": mean}
     predict_batch = make_predict(strategy, network, mirror=info.skeleton.mirror, **options)
     batch = devices.round_up(config.evaluation_batch, strategy)
     dataset = inputs.evaluation(info, config.split, batch=batch)
     found, confidence = predict(strategy, predict_batch, dataset, facts)
-    results = score(facts, found, info.skeleton)
+    labelled = bool((facts["state"] != MISSING).any())
+    results = score(facts, found, info.skeleton) if labelled else {"people": len(found)}
     results.update(dataset=info.name, split=config.split, head_rule=info.head_rule, **options)
     results.update(scales=list(options["scales"]), mean=list(mean))  # as results.json has them
     results.update(checkpoint=prefix, weights=part)
     write_predictions(config.workdir, facts, found, confidence, info)
     write_results(config.workdir, results)
-    percent = results["PCKh@0.5"]["mean14"]
-    title = f"{info.name} {config.split}: {len(found)} people, mean14 PCKh@0.5 {percent:.1f}"
+    title = f"{info.name} {config.split}: {len(found)} people"
+    if labelled:
+        title += f", mean14 PCKh@0.5 {results['PCKh@0.5']['mean14']:.1f}"
     shown = picture(network, info, config.split, **options)
     draw.write_png(
         os.path.join(config.workdir, "predictions.png"), grid(shown, info.skeleton, title)
     )
-    show(table(results, title))
+    if labelled:
+        show(table(results, title))
+    else:
+        print(f"{title}, none of whom has annotated joints: predictions without a score")
     print(f"{prefix} ({part} weights) -> {config.workdir}/results.json, predictions.*")
     return results

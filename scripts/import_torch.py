@@ -3,7 +3,7 @@
 Reads checkpoints of bearpaw/pytorch-pose, anibali/pytorch-stacked-hourglass (hg1, hg2, hg8) and
 princeton-vl/pytorch_stacked_hourglass. Then, for example:
 
-    python eval_main.py --checkpoint=runs/imported --workdir=runs/imported --decode=hourglass
+    python eval_main.py --checkpoint=runs/imported --workdir=runs/imported
     python train_main.py --init_from=runs/imported --stem=pytorch_pose --workdir=runs/fine
 
 Needs PyTorch (`make torch`); nothing in the file is executed.

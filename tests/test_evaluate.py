@@ -74,6 +74,13 @@ def find(
 
 
 class TestPredict:
+    def test_auto_decodes_as_the_weights_expect(self):
+        def rule(*args, **more):
+            return evaluate.how(Config(**more), *args)["decode"]
+
+        assert [rule(), rule(""), rule("hourglass")] == ["quarter", "quarter", "hourglass"]
+        assert rule("hourglass", decode="dark") == "dark"
+
     def test_the_sigma_of_the_configuration_reaches_the_decoder(self, spotted):
         options = evaluate.how(Config(decode="dark", sigma=3.0))
         assert (options["decode"], options["sigma"]) == ("dark", 3.0)

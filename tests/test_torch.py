@@ -412,9 +412,11 @@ def test_the_commands(tmp_path, info):
     assert code == 0 and "layout princeton, --stacks=2 --blocks=1 --channels=8 --depth=1" in output
     flags = ("--checkpoint=run", "--workdir=scores", f"--records={info.folder}", "--strategy=one")
     code, output = command(str(ROOT / "eval_main.py"), *flags)
-    assert code == 0 and "for --decode=hourglass, not quarter" in output
+    assert code == 0 and "trained for" not in output
     results = json.loads((tmp_path / "scores" / "results.json").read_text())
-    assert results["people"] == info.count("validation")
+    assert (results["people"], results["decode"]) == (info.count("validation"), "hourglass")
+    code, output = command(str(ROOT / "eval_main.py"), *flags, "--decode=quarter")
+    assert code == 0 and "for --decode=hourglass, not quarter" in output
     words = ("--checkpoint=run", "--layout=princeton", "--output=back.pth")
     code, output = command(script["export"], *words)
     assert code == 0, output

@@ -5,11 +5,14 @@ box, ``scale``, ``objpos.x/y``, ``annopoints.point(k).x/y/id/is_visible``) and
 ``RELEASE.img_train(i)``. Any of them is missing or empty for some people, and arrays of one element
 arrive as the element. The translation follows pytorch-pose's ``miscs/gen_mpii.m``, which wrote the
 bearpaw JSON: a joint without a point is ``[0, 0, 0]``; ``is_visible`` counts as 1 unless it is 0 or
-"0" (also when it is empty or not there). ``single_person`` is not consulted: the published files do
-not either. The struct is as documented and as other readers use it; the real file was not at hand.
+"0" (also when it is empty or not there). ``single_person`` is consulted for the test set's
+submission only: the published files do not consult it either. The struct is as documented and as
+other readers use it; the real file was not at hand.
 """
 
 from __future__ import annotations
+
+import typing
 
 import numpy as np
 
@@ -29,6 +32,56 @@ def entries(data: bytes, path: str) -> list[dict]:
       "train" or "test".
     Raises ValueError for another kind of file, or naming the annolist and annorect index.
     """
+    _, images, training = _release(data, path)
+    return [
+        _entry(person, number, image, train, f"{path}: annolist({index}).annorect({number})")
+        for index, (image, train) in enumerate(zip(images, training), start=1)
+        for number, person in enumerate(_list(image, "annorect"), start=1)
+    ]
+
+
+class Photograph(typing.NamedTuple):
+    """A photograph of the test set: its name, its people's ids, and those who are scored."""
+
+    image: str
+    people: tuple[str, ...]
+    single: tuple[str, ...]
+
+
+def test_set(data: bytes, path: str) -> list[Photograph]:
+    """The photographs with ``img_train`` 0, in file order.
+
+    ``people`` has an id for each ``annorect``, ``single`` those named in ``single_person`` who have
+    a centre and a scale: nobody can crop the others.
+
+    Raises ValueError as ``entries``, and for a ``single_person`` of another length.
+    """
+    release, images, training = _release(data, path)
+    single = _list(release, "single_person")
+    if len(single) != len(images):
+        raise ValueError(
+            f"{path}: RELEASE.single_person has {len(single)} entries for {len(images)} photographs"
+        )
+    return [
+        _photograph(image, np.ravel(numbers))
+        for image, train, numbers in zip(images, training, single)
+        if not float(train)
+    ]
+
+
+def _photograph(image: object, numbers: np.ndarray) -> Photograph:
+    name, people = _field(_field(image, "image"), "name"), _list(image, "annorect")
+    ids = tuple(f"{name}#{number}" for number in range(1, len(people) + 1))
+    usable = [
+        _numbers(_field(person, "objpos"), ("x", "y")) and _number(person, "scale")
+        for person in people
+    ]
+    scored = {int(number) for number in numbers}
+    single = (key for k, key in enumerate(ids) if k + 1 in scored and usable[k])
+    return Photograph(name, ids, tuple(single))
+
+
+def _release(data: bytes, path: str) -> tuple[object, list, np.ndarray]:
     mat = files.parse_mat(data, path, struct_as_record=False, squeeze_me=True)
     release = mat.get("RELEASE")
     images, training = _list(release, "annolist"), np.ravel(_field(release, "img_train"))
@@ -37,11 +90,7 @@ def entries(data: bytes, path: str) -> list[dict]:
             f"{path} is not MPII's release: RELEASE.annolist and RELEASE.img_train of equal length "
             f"were expected, found variables {sorted(k for k in mat if not k.startswith('__'))}"
         )
-    return [
-        _entry(person, number, image, train, f"{path}: annolist({index}).annorect({number})")
-        for index, (image, train) in enumerate(zip(images, training), start=1)
-        for number, person in enumerate(_list(image, "annorect"), start=1)
-    ]
+    return release, images, training
 
 
 def _field(struct: object, name: str) -> object:
