@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.io
 import tensorflow as tf
-from conftest import write_records
+from conftest import draw_person, write_records
 
 from hourglass.skeleton import LSP, MPII, Skeleton
 from pipelines import augment, checkpoint, devices, evaluate, inputs, predictions
@@ -287,6 +287,28 @@ class TestRun:
             "checkpoint": best,
             "weights": json.loads(pathlib.Path(best).with_name("best.json").read_text())["weights"],
         }
+
+    def test_people_without_joints_are_predicted_but_not_scored(
+        self, trained, own_records, tmp_path, capsys
+    ):
+        def unlabelled(*args):
+            image, who = draw_person(*args)
+            return image, dataclasses.replace(who, state=np.zeros_like(who.state))
+
+        info = own_records("unlabelled", {"test": 6}, draw=unlabelled)
+        config = dataclasses.replace(
+            trained[0],
+            workdir=str(tmp_path / "test"),
+            checkpoint=trained[0].workdir,
+            records=info.folder,
+            split="test",
+        )
+        results = evaluate.run(config)
+        assert results["people"] == 6 and not any("PCK" in key for key in results)
+        assert "none of whom has annotated joints" in capsys.readouterr().out
+        found = predictions.read(str(tmp_path / "test" / "predictions.json"))
+        assert found.ids == tuple(f"test{k}.jpg#1" for k in range(6))
+        assert np.isfinite(found.joints).all()
 
     def test_files(self, evaluated):
         names = sorted(path.name for path in evaluated[2].iterdir())
