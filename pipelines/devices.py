@@ -30,11 +30,9 @@ def training_strategy(kind: str, logical_devices: int = 0) -> tf.distribute.Stra
     text = os.environ.get("TF_CONFIG", "")
     if kind == "multi_worker":
         if logical_devices:
-            raise ValueError(
-                "--logical_devices needs --strategy=mirrored or auto, not multi_worker"
-            )
+            raise ValueError("--logical_devices is for one machine, not --strategy=multi_worker")
         return _join(*read_tf_config(text))
-    if text and len(read_tf_config(text)[0]) > 1:
+    if _names_others(text):
         raise ValueError(
             f"TF_CONFIG names several workers, but --strategy={kind} trains on one machine alone; "
             "use --strategy=multi_worker, or unset TF_CONFIG"
@@ -70,6 +68,13 @@ def read_tf_config(text: str) -> tuple[list[str], int]:
         places = " or ".join(f'"{job}" and 0 to {len(cluster[job]) - 1}' for job in jobs)
         raise _wrong(text, f'its "task" must be this process\'s "type" and "index", {places}')
     return addresses, addresses.index(cluster[job][index])
+
+
+def _names_others(text: str) -> bool:
+    try:
+        return len(read_tf_config(text)[0]) > 1
+    except ValueError:
+        return False
 
 
 def _wrong(text: str, rule: str) -> ValueError:

@@ -330,6 +330,7 @@ def run(config: Config) -> int:
                 validate(writer, now)
         if stop:
             saved = save(manager, config, now)
+        # A worker that left while the chief validates would count as lost.
         agree_on_step(strategy, now)
         writer.close()
     traces = train_steps.experimental_get_tracing_count()
