@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -132,6 +133,24 @@ def gather(strategy: tf.distribute.Strategy, numbers: list[int]) -> np.ndarray:
     rows = strategy.experimental_distribute_values_from_function(own_row)
     table = strategy.reduce(tf.distribute.ReduceOp.SUM, rows, axis=None).numpy()
     return table[:: len(strategy.experimental_local_results(rows))]
+
+
+@contextlib.contextmanager
+def naming_lost_workers():
+    """Say it in a sentence when another worker is gone; its silence is noticed within seconds.
+
+    Raises:
+      ConnectionError: in place of TensorFlow's error.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if "/job:" not in error.message:
+            raise
+        raise ConnectionError(
+            f"another worker is gone or cannot be reached ({error.message.splitlines()[0]}); "
+            "start all workers again by the same command: they resume from the last checkpoint"
+        ) from error
 
 
 def make_strategy(kind: str, logical_devices: int = 0) -> tf.distribute.Strategy:

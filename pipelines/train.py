@@ -214,6 +214,7 @@ def _restore(config: Config, state: tf.train.Checkpoint, network, averaged, skel
     return None
 
 
+@devices.naming_lost_workers()
 def run(config: Config) -> int:
     """Train until the configured length, resuming where ``workdir`` stopped.
 
@@ -223,6 +224,7 @@ def run(config: Config) -> int:
     Raises:
       FileNotFoundError, ValueError: records, workdir or checkpoint that do not exist or do not fit.
       FloatingPointError: a loss that is not finite.
+      ConnectionError: another worker is gone.
       RuntimeError: the device did not take the steps it was asked for.
     """
     info = records.read_info(config.records)

@@ -104,6 +104,27 @@ class TestTFConfig:
         assert devices.make_strategy("multi_worker").num_replicas_in_sync == 1
 
 
+class TestLostWorkers:
+    # What TensorFlow 2.15 says when a worker was killed.
+    LOST = (
+        "{{function_node __wrapped__CollectiveReduceV2_Nordering_token_1_device_/job:worker/"
+        "replica:0/task:0/device:CPU:0}} Collective ops is aborted by: Error reported from "
+        "/job:worker/task:1: Task /job:worker/replica:0/task:1 heartbeat timeout. This indicates "
+        "that the remote task has failed, got preempted, or crashed unexpectedly.\n"
+        "The error could be from a previous operation. Restart your program to reset."
+    )
+
+    def test_are_named_with_the_remedy(self):
+        with pytest.raises(ConnectionError, match="task:1 heartbeat timeout.*the same command"):
+            with devices.naming_lost_workers():
+                raise tf.errors.UnavailableError(None, None, self.LOST)
+
+    def test_other_errors_stay(self):
+        with pytest.raises(tf.errors.UnavailableError, match="gs://bucket"):
+            with devices.naming_lost_workers():
+                raise tf.errors.UnavailableError(None, None, "gs://bucket cannot be reached")
+
+
 def free_addresses(count: int) -> list[str]:
     servers = [socket.create_server(("", 0)) for _ in range(count)]
     addresses = [f"localhost:{server.getsockname()[1]}" for server in servers]
@@ -129,7 +150,7 @@ class Worker:
             )
 
     def finish(self, code: int = 0) -> str:
-        returned = self.process.wait(timeout=300)
+        returned = self.process.wait(timeout=580)
         text = self.output.read_text()
         assert returned == code and "Traceback" not in text, text
         return text
