@@ -1,6 +1,5 @@
 """Several processes train together over TF_CONFIG, here on this machine's loopback."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -136,11 +135,11 @@ def free_addresses(count: int) -> list[str]:
 class Worker:
     """train_main.py in a process of its own, with a folder of its own for temporary files."""
 
-    def __init__(self, folder: pathlib.Path, settings: config.Config, environment: str = ""):
+    def __init__(self, folder: pathlib.Path, settings: config.Config, environment: dict):
         folder.mkdir()
-        self.folder, self.output = folder, folder / "output.txt"
+        self.output = folder / "output.txt"
         (folder / "run.flags").write_text(config.to_flagfile(settings))
-        own = {"CUDA_VISIBLE_DEVICES": "-1", "TMPDIR": str(folder), "TF_CONFIG": environment}
+        own = {"CUDA_VISIBLE_DEVICES": "-1", "TMPDIR": str(folder), **environment}
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, MAIN, f"--flagfile={folder / 'run.flags'}"],
@@ -150,7 +149,7 @@ class Worker:
             )
 
     def finish(self, code: int = 0) -> str:
-        returned = self.process.wait(timeout=580)
+        returned = self.process.wait(timeout=300)
         text = self.output.read_text()
         assert returned == code and "Traceback" not in text, text
         return text
@@ -161,14 +160,12 @@ def start(tmp_path):
     """A function that starts a process for each TF_CONFIG; what is left in the end is killed."""
     started = []
 
-    def workers(settings: config.Config, count: int = 1, **changes) -> list[Worker]:
-        """``changes`` are those of the last worker."""
+    def workers(settings: config.Config, count: int = 1) -> list[Worker]:
         addresses = free_addresses(count)
         for i in range(count):
             folder = tmp_path / f"process{len(started)}"
-            own = dataclasses.replace(settings, **changes) if i == count - 1 else settings
-            environment = tf_config({"worker": addresses}, index=i) if count > 1 else ""
-            started.append(Worker(folder, own, environment))
+            many = {"TF_CONFIG": tf_config({"worker": addresses}, index=i)}
+            started.append(Worker(folder, settings, many if count > 1 else {}))
         return started[-count:]
 
     yield workers
@@ -217,8 +214,9 @@ def test_two_workers_equal_two_replicas(start, tmp_path, info):
     assert "validation" not in text and "12/12" not in text
     reference.finish()
 
-    # Every worker but the chief leaves nothing but its output.
-    assert {path.name for path in other.folder.iterdir()} == {"run.flags", "output.txt"}
+    # Temporary files are gone, also those of the workers that were stopped.
+    for worker in tmp_path.glob("process*"):
+        assert {path.name for path in worker.iterdir()} == {"run.flags", "output.txt"}
     names = {path.name for path in folder.iterdir()}
     assert names == {"best", "checkpoints", "logs", "flags.txt", "model.json"}
     assert not list(folder.rglob("*.partial"))
