@@ -67,7 +67,12 @@ class Config:
     )
     init_from: str = _flag("", "run to take initial weights from; its joints may differ")
 
-    strategy: str = _flag("auto", "devices to train on", ("auto", "one", "mirrored"), free=True)
+    strategy: str = _flag(
+        "auto",
+        "devices to train on; multi_worker = all machines of TF_CONFIG",
+        ("auto", "one", "mirrored", "multi_worker"),
+        free=True,
+    )
     logical_devices: int = _flag(0, "split the CPU into so many devices", free=True)
     steps_per_call: int = _flag(50, "most steps per tf.function call", free=True)
     evaluate_every: float = _flag(1.0, "epochs between validations", free=True)

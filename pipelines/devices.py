@@ -1,10 +1,156 @@
-"""Which devices a run uses."""
+"""Which devices a run uses: this machine's, or those of all the machines that TF_CONFIG names."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import socket
 
+import numpy as np
 import tensorflow as tf
+
+EXAMPLE = (
+    '{"cluster": {"worker": ["10.0.0.1:12345", "10.0.0.2:12345"]}, '
+    '"task": {"type": "worker", "index": 0}}'
+)
+
+
+def training_strategy(kind: str, logical_devices: int = 0) -> tf.distribute.Strategy:
+    """Strategy to train under: of all machines of TF_CONFIG for "multi_worker", else of this one.
+
+    With "multi_worker" it returns when every worker is there; TensorFlow waits for an hour.
+
+    Args:
+      kind: one of --strategy's.
+      logical_devices: as in ``make_strategy``.
+
+    Raises:
+      ValueError: TF_CONFIG and ``kind`` do not fit, or TF_CONFIG is wrong.
+    """
+    text = os.environ.get("TF_CONFIG", "")
+    if kind == "multi_worker":
+        if logical_devices:
+            raise ValueError("--logical_devices is for one machine, not --strategy=multi_worker")
+        return _join(*read_tf_config(text))
+    if _names_others(text):
+        raise ValueError(
+            f"TF_CONFIG names several workers, but --strategy={kind} trains on one machine alone; "
+            "use --strategy=multi_worker, or unset TF_CONFIG"
+        )
+    return make_strategy(kind, logical_devices)
+
+
+def read_tf_config(text: str) -> tuple[list[str], int]:
+    """Addresses of all workers, the chief's first, and which of them this process is.
+
+    The chief is the one of the "chief" job where the cluster has one, else the first worker.
+
+    Raises:
+      ValueError: not the JSON that MultiWorkerMirroredStrategy needs.
+    """
+    try:
+        config = json.loads(text or "{}")
+        cluster, task = dict(config.get("cluster", {})), dict(config.get("task", {}))
+        jobs = [job for job in ("chief", "worker") if job in cluster]
+        addresses = [address for job in jobs for address in cluster[job]]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _wrong(text, f"it must be a JSON object ({error})") from error
+    if not addresses or len(jobs) < len(cluster) or len(cluster.get("chief", ["one"])) != 1:
+        raise _wrong(text, 'its "cluster" must list "worker" addresses, and at most one "chief"')
+    for address in addresses:
+        host, _, port = str(address).rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise _wrong(text, f"{address!r} is not an address like host:port")
+    if len(set(addresses)) < len(addresses):
+        raise _wrong(text, "an address stands there twice")
+    job, index = task.get("type"), task.get("index")
+    if job not in jobs or type(index) is not int or not 0 <= index < len(cluster[job]):
+        places = " or ".join(f'"{job}" and 0 to {len(cluster[job]) - 1}' for job in jobs)
+        raise _wrong(text, f'its "task" must be this process\'s "type" and "index", {places}')
+    return addresses, addresses.index(cluster[job][index])
+
+
+def _names_others(text: str) -> bool:
+    try:
+        return len(read_tf_config(text)[0]) > 1
+    except ValueError:
+        return False
+
+
+def _wrong(text: str, rule: str) -> ValueError:
+    return ValueError(
+        f"TF_CONFIG={text or '(not set)'}: {rule}; on each machine set, with its own index, such "
+        f"as TF_CONFIG='{EXAMPLE}', or use --strategy=auto to train on this machine alone"
+    )
+
+
+def _join(addresses: list[str], which: int) -> tf.distribute.Strategy:
+    port = int(addresses[which].rpartition(":")[2])
+    try:
+        # TensorFlow would share the port with the other process, and both would wait for ever.
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        raise ValueError(
+            f"port {port} of {addresses[which]}, worker {which} in TF_CONFIG, cannot be used "
+            f"({error}); give each process its own index, or end what uses the port"
+        ) from error
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+    others = ", ".join(a for i, a in enumerate(addresses) if i != which) or "nobody"
+    print(f"worker {which} of {len(addresses)}, waiting for {others}", flush=True)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        raise ValueError(f"--strategy=multi_worker: {error}; use a fresh process") from error
+
+
+def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
+    """Whether several processes train together, which then must do everything collective alike."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the run's folder: the only one, or the first worker."""
+    if not is_multi_worker(strategy):
+        return True
+    resolver = strategy.cluster_resolver
+    first = "chief" if "chief" in resolver.cluster_spec().jobs else "worker"
+    return (resolver.task_type, resolver.task_id) == (first, 0)
+
+
+def gather(strategy: tf.distribute.Strategy, numbers: list[int]) -> np.ndarray:
+    """What each worker gives, [W, n] int64, the chief's first; all must call it at once."""
+    if not is_multi_worker(strategy):
+        return np.array([numbers], np.int64)
+
+    def own_row(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+        table = np.zeros([context.num_replicas_in_sync, len(numbers)], np.int64)
+        table[context.replica_id_in_sync_group] = numbers
+        return tf.constant(table)
+
+    # A sum, because strategy.gather traces a new function at every call.
+    rows = strategy.experimental_distribute_values_from_function(own_row)
+    table = strategy.reduce(tf.distribute.ReduceOp.SUM, rows, axis=None).numpy()
+    return table[:: len(strategy.experimental_local_results(rows))]
+
+
+@contextlib.contextmanager
+def naming_lost_workers():
+    """Say it in a sentence when another worker is gone; its silence is noticed within seconds.
+
+    Raises:
+      ConnectionError: in place of TensorFlow's error.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if "/job:" not in error.message:
+            raise
+        raise ConnectionError(
+            f"another worker is gone or cannot be reached ({error.message.splitlines()[0]}); "
+            "start all workers again by the same command: they resume from the last checkpoint"
+        ) from error
 
 
 def make_strategy(kind: str, logical_devices: int = 0) -> tf.distribute.Strategy:
@@ -12,6 +158,7 @@ def make_strategy(kind: str, logical_devices: int = 0) -> tf.distribute.Strategy
 
     Args:
       kind: "one" device, all "mirrored", or "auto": mirrored where there are several of them.
+        "multi_worker" is "auto" here: evaluation has one machine.
       logical_devices: split the CPU into so many devices and use these; with "auto" only where
         there is no GPU. Each runs its operations on its own share of the cores: small networks
         train faster with one device per core.
@@ -26,7 +173,7 @@ def make_strategy(kind: str, logical_devices: int = 0) -> tf.distribute.Strategy
         return tf.distribute.MirroredStrategy(_split_cpu(logical_devices))
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
-    if kind == "mirrored" or (kind == "auto" and len(gpus) > 1):
+    if kind == "mirrored" or (kind != "one" and len(gpus) > 1):
         return tf.distribute.MirroredStrategy()
     return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
 

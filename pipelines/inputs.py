@@ -3,6 +3,10 @@
 The place in the data is arithmetic, not iterator state: example i of the endless training
 sequence is example i % N of epoch i // N, and every epoch has its own seeded order. A resumed run
 skips what was consumed before decoding it.
+
+Several workers form the global batches of that one sequence: each decodes its own rows of every
+batch only. It reads the other records too, still compressed, and drops them: were each worker given
+shards of its own, the order of the examples would depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -38,7 +42,15 @@ def _epoch(shards: list[str], seed: int, epoch: tf.Tensor, buffer: int) -> tf.da
 
 
 def training(
-    info: records.DatasetInfo, *, batch: int, seed: int, start: int = 0, buffer: int = 0
+    info: records.DatasetInfo,
+    *,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    buffer: int = 0,
+    replicas: int = 1,
+    worker: int = 0,
+    workers: int = 1,
 ) -> tf.data.Dataset:
     """Endless training batches from example ``start`` of the sequence on.
 
@@ -47,11 +59,15 @@ def training(
       batch: global batch; batches run across the ends of epochs, so no sample is ever dropped.
       seed: of the order.
       start: examples consumed before.
-      buffer: records (still compressed) held for shuffling; 0 holds them all: a full shuffle.
+      buffer: records (still compressed) held for shuffling, by every worker; 0 holds them all: a
+        full shuffle.
+      replicas: each global batch is cut into so many equal pieces.
+      worker: which worker's pieces these are: the first worker has the first ones, and so on.
+      workers: that share the replicas equally.
 
     Returns:
-      Dataset of dicts as ``records.decode`` gives, batched, with "index" [B] int64, each
-      example's place in the sequence.
+      Endless dataset of pieces, B = batch / replicas: dicts as ``records.decode`` gives, batched,
+      with "index" [B] int64, each example's place in the sequence.
 
     Raises:
       ValueError: an empty split.
@@ -65,10 +81,33 @@ def training(
         return _epoch(shards, seed64, epoch, buffer).skip(done)
 
     serialized = tf.data.Dataset.range(first, tf.int64.max).flat_map(epoch_from)
-    decoded = serialized.map(_decoder(info, ("id", "row")), num_parallel_calls=tf.data.AUTOTUNE)
-    indexed = tf.data.Dataset.zip((decoded, tf.data.Dataset.range(start, tf.int64.max)))
-    named = indexed.map(lambda example, index: {**example, "index": index})
-    return _deterministic(named.batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE))
+    indexed = tf.data.Dataset.zip((serialized, tf.data.Dataset.range(start, tf.int64.max)))
+    if workers > 1:
+        indexed = indexed.filter(lambda _, index: index % batch * workers // batch == worker)
+    decode = _decoder(info, ("id", "row"))
+    decoded = indexed.map(
+        lambda record, index: {**decode(record), "index": index},
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    pieces = decoded.batch(batch // replicas, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    # Where the end is not known to be none, workers ask each other before every step.
+    endless = tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY)
+    return _deterministic(pieces.apply(endless))
+
+
+def distributed(strategy: tf.distribute.Strategy, info: records.DatasetInfo, **arguments):
+    """``training`` (its ``arguments``) for all replicas: an iterator of each one's piece."""
+
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        return training(
+            info,
+            replicas=context.num_replicas_in_sync,
+            worker=context.input_pipeline_id,
+            workers=context.num_input_pipelines,
+            **arguments,
+        )
+
+    return iter(strategy.distribute_datasets_from_function(of_worker, AHEAD))
 
 
 def _decoder(info: records.DatasetInfo, unused: tuple[str, ...]):

@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import os
 import signal
+import tempfile
 import time
+import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -111,6 +113,63 @@ def stop_on_signals():
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def own_outputs(config: Config, strategy: tf.distribute.Strategy):
+    """Yield the Config with the folder that this process writes to: the chief's is ``workdir``.
+
+    Another worker must save whenever the chief does, for batch norm's averages are means over all
+    of them: into a temporary folder, which is deleted.
+    """
+    if devices.is_chief(strategy):
+        yield config
+        return
+    with tempfile.TemporaryDirectory(prefix="worker-") as folder:
+        yield dataclasses.replace(config, workdir=folder, keep=1)
+
+
+def save(manager: tf.train.CheckpointManager, config: Config, step: int) -> str:
+    """Save the state; returns the prefix that the chief saved it under."""
+    name = os.path.basename(manager.save(checkpoint_number=step))
+    return os.path.join(config.workdir, "checkpoints", name)
+
+
+def agree_on_run(strategy, config: Config, info: records.DatasetInfo) -> None:
+    """Check that all workers were started alike, but for where the files are.
+
+    Raises:
+      ValueError: naming the first worker whose flags or records differ from the chief's.
+    """
+    flags = configuration.to_flagfile(dataclasses.replace(config, workdir="", records=""))
+    sums = [zlib.crc32(text.encode()) for text in (flags, info.to_json())]
+    table = devices.gather(strategy, sums)
+    for (worker, column), differs in np.ndenumerate(table != table[0]):
+        if differs:
+            raise ValueError(
+                f"worker {worker} has other {('flags', 'records')[column]} than worker 0; start "
+                "all workers by the same command, on copies of the same records"
+            )
+
+
+def agree_on_step(strategy, step: int) -> None:
+    """Check that all workers are at one step, which waits for all of them.
+
+    Raises:
+      ValueError: naming each worker's step.
+    """
+    steps = devices.gather(strategy, [step])[:, 0].tolist()
+    if len(set(steps)) > 1:
+        raise ValueError(
+            f"the workers start from steps {steps}: they must read the same checkpoints; give a "
+            "--workdir that all machines share, such as gs:// or a network disk"
+        )
+
+
+def agree_on_steps(strategy, count: int, signals: list[int]) -> tuple[int, int]:
+    """Steps of the next call and the signal that a worker received, or 0: alike on all workers."""
+    table = devices.gather(strategy, [count, signals[0] if signals else 0])
+    return int(table[:, 0].min()), int(table[:, 1].max())
+
+
 def check_finite(sums: dict, first: int, last: int, prefix: str | None) -> None:
     """Stop the run on a loss or a gradient that is not finite.
 
@@ -155,6 +214,7 @@ def _restore(config: Config, state: tf.train.Checkpoint, network, averaged, skel
     return None
 
 
+@devices.naming_lost_workers()
 def run(config: Config) -> int:
     """Train until the configured length, resuming where ``workdir`` stopped.
 
@@ -164,12 +224,14 @@ def run(config: Config) -> int:
     Raises:
       FileNotFoundError, ValueError: records, workdir or checkpoint that do not exist or do not fit.
       FloatingPointError: a loss that is not finite.
+      ConnectionError: another worker is gone.
       RuntimeError: the device did not take the steps it was asked for.
     """
     info = records.read_info(config.records)
     records.check_shards(info, "train", contents=False)
     lengths = Lengths.of(config, info.count("train"))
-    strategy = devices.make_strategy(config.strategy, config.logical_devices)
+    strategy = devices.training_strategy(config.strategy, config.logical_devices)
+    agree_on_run(strategy, config, info)
     if config.batch % strategy.num_replicas_in_sync:
         raise ValueError(
             f"--batch={config.batch} cannot be shared equally by "
@@ -203,10 +265,8 @@ def run(config: Config) -> int:
         optimizer.create_slots(opt, network.trainable_variables)
     state = checkpoint.state(step, network, averaged, opt)
     saved = _restore(config, state, network, averaged, info.skeleton)
-    manager = tf.train.CheckpointManager(
-        state, os.path.join(config.workdir, "checkpoints"), config.keep
-    )
     now = int(step.numpy())
+    agree_on_step(strategy, now)
     if saved:
         print(f"resuming {config.workdir} from step {now} ({saved})")
 
@@ -220,25 +280,37 @@ def run(config: Config) -> int:
         mean=mean,
         **device_step.arguments(config, info.skeleton),
     )
-    dataset = inputs.training(
+    iterator = inputs.distributed(
+        strategy,
         info,
         batch=config.batch,
         seed=config.seed,
         start=now * config.batch,
         buffer=config.shuffle_buffer,
     )
-    iterator = iter(strategy.experimental_distribute_dataset(dataset, inputs.AHEAD))
-    validate = validation.make(config, strategy, info, network, averaged, mean)
-    # Not before everything that can be wrong with the flags has been tried.
-    flagfile = claim(config, info, mean)
-    writer = tf.summary.create_file_writer(os.path.join(config.workdir, "logs"))
-    board.write_flags(writer, flagfile)
-    pace, log = Pace(config.steps_per_call), Log(config.batch)
-    bar = tqdm.tqdm(total=lengths.total, initial=now, unit="step", dynamic_ncols=True)
+    validate = validation.make(config, strategy, info, network, averaged, state, mean)
+    pace, log, stop = Pace(config.steps_per_call), Log(config.batch), 0
+    bar = tqdm.tqdm(
+        total=lengths.total,
+        initial=now,
+        unit="step",
+        dynamic_ncols=True,
+        disable=not devices.is_chief(strategy),
+    )
 
-    with stop_on_signals() as signals, bar:
-        while now < lengths.total and not signals:
+    with own_outputs(config, strategy) as mine, stop_on_signals() as signals, bar:
+        # Not before everything that can be wrong with the flags has been tried.
+        flagfile = claim(mine, info, mean)
+        manager = tf.train.CheckpointManager(
+            state, os.path.join(mine.workdir, "checkpoints"), mine.keep
+        )
+        writer = tf.summary.create_file_writer(os.path.join(mine.workdir, "logs"))
+        board.write_flags(writer, flagfile)
+        while now < lengths.total:
             count = pace.count(lengths.until_stop(now, config.log_every))
+            count, stop = agree_on_steps(strategy, count, signals)
+            if stop:
+                break
             start = time.perf_counter()
             sums = _take_steps(train_steps, iterator, count, info)
             seconds = time.perf_counter() - start
@@ -255,20 +327,20 @@ def run(config: Config) -> int:
                 log = Log(config.batch)
             validates = now % lengths.evaluate == 0 or now == lengths.total
             if now % lengths.epoch == 0 or validates:
-                saved = manager.save(checkpoint_number=now)
+                saved = save(manager, config, now)
             if validates:
-                results = validate(writer, now)
-                best = checkpoint.save_best(state, config.workdir, now, results)
-                tqdm.tqdm.write(validation.line(now, results, best))
-        if signals and now < lengths.total:
-            saved = manager.save(checkpoint_number=now)
-    writer.close()
+                validate(writer, now)
+        if stop:
+            saved = save(manager, config, now)
+        # A worker that left while the chief validates would count as lost.
+        agree_on_step(strategy, now)
+        writer.close()
     traces = train_steps.experimental_get_tracing_count()
     print(
         f"step {now} of {lengths.total}, saved as {saved}; data wait {pace.wait_percent:.2f} % "
         f"of the training time, {traces} trace"
     )
-    if signals and now < lengths.total:
+    if stop:
         print("the same command resumes this run")
-        return 128 + signals[0]
+        return 128 + stop
     return 0

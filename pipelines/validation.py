@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pipelines import augment, board, devices, evaluate, inputs, records
+import tensorflow as tf
+import tqdm
+
+from pipelines import augment, board, checkpoint, devices, evaluate, inputs, records
 from pipelines.config import Config
 
 
@@ -10,39 +13,75 @@ def line(step: int, results: dict, best: bool) -> str:
     """One line of a validation's means."""
     means = {kind: part["PCKh@0.5"]["mean14"] for kind, part in results.items()}
     text = ", ".join(f"{kind} {mean:.2f}" for kind, mean in means.items())
-    return f"step {step}: validation mean14 PCKh@0.5 {text or 'none'}{' (best)' if best else ''}"
+    return f"step {step}: validation mean14 PCKh@0.5 {text}{' (best)' if best else ''}"
 
 
-def make(config: Config, strategy, info, network, averaged, mean=augment.MEAN):
-    """A function that validates both kinds of weights and logs them.
+def make(config: Config, strategy, info, network, averaged, state, mean=augment.MEAN):
+    """A function that validates both kinds of weights, logs them and keeps the best state.
+
+    With several workers the chief alone validates, on copies of the networks on one of its devices,
+    and the best state then holds no optimizer. All must call the function at the same step: batch
+    norm's averages are means over all replicas.
+
+    Args:
+      config: of the run; the best state is kept in its workdir.
+      strategy: under which the networks were created.
+      info: the record set.
+      network: trained.
+      averaged: its average, or None.
+      state: what is kept, from ``checkpoint.state``.
+      mean: RGB [3], subtracted from pictures in [0, 1].
 
     Returns:
-      function(writer, step) -> {"raw": results, "averaged": results}, empty without a validation
-      split.
+      function(writer, step).
     """
     if not info.splits.get("validation", {}).get("people"):
         print(f"{config.records} has no validation split: nothing will be validated")
-        return lambda writer, step: {}
+        return lambda writer, step: None
+    networks = {"raw": network, **({"averaged": averaged} if averaged is not None else {})}
+    if not devices.is_multi_worker(strategy):
+        return _make_alone(config, strategy, info, networks, state, mean)
+    if not devices.is_chief(strategy):
+        return lambda writer, step: _values(networks)
+    alone = devices.make_strategy("one")
+    with alone.scope():
+        copies = {weights: tf.keras.models.clone_model(one) for weights, one in networks.items()}
+    state = checkpoint.state(state.step, copies["raw"], copies.get("averaged"), None)
+    validate_copies = _make_alone(config, alone, info, copies, state, mean)
+
+    def validate(writer, step: int) -> None:
+        for weights, values in _values(networks).items():
+            copies[weights].set_weights(values)
+        validate_copies(writer, step)
+
+    return validate
+
+
+def _values(networks: dict) -> dict:
+    return {weights: network.get_weights() for weights, network in networks.items()}
+
+
+def _make_alone(config: Config, strategy, info, networks: dict, state, mean):
     records.check_shards(info, "validation")
     how = evaluate.how(config)
     facts, mirror = inputs.facts(info, "validation"), info.skeleton.mirror
-    networks = {"raw": network, **({"averaged": averaged} if averaged is not None else {})}
     predicts = {
         weights: evaluate.make_predict(strategy, one, mirror=mirror, mean=mean, **how)
         for weights, one in networks.items()
     }
     batch = devices.round_up(config.evaluation_batch, strategy)
     dataset = inputs.evaluation(info, "validation", batch=batch)
+    last = networks.get("averaged", networks["raw"])
 
-    def validate(writer, step: int) -> dict:
+    def validate(writer, step: int) -> None:
         results = {}
         for weights, predict_batch in predicts.items():
             found, _ = evaluate.predict(strategy, predict_batch, dataset, facts)
             results[weights] = evaluate.score(facts, found, info.skeleton)
             board.write_validation(writer, step, weights, results[weights])
-        last = averaged if averaged is not None else network
         shown = evaluate.picture(last, info, "validation", mean=mean, **how)
         board.write_pictures(writer, step, shown, info.skeleton)
-        return results
+        best = checkpoint.save_best(state, config.workdir, step, results)
+        tqdm.tqdm.write(line(step, results, best))
 
     return validate

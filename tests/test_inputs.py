@@ -97,6 +97,44 @@ class TestTraining:
             inputs.training(info, batch=2, seed=0)
 
 
+class TestWorkers:
+    """Whoever reads them, the global batches are the same."""
+
+    @pytest.mark.parametrize(("replicas", "workers"), [(1, 1), (4, 1), (4, 2), (4, 4), (8, 2)])
+    @pytest.mark.parametrize("start", [0, 24])
+    def test_pieces_in_their_order_are_the_global_batches(self, info, replicas, workers, start):
+        steps, local = 5, replicas // workers
+        arguments = dict(batch=8, replicas=replicas, workers=workers, seed=3, start=start)
+        pieces = []
+        for worker in range(workers):
+            data = inputs.training(info, worker=worker, **arguments).take(steps * local)
+            pieces.append(list(data.as_numpy_iterator()))
+        own = range(local)
+        ordered = [
+            pieces[w][s * local + k] for s in range(steps) for w in range(workers) for k in own
+        ]
+        assert {len(piece["index"]) for piece in ordered} == {8 // replicas}
+        whole = sequence(info, steps * 8, batch=8, start=start)
+        for key, values in whole.items():
+            found = np.concatenate([piece[key] for piece in ordered])
+            np.testing.assert_array_equal(found, values, err_msg=key)
+
+    def test_replicas_get_their_pieces_in_order(self, info, two_replicas):
+        iterator = inputs.distributed(two_replicas, info, batch=8, seed=3, start=16)
+        for step in range(3):
+            index = two_replicas.experimental_local_results(next(iterator)["index"])
+            first = 16 + 8 * step
+            assert [part.numpy().tolist() for part in index] == [
+                list(range(first, first + 4)),
+                list(range(first + 4, first + 8)),
+            ]
+
+    def test_workers_need_not_ask_each_other_for_the_end(self, info):
+        data = inputs.training(info, batch=8, seed=0, replicas=2, workers=2)
+        assert data.cardinality() == tf.data.INFINITE_CARDINALITY
+        assert data.element_spec["index"].shape == (4,)
+
+
 class TestEvaluation:
     @pytest.mark.parametrize(("batch", "padding"), [(4, 2), (5, 0), (10, 0), (16, 6), (1, 0)])
     def test_everyone_once_and_padding_is_nobody(self, info, batch, padding):
