@@ -117,7 +117,9 @@ def _annotated_and_images() -> tuple[Annotated, str]:
     given = _FLAGS.images or _FLAGS.annotations
     if dataset == "auto":
         if given:
-            raise ValueError("--images and --annotations need --dataset too, such as coco or mpii")
+            raise ValueError(
+                "--images and --annotations need --dataset={mpii,lsp,coco,synthetic} too"
+            )
         dataset = _choose()
     given_coco = [name for name in (*COCO, *_COCO_SPLIT) if _FLAGS[name].present]
     if given_coco and dataset != "coco":
