@@ -114,6 +114,9 @@ def main(_) -> int:
 
 def _annotated_and_images() -> tuple[Annotated, str]:
     dataset = _FLAGS.dataset
+    given_coco = [name for name in (*COCO, *_COCO_SPLIT) if _FLAGS[name].present]
+    if given_coco and dataset != "coco":
+        raise ValueError(f"--{given_coco[0]} belongs to --dataset=coco, not to {dataset}")
     given = _FLAGS.images or _FLAGS.annotations
     if dataset == "auto":
         if given:
@@ -121,9 +124,6 @@ def _annotated_and_images() -> tuple[Annotated, str]:
                 "--images and --annotations need --dataset={mpii,lsp,coco,synthetic} too"
             )
         dataset = _choose()
-    given_coco = [name for name in (*COCO, *_COCO_SPLIT) if _FLAGS[name].present]
-    if given_coco and dataset != "coco":
-        raise ValueError(f"--{given_coco[0]} belongs to --dataset=coco, not to {dataset}")
     if dataset == "synthetic" and not given:
         annotations = _synthetic_people()
     else:
