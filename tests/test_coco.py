@@ -511,7 +511,14 @@ def test_five_joints_of_a_toy_animal_from_annotations_to_scores(tmp_path, traine
     other = [*words[:-1], "--mirror_pairs=left_fin:left_fin", "--records=rec"]
     assert "already holds records" in convert(*other, cwd=tmp_path, code=1)
 
-    config = tiny(tmp_path / "run", info, stacks=2, epochs=8.0, init_from=trained[0].workdir)
+    config = tiny(
+        tmp_path / "run",
+        info,
+        stacks=2,
+        epochs=8.0,
+        evaluate_every=8.0,
+        init_from=trained[0].workdir,
+    )
     assert train.run(config) == 0
     assert "fresh: stack0_heatmaps.bias, stack0_heatmaps.kernel" in capfd.readouterr().out
     before = checkpoint.values(checkpoint.find(trained[0].workdir), "averaged")
@@ -520,7 +527,8 @@ def test_five_joints_of_a_toy_animal_from_annotations_to_scores(tmp_path, traine
     assert after["stack0_heatmaps.kernel"].shape[-1] == 5
     assert checkpoint.read_network(config.workdir)[1].mirror == info.skeleton.mirror
     course = losses(config.workdir)
-    assert course[-1] < 0.7 * course[0]
+    # So few steps show that it trains, not that it finds joints: most of it is towards empty maps.
+    assert course[-1] < course[0]
 
     results = evaluate.run(config)
     columns = ["nose", "wing one/wing two", "left_fin", "tail", "mean14", "weighted14", "pooled16"]
