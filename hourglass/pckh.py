@@ -98,7 +98,7 @@ def torso_pck(
     errors = normalized_errors(predicted, truth, torso_size(truth, scored, skeleton))
     hits, counts = hits_and_counts(errors, scored, threshold)
     row = summarize(hits, counts, skeleton)
-    if "neck" in skeleton.joints:
+    if "head" in row and {"neck", "head_top"} <= set(skeleton.joints):
         ends = [skeleton.index("neck"), skeleton.index("head_top")]
         row["head"] = float(_mean(per_joint(hits, counts)[ends]))
     return row

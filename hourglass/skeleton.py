@@ -1,8 +1,9 @@
-"""Joints by name; mirror pairs, limbs and PCKh groups are derived from the names."""
+"""Joints by name; mirror pairs, limbs and PCKh groups are derived from the names or given."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 
 # Drawn wherever both ends exist in a joint set.
 _BONES = (
@@ -41,29 +42,97 @@ _GROUPS = {
 }
 
 
-def _other_side(name: str) -> str:
-    for side, other in (("right", "left"), ("left", "right")):
-        if name.startswith(side + "_"):
-            return other + name[len(side) :]
-    return name
+# Where a name has no separator: LeftEye, leftEye, LEye.
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_OTHER = {"left": "right", "right": "left", "l": "r", "r": "l"}
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """Words of a name in lower case: "LeftEye", "left_eye" and "Left eye" are the same."""
+    return tuple(word.lower() for word in re.split(r"[\W_]+", _CAMEL.sub("_", name)) if word)
+
+
+def side(joint: str) -> str:
+    """Return "left" or "right" for a joint whose name holds that word or its initial, else "".
+
+    Any case, anywhere: left_eye, R_Knee, front_left_paw, ear-r, LeftEar; not "cleft" or "tail".
+    """
+    words = [word for word in _words(joint) if word in _OTHER]
+    return {"l": "left", "r": "right"}.get(words[0], words[0]) if words else ""
+
+
+def _without_side(name: str) -> str:
+    return "_".join(word for word in _words(name) if word not in _OTHER)
+
+
+def _mirror_by_name(joints: tuple[str, ...]) -> tuple[int | None, ...]:
+    """Each joint's mirror image; itself for a name without a side, None for one left alone."""
+    places = {_words(name): j for j, name in enumerate(joints)}
+    return tuple(
+        places.get(tuple(_OTHER.get(word, word) for word in _words(name))) if side(name) else j
+        for j, name in enumerate(joints)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Skeleton:
     """An ordered joint set. Index j everywhere means ``joints[j]``.
 
-    Raises ValueError for an empty set, a repeated name, or a left joint without its right one.
+    Two sets with the same joints in the same order are equal, whatever their pairs and bones.
+
+    Attributes:
+      joints: J names.
+      pairs: joint indices that change places in a mirrored picture; the other joints are their own
+        mirror images. None: from the names, see ``side``.
+      bones: joint indices to join by lines. None: from the names, as far as they are known.
+
+    Raises ValueError for an empty set, a repeated name, a left joint without its right one when
+    ``pairs`` is None, or for pairs and bones that are not of this set.
     """
 
     joints: tuple[str, ...]
+    pairs: tuple[tuple[int, int], ...] | None = dataclasses.field(default=None, compare=False)
+    bones: tuple[tuple[int, int], ...] | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
-        """Check the names once, so that everything derived from them exists."""
+        """Check once, so that everything derived from it exists."""
         if not self.joints or len(set(self.joints)) != len(self.joints):
             raise ValueError(f"joints must be one or more different names, not {self.joints}")
-        lonely = [name for name in self.joints if _other_side(name) not in self.joints]
+        for a, b in (*(self.pairs or ()), *(self.bones or ())):
+            if not (0 <= min(a, b) and max(a, b) < len(self.joints) and a != b):
+                raise ValueError(f"{(a, b)} are not two of {len(self.joints)} joints, from 0")
+        if self.pairs is None:
+            self._check_names()
+        elif len({j for pair in self.pairs for j in pair}) != 2 * len(self.pairs):
+            raise ValueError(f"a joint has two mirror images in the pairs {self.pairs}")
+
+    def _check_names(self) -> None:
+        mirror = _mirror_by_name(self.joints)
+        lonely = [name for name, other in zip(self.joints, mirror) if other is None]
         if lonely:
             raise ValueError(f"joints without their mirror image: {lonely}; name both sides")
+        alike = [self.joints[j] for j, other in enumerate(mirror) if mirror[other] != j]
+        if alike:
+            raise ValueError(f"joints that another one's name equals but for spelling: {alike}")
+
+    @classmethod
+    def from_parts(cls, parts: dict) -> Skeleton:
+        """Build the set that ``to_parts`` described; pairs and limbs may be absent.
+
+        Raises KeyError, TypeError or ValueError for a dict that describes none.
+        """
+        given = [parts.get(key) for key in ("mirror_pairs", "limbs")]
+        pairs, bones = (v if v is None else tuple((int(a), int(b)) for a, b in v) for v in given)
+        return cls(tuple(parts["joints"]), pairs, bones)
+
+    def to_parts(self) -> dict:
+        """Everything about the set, as JSON can hold it: joints, mirror_pairs, limbs."""
+        pairs = [[a, b] for a, b in enumerate(self.mirror) if a < b]
+        return {
+            "joints": list(self.joints),
+            "mirror_pairs": pairs,
+            "limbs": [list(limb) for limb in self.limbs],
+        }
 
     def __len__(self) -> int:
         """Return J, the number of joints."""
@@ -76,11 +145,16 @@ class Skeleton:
     @property
     def mirror(self) -> tuple[int, ...]:
         """[J] permutation: joint j of a mirrored picture is joint ``mirror[j]`` of the original."""
-        return tuple(self.joints.index(_other_side(name)) for name in self.joints)
+        if self.pairs is None:
+            return _mirror_by_name(self.joints)
+        other = {a: b for pair in self.pairs for a, b in (pair, pair[::-1])}
+        return tuple(other.get(j, j) for j in range(len(self.joints)))
 
     @property
     def limbs(self) -> tuple[tuple[int, int], ...]:
         """Pairs of joint indices to draw as lines; never two lines for one bone."""
+        if self.bones is not None:
+            return self.bones
         return tuple((self.index(a), self.index(b)) for a, b in _BONES if self._draws(a, b))
 
     def _draws(self, a: str, b: str) -> bool:
@@ -91,12 +165,29 @@ class Skeleton:
 
     @property
     def groups(self) -> dict[str, tuple[int, ...]]:
-        """PCKh table columns -> joint indices, for the joints that this set has."""
-        return {
-            group: tuple(self.index(name) for name in names)
-            for group, names in _GROUPS.items()
-            if all(name in self.joints for name in names)
-        }
+        """PCKh table columns -> joint indices, a pair's right one first.
+
+        MPII's and LSP's joints: the published columns. Any other set: a column for each mirror
+        pair, called as both are but for the side, and one for each joint that has no pair.
+        """
+        if {name for bone in _BONES for name in bone}.issuperset(self.joints):
+            return {
+                group: tuple(self.index(name) for name in names)
+                for group, names in _GROUPS.items()
+                if all(name in self.joints for name in names)
+            }
+        columns = {}
+        for j, other in enumerate(self.mirror):
+            if j <= other:
+                ends = sorted({j, other}, key=lambda end: side(self.joints[end]) != "right")
+                columns[self._column(ends, columns)] = tuple(ends)
+        return columns
+
+    def _column(self, ends: list[int], taken: dict) -> str:
+        names = [self.joints[end] for end in ends]
+        common = {_without_side(name) for name in names}
+        name = common.pop() if len(names) == 2 and len(common) == 1 else ""
+        return name if name and name not in (*self.joints, *taken) else "/".join(names)
 
 
 MPII = Skeleton(

@@ -48,7 +48,7 @@ def _group(variables) -> tf.train.Checkpoint:
 
 def write_network(folder: str, arguments: dict, info: DatasetInfo, mean=MEAN) -> None:
     """Write model.json: arguments of ``hourglass.model.build``, joints, data and input mean."""
-    parts = {"build": arguments, "joints": info.skeleton.joints, "data": _fingerprint(info)}
+    parts = {"build": arguments, **info.skeleton.to_parts(), "data": _fingerprint(info)}
     _write_parts(folder, {**parts, "expects": {"mean": mean}})
 
 
@@ -117,7 +117,7 @@ def read_network(folder: str) -> tuple[dict, Skeleton]:
         )
     try:
         parts = json.loads(read_whole(path))
-        return dict(parts["build"]), Skeleton(tuple(parts["joints"]))
+        return dict(parts["build"]), Skeleton.from_parts(parts)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not describe a network: {error!r}; restore it") from error
 

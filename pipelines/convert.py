@@ -92,6 +92,7 @@ def convert(
         "missing_photographs": len(missing),
         "head_rule": annotated.head_rule,
         "people_sha256": fingerprint(annotated.people),
+        **annotated.settings,
     }
     if not overwrite and _already_there(records, annotated.name, geometry, settings):
         return read_info(records), False
@@ -194,7 +195,8 @@ def _already_there(records: str, name: str, geometry: Geometry, settings: dict) 
 def _differences(old: DatasetInfo, name: str, geometry: Geometry, settings: dict) -> str:
     pairs = {"data set": (old.name, name), "geometry": (old.geometry, geometry)}
     pairs.update({key: (old.settings.get(key), value) for key, value in settings.items()})
-    return "; ".join(f"{key} is {a}, asked for {b}" for key, (a, b) in pairs.items() if a != b)
+    differ = ((k, a, b) for k, (a, b) in pairs.items() if a != b)
+    return "; ".join(f"{k} is {a!s:.80}, asked for {b!s:.80}" for k, a, b in differ)
 
 
 def _shard_files(records: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from hourglass.skeleton import Skeleton
+from hourglass.skeleton import Skeleton, side
 from pipelines.files import write_atomically
 
 _RIGHT, _LEFT, _MIDDLE = (255, 140, 40), (50, 160, 255), (90, 220, 90)
@@ -24,7 +24,7 @@ _FARTHEST = 1e6
 
 
 def _color(name: str) -> tuple[int, int, int]:
-    return _RIGHT if name.startswith("right_") else _LEFT if name.startswith("left_") else _MIDDLE
+    return {"right": _RIGHT, "left": _LEFT, "": _MIDDLE}[side(name)]
 
 
 def _limb_color(skeleton: Skeleton, a: int, b: int) -> tuple[int, int, int]:

@@ -221,12 +221,18 @@ def grid(shown: dict, skeleton: Skeleton, title: str = "") -> np.ndarray:
 
 
 def write_predictions(folder: str, facts: dict, found, confidence, info) -> None:
-    """Write predictions.mat, .h5 and .json, rows in the split's published order."""
+    """Write predictions.mat, .h5 and .json, rows in the split's published order.
+
+    Records that came from a COCO file get coco_results.json too, in COCO's own results format.
+    """
     batch = (facts["id"], facts["row"], found, confidence)
     gathered = predictions.gather([batch], info.skeleton, info.origin)
     predictions.write_mat(os.path.join(folder, "predictions.mat"), gathered)
     predictions.write_h5(os.path.join(folder, "predictions.h5"), gathered)
     predictions.write_json(os.path.join(folder, "predictions.json"), gathered)
+    if "coco" in info.settings:
+        path = os.path.join(folder, "coco_results.json")
+        predictions.write_coco(path, gathered, info.settings["coco"])
 
 
 def _load(config: Config, info, place: str):

@@ -59,6 +59,8 @@ class Annotated:
       origin: coordinate that the published files give the first pixel's centre (MPII: 1);
         prediction files in published formats add it, nothing else does.
       sources: the files read.
+      settings: whatever else dataset.json should keep, as JSON can hold it; ``coco`` is what
+        results in COCO's format need. Other settings make other records.
     """
 
     name: str
@@ -68,3 +70,4 @@ class Annotated:
     head_rule: str
     origin: int
     sources: tuple[str, ...]
+    settings: dict = dataclasses.field(default_factory=dict)

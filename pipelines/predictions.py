@@ -165,6 +165,35 @@ def write_json(path: str, predictions: Predictions) -> None:
     write_atomically(path, json.dumps(document, allow_nan=False).encode())
 
 
+def write_coco(path: str, predictions: Predictions, coco: dict) -> None:
+    """JSON list in COCO's keypoint-results format, for ``pycocotools`` and other tools.
+
+    Per person ``image_id``, ``category_id``, ``keypoints`` (x, y, confidence of each joint; 0-based
+    px as in COCO's annotations) and ``score``, the mean confidence. A joint or confidence that is
+    not finite becomes 0, which the format cannot leave out.
+
+    Args:
+      path: the file.
+      predictions: whose ids begin with the image, before "#".
+      coco: ``image_ids`` (image -> id) and ``category_id`` of the annotations, as
+        ``sources.coco`` leaves them in a record set's settings.
+
+    Raises OSError when it cannot write, KeyError for a person whose image is not in ``coco``.
+    """
+    numbers = np.concatenate([predictions.joints, predictions.confidence[..., None]], -1)
+    numbers = np.where(np.isfinite(numbers), numbers, 0.0)
+    people = [
+        {
+            "image_id": coco["image_ids"][name[: name.rfind("#")]],
+            "category_id": coco["category_id"],
+            "keypoints": person.ravel().round(4).tolist(),
+            "score": float(person[:, 2].mean()),
+        }
+        for name, person in zip(predictions.ids, numbers)
+    ]
+    write_atomically(path, json.dumps(people, allow_nan=False).encode())
+
+
 def _plain(array: np.ndarray) -> list:
     return np.where(np.isfinite(array), array, None).tolist()
 
@@ -189,6 +218,11 @@ def read(path: str) -> Predictions:
         ) from error
 
 
+def _named(joints: Iterable[str]) -> Skeleton:
+    # Prediction files hold names only. Which joints are mirror images is their data set's to say.
+    return Skeleton(tuple(joints), pairs=())
+
+
 def _from_arrays(arrays: dict, ids: Iterable, joint_names: Iterable) -> Predictions:
     origin = int(np.asarray(arrays["origin"]).item())
     return Predictions(
@@ -196,7 +230,7 @@ def _from_arrays(arrays: dict, ids: Iterable, joint_names: Iterable) -> Predicti
         rows=np.asarray(arrays["rows"], np.int64).ravel(),
         joints=np.asarray(arrays["preds"], np.float64) - origin,
         confidence=np.asarray(arrays["confidence"], np.float32),
-        skeleton=Skeleton(tuple(map(_text, joint_names))),
+        skeleton=_named(map(_text, joint_names)),
         origin=origin,
     )
 
@@ -233,7 +267,7 @@ def _read_json(data: bytes) -> Predictions:
         rows=np.array([person["row"] for person in people], np.int64),
         joints=np.array([person["joints"] for person in people], np.float64),
         confidence=np.array([person["confidence"] for person in people], np.float32),
-        skeleton=Skeleton(tuple(document["joint_names"])),
+        skeleton=_named(document["joint_names"]),
         origin=int(document["published_origin"]),
     )
 

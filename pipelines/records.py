@@ -245,7 +245,7 @@ class DatasetInfo:
       splits: split -> {"people": count, "shards": [{"file", "people", "bytes", "sha256"}]}.
       left_out: reason -> number of people; their ids are in left_out.json.
       sources: the files read.
-      settings: everything else that decided the bytes of the shards.
+      settings: everything else that decided the bytes of the shards, or that goes with them.
     """
 
     folder: str
@@ -278,15 +278,12 @@ class DatasetInfo:
         return found
 
     def to_json(self) -> str:
-        """Text of dataset.json; names, mirror pairs and limbs are there for other tools."""
-        mirror = self.skeleton.mirror
+        """Text of dataset.json."""
         return json.dumps(
             {
                 "schema": SCHEMA,
                 "name": self.name,
-                "joints": self.skeleton.joints,
-                "mirror_pairs": [[a, b] for a, b in enumerate(mirror) if a < b],
-                "limbs": self.skeleton.limbs,
+                **self.skeleton.to_parts(),
                 "head_rule": self.head_rule,
                 "origin": self.origin,
                 "geometry": {**dataclasses.asdict(self.geometry), "canvas": self.geometry.canvas},
@@ -333,7 +330,7 @@ def _parse_info(folder: str, parts: dict) -> DatasetInfo:
     return DatasetInfo(
         folder=folder,
         name=parts["name"],
-        skeleton=Skeleton(tuple(parts["joints"])),
+        skeleton=Skeleton.from_parts(parts),
         head_rule=parts["head_rule"],
         origin=parts["origin"],
         geometry=Geometry(geometry["context"], geometry["side"]),

@@ -14,6 +14,9 @@ from hourglass import pckh
 from hourglass.skeleton import Skeleton
 from pipelines.files import write_atomically
 
+# Of the printed table, beside its first: ten groups and three means fit 120 characters.
+MOST_COLUMNS = 13
+
 
 def torso_row(
     found: np.ndarray, truth: np.ndarray, scored: np.ndarray, skeleton: Skeleton
@@ -32,14 +35,23 @@ def torso_row(
 
 
 def table(results: dict, title: str, digits: int = 1) -> rich.table.Table:
-    """Results as a table: one row per measure, one column per joint group and mean."""
+    """Results as a table: one row per measure, one column per joint group and mean.
+
+    Of joint sets with so many groups that the columns would not fit, the other way round.
+    """
     rows = {name: row for name, row in results.items() if isinstance(row, dict)}
+    columns = list(next(iter(rows.values())))
+    cells = {m: {c: f"{row[c]:.{digits}f}" for c in columns} for m, row in rows.items()}
     shown = rich.table.Table(title=title)
-    shown.add_column("measure")
-    for column in next(iter(rows.values())):
-        shown.add_column(column, justify="right")
-    for name, row in rows.items():
-        shown.add_row(name, *(f"{value:.{digits}f}" for value in row.values()))
+    corner, across, down = "measure", columns, list(rows)
+    if len(columns) > MOST_COLUMNS:
+        corner, across, down = "joints", list(rows), columns
+        cells = {c: {m: cells[m][c] for m in rows} for c in columns}
+    shown.add_column(corner)
+    for heading in across:
+        shown.add_column(heading, justify="right")
+    for name in down:
+        shown.add_row(name, *(cells[name][heading] for heading in across))
     return shown
 
 

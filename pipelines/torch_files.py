@@ -123,7 +123,7 @@ def import_run(source: str, output: str, skeleton: Skeleton, size: int = 256) ->
         raise ValueError(f"{source}: {error}") from error
     parts = {
         "build": arguments,
-        "joints": skeleton.joints,
+        **skeleton.to_parts(),
         "data": {"imported": os.path.basename(source), "layout": layout},
         "expects": {"mean": LAYOUTS[layout].mean, "decode": LAYOUTS[layout].decode},
     }

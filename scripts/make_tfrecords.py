@@ -3,6 +3,10 @@
 python scripts/make_tfrecords.py
 
 takes MPII from data/mpii where it is, and draws synthetic people where it is not.
+
+python scripts/make_tfrecords.py --dataset=coco --annotations=FILE --images=FOLDER --head=RULE
+
+takes any keypoint file in COCO's format: people with other joints, animals, things.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from pipelines.convert import convert
 from pipelines.files import read_whole, write_atomically
 from pipelines.people import Annotated
 from pipelines.records import JPEG_QUALITY, DatasetInfo, Geometry
-from pipelines.sources import lsp, mpii, synthetic
+from pipelines.sources import coco, lsp, mpii, synthetic
 
 # The files that each reader takes, the most complete first; looked for beside the images folder.
 ANNOTATIONS = {
@@ -37,6 +41,7 @@ ANNOTATIONS = {
         "annot/valid.h5",
     ),
     "lsp": ("joints.mat",),
+    "coco": ("annotations.json", "annotations/person_keypoints_default.json", "result.json"),
     "synthetic": ("annotations.json",),
 }
 SYNTHETIC = os.path.join("data", "synthetic")
@@ -74,6 +79,22 @@ flags.DEFINE_integer("jpeg_quality", JPEG_QUALITY, "of the crops", lower_bound=1
 flags.DEFINE_integer("people", 6000, "synthetic people to draw", lower_bound=2)
 flags.DEFINE_integer("seed", 0, "of the order of the records, and of synthetic people", 0)
 
+# Of --dataset=coco only.
+COCO = {
+    "category": "the one to take, where several have keypoints",
+    "mirror_pairs": "A:B,C:D, joints whose names do not say left and right; A:A stays in place",
+    "head": "unit of PCKh: joint:A,joint:B (their distance) or box:F (F x the box's longer side)",
+    "validation_annotations": "second annotation file, for validation",
+    "validation_images": "folder of its pictures; default: --images",
+}
+for _name, _meaning in COCO.items():
+    flags.DEFINE_string(_name, "", f"coco: {_meaning}")
+flags.DEFINE_float(
+    "validation_fraction", None, "coco: of the pictures; default 0.1 without a validation file"
+)
+flags.DEFINE_integer("split_seed", 0, "coco: of the choice of these pictures")
+_COCO_SPLIT = ("validation_fraction", "split_seed")
+
 
 def main(_) -> int:
     """Read, convert, report; every foreseen failure is one sentence and exit code 1."""
@@ -93,10 +114,15 @@ def main(_) -> int:
 
 def _annotated_and_images() -> tuple[Annotated, str]:
     dataset = _FLAGS.dataset
+    given_coco = [name for name in (*COCO, *_COCO_SPLIT) if _FLAGS[name].present]
+    if given_coco and dataset != "coco":
+        raise ValueError(f"--{given_coco[0]} belongs to --dataset=coco, not to {dataset}")
     given = _FLAGS.images or _FLAGS.annotations
     if dataset == "auto":
         if given:
-            raise ValueError("--images and --annotations need --dataset={mpii,lsp,synthetic} too")
+            raise ValueError(
+                "--images and --annotations need --dataset={mpii,lsp,coco,synthetic} too"
+            )
         dataset = _choose()
     if dataset == "synthetic" and not given:
         annotations = _synthetic_people()
@@ -105,7 +131,29 @@ def _annotated_and_images() -> tuple[Annotated, str]:
     images = _FLAGS.images or os.path.join(_home(annotations), "images")
     if dataset == "lsp":
         return lsp.read(annotations), images
+    if dataset == "coco":
+        return _coco(annotations, images)
     return mpii.read(annotations, name=dataset), images
+
+
+def _coco(annotations: str, images: str) -> tuple[Annotated, str]:
+    folders = ("", "")
+    if _FLAGS.validation_images:
+        if not _FLAGS.validation_annotations:
+            raise ValueError("--validation_images needs --validation_annotations too")
+        images, folders = coco.shared_root(images, _FLAGS.validation_images)
+    annotated = coco.read(
+        annotations,
+        head=_FLAGS.head,
+        category=_FLAGS.category,
+        mirror_pairs=_FLAGS.mirror_pairs,
+        validation_annotations=_FLAGS.validation_annotations,
+        validation_fraction=_FLAGS.validation_fraction,
+        split_seed=_FLAGS.split_seed,
+        folders=folders,
+    )
+    print(coco.describe(annotated))
+    return annotated, images
 
 
 def _choose() -> str:
@@ -137,9 +185,9 @@ def _find(dataset: str, images: str) -> str:
 
 
 def _home(annotations: str) -> str:
-    """Folder that holds ``images``: the annotation file's, or the one above ``annot``."""
+    """Folder that holds ``images``: the annotation file's, or the one above ``annot(ations)``."""
     folder = os.path.dirname(annotations)
-    inner = os.path.basename(folder) in ("annot", "mpii_human_pose_v1_u12_2")
+    inner = os.path.basename(folder) in ("annot", "annotations", "mpii_human_pose_v1_u12_2")
     return os.path.dirname(folder) if inner else folder
 
 

@@ -505,6 +505,17 @@ class TestScript:
             "no annotations of lsp in x (joints.mat)": ["--dataset=lsp", "--images=x/images"],
             "need --dataset=": ["--images=somewhere"],
             "there is no annotation file a.mat": ["--dataset=lsp", "--annotations=a.mat"],
+            "--head belongs to --dataset=coco": ["--dataset=mpii", "--head=box:0.1"],
+            "--split_seed belongs to --dataset=coco": ["--split_seed=1"],
+            "no annotations of coco in x (annotations.json": [
+                "--dataset=coco",
+                "--images=x/images",
+            ],
+            "--validation_images needs": [
+                "--dataset=coco",
+                "--annotations=a",
+                "--validation_images=v",
+            ],
         }
         errors = errors_of(tmp_path, list(cases.values()))
         assert len(errors) == len(cases)

@@ -110,9 +110,9 @@ def test_a_set_without_pelvis_and_thorax_keeps_the_names():
     assert row["mean14"] == row["weighted14"] == row["pooled16"] == pytest.approx(expected)
 
 
-def test_a_set_without_known_groups_still_has_the_means():
+def test_a_set_of_other_joints_has_a_column_for_each():
     row = pckh.summarize(np.array([1.0, 1.0]), np.array([2.0, 2.0]), Skeleton(("nose", "tail")))
-    assert row == {"mean14": 50, "weighted14": 50, "pooled16": 50}
+    assert row == {"nose": 50, "tail": 50, "mean14": 50, "weighted14": 50, "pooled16": 50}
 
 
 def test_batches_add_up():

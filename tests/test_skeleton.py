@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from hourglass.skeleton import LSP, MPII, Skeleton
+from hourglass.skeleton import LSP, MPII, Skeleton, side
 
 # The order of the published files (MPII's ids 0-15; LSP's README).
 MPII_ORDER = (
@@ -85,3 +87,65 @@ def test_refuses_sets_that_cannot_work(joints):
 def test_index_of_a_joint_that_is_not_there():
     with pytest.raises(ValueError):
         LSP.index("pelvis")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("left_eye", "left"),
+        ("R_Knee", "right"),
+        ("front_left_paw", "left"),
+        ("ear-r", "right"),
+        ("LeftEar", "left"),
+        ("REar", "right"),
+        ("cleft", ""),
+        ("tail", ""),
+        ("l1", ""),
+        ("bright spot", ""),
+    ],
+)
+def test_side_is_a_word_of_the_name(name, expected):
+    assert side(name) == expected
+
+
+def test_other_sets_have_a_column_for_each_pair_and_each_single_joint():
+    names = ("nose", "left_eye", "right_eye", "l_paw", "r_paw", "paw", "wing a", "wing b")
+    pairs = ((1, 2), (3, 4), (6, 7))
+    assert Skeleton(names, pairs).groups == {
+        "nose": (0,),
+        "eye": (2, 1),
+        "r_paw/l_paw": (4, 3),
+        "paw": (5,),
+        "wing a/wing b": (6, 7),
+    }
+
+
+def test_stated_pairs_and_limbs():
+    one = Skeleton(("left_fin", "a", "b"), ((2, 1),), ((0, 2),))
+    assert one.mirror == (0, 2, 1) and one.limbs == ((0, 2),)
+    assert one == Skeleton(("left_fin", "a", "b"), ()) != Skeleton(("left_fin", "b", "a"), ())
+
+
+@pytest.mark.parametrize(
+    "one", [MPII, LSP, Skeleton(("left_fin", "a", "b"), ((1, 2),), ((0, 2), (1, 2)))]
+)
+def test_described_and_built_again(one):
+    parts = json.loads(json.dumps(one.to_parts()))
+    again = Skeleton.from_parts(parts)
+    assert (again, again.mirror, again.limbs) == (one, one.mirror, one.limbs)
+    assert again.groups == one.groups
+
+
+def test_a_description_by_names_alone():
+    assert Skeleton.from_parts({"joints": list(LSP.joints)}).mirror == LSP.mirror
+
+
+@pytest.mark.parametrize("given", [((0, 2),), ((-1, 0),), ((0, 0),), ((0, 1), (1, 0))])
+def test_refuses_pairs_of_other_joints(given):
+    with pytest.raises(ValueError):
+        Skeleton(("a", "b"), given)
+
+
+def test_refuses_limbs_of_other_joints():
+    with pytest.raises(ValueError, match="not two of 2 joints"):
+        Skeleton(("a", "b"), (), ((0, 2),))

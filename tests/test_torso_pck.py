@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hourglass import pckh
-from hourglass.skeleton import LSP, MPII
+from hourglass.skeleton import LSP, MPII, Skeleton
 
 LEFT_SHOULDER, RIGHT_SHOULDER = LSP.index("left_shoulder"), LSP.index("right_shoulder")
 RIGHT_HIP, LEFT_HIP = LSP.index("right_hip"), LSP.index("left_hip")
@@ -71,3 +71,12 @@ def test_mpii_keeps_its_head_top():
     predicted[:, MPII.index("upper_neck")] += 1e4
     row = pckh.torso_pck(predicted, truth, np.ones((4, 16), bool), MPII)
     assert row["head"] == 100 and row["pooled16"] == pytest.approx(100 * 15 / 16)
+
+
+def test_a_neck_without_a_head_top_has_no_head_column():
+    """As in AP-10K's animals."""
+    names = ("neck", "nose", "left_shoulder", "right_shoulder", "left_hip", "right_hip")
+    truth = np.arange(12.0).reshape(1, 6, 2) ** 2
+    row = pckh.torso_pck(truth, truth, np.ones((1, 6), bool), Skeleton(names))
+    columns = ["neck", "nose", "shoulder", "hip", "mean14", "weighted14", "pooled16"]
+    assert list(row) == columns and set(row.values()) == {100}

@@ -1,13 +1,15 @@
-"""Reading annotation files that may be missing, broken, huge or hostile."""
+"""Reading annotation files, and values in them, that may be missing, broken, huge or hostile."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import json
+import pathlib
 import struct
 import zlib
 
+import numpy as np
 import scipy.io
 import tensorflow as tf
 
@@ -98,3 +100,52 @@ def _inflated_size(body: bytes) -> int:
         size += len(inflate.decompress(body, 1 << 20))
         body = inflate.unconsumed_tail
     return size
+
+
+def image_path(image: object, where: str) -> str:
+    """Return the photograph's name when it is one that stays inside the images folder.
+
+    Raises ValueError, beginning with ``where``, for anything else: "../x.jpg", an absolute path.
+    """
+    if not isinstance(image, str) or not image or "\0" in image:
+        raise ValueError(f"{where}: the photograph must be a file name, not {short(image)}")
+    windows = pathlib.PureWindowsPath(image)
+    if windows.drive or windows.root or ".." in windows.parts:
+        raise ValueError(
+            f"{where}: the photograph {image!r} must lie in the images folder "
+            "(no absolute path, no ..)"
+        )
+    return image
+
+
+def is_empty(value: object) -> bool:
+    """Whether an annotation's value says nothing: None, "", "[]", or without entries."""
+    if value is None or isinstance(value, str):
+        return value in (None, "", "[]")
+    return hasattr(value, "__len__") and len(value) == 0
+
+
+def numbers(
+    entry: dict, key: str, shape: tuple[int, ...], where: str, optional: bool = False
+) -> np.ndarray | None:
+    """Return entry[key] as float64 of that shape; None where optional and empty or not there.
+
+    Raises ValueError, beginning with ``where``, for another shape or values that are not finite.
+    """
+    value = entry.get(key)
+    if optional and is_empty(value):
+        return None
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        array = None
+    if array is None or array.shape != shape or not np.isfinite(array).all():
+        what = f"{' x '.join(map(str, shape))} finite numbers" if shape else "a finite number"
+        raise ValueError(f'{where}: "{key}" must be {what}, not {short(value)}')
+    return array
+
+
+def short(value: object) -> str:
+    """``repr`` of a value, of at most 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

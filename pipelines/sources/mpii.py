@@ -24,7 +24,6 @@ import csv
 import functools
 import io
 import os
-import pathlib
 import typing
 
 import h5py
@@ -88,7 +87,7 @@ def read(annotations: str, name: str = "mpii") -> Annotated:
     """
     published = _published() if name == "mpii" else {}
     entries = _entries(files.read_bytes(annotations), annotations, published)
-    if all(_empty(entry.get("joint_self")) for entry in entries):
+    if all(files.is_empty(entry.get("joint_self")) for entry in entries):
         entries = [{**entry, "split": "test"} for entry in entries]
     people, left_out, estimated = _people(entries, annotations, published)
     return Annotated(
@@ -148,12 +147,12 @@ def _entries(data: bytes, path: str, published: dict[str, _Published]) -> list[d
         return mpii_mat.entries(data, path)
     entries = files.parse_json(data, path)
     if not isinstance(entries, list) or not entries:
-        raise ValueError(f"{path} should be a JSON list of people, not {_short(entries)}")
+        raise ValueError(f"{path} should be a JSON list of people, not {files.short(entries)}")
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not ("img_paths" in entry or "image" in entry):
             raise ValueError(
                 f'{path}, entry {number}: a person with key "img_paths" (bearpaw) or "image" '
-                f"(HRNet, mmpose) was expected, not {_short(entry)}"
+                f"(HRNet, mmpose) was expected, not {files.short(entry)}"
             )
     if "img_paths" in entries[0]:
         return entries
@@ -171,8 +170,8 @@ def _split_of_file(path: str) -> str:
 
 
 def _from_hrnet(entry: dict, where: str, numbers: dict[tuple, int]) -> dict:
-    center = _numbers(entry, "center", (2,), where)
-    joints = _numbers(entry, "joints", (len(MPII), 2), where, optional=True)
+    center = files.numbers(entry, "center", (2,), where)
+    joints = files.numbers(entry, "joints", (len(MPII), 2), where, optional=True)
     person = numbers.get((entry.get("image"), *center))
     translated = {
         "img_paths": entry.get("image"),
@@ -182,7 +181,7 @@ def _from_hrnet(entry: dict, where: str, numbers: dict[tuple, int]) -> dict:
         "joint_self": None,
     }
     if joints is not None:
-        visible = _numbers(entry, "joints_vis", (len(MPII),), where)
+        visible = files.numbers(entry, "joints_vis", (len(MPII),), where)
         translated["joint_self"] = np.concatenate([joints, visible[:, None]], axis=1)
     return translated
 
@@ -248,8 +247,8 @@ class _Found(typing.NamedTuple):
 
 
 def _find(entry: dict, where: str, published: dict[str, _Published]) -> _Found:
-    image = _image(entry.get("img_paths"), where)
-    center = _numbers(entry, "objpos", (2,), where, optional=True)
+    image = files.image_path(entry.get("img_paths"), where)
+    center = files.numbers(entry, "objpos", (2,), where, optional=True)
     key = _id(entry, image, center, where)
     split = _split(entry, key, published, where)
     return _Found(
@@ -257,7 +256,7 @@ def _find(entry: dict, where: str, published: dict[str, _Published]) -> _Found:
         image,
         split,
         center,
-        _numbers(entry, "scale_provided", (), where, optional=True),
+        files.numbers(entry, "scale_provided", (), where, optional=True),
         *_joints(_joint_table(entry, where), split),
         _annotated_head_size(entry, key, published, where),
     )
@@ -333,9 +332,9 @@ def _annotated_head_size(
     if key in published:
         box = np.array(published[key].head_box)
     else:
-        box = _numbers(entry, "head_box", (4,), where, optional=True)
+        box = files.numbers(entry, "head_box", (4,), where, optional=True)
     if box is None:
-        size = _numbers(entry, "head_size", (), where, optional=True)
+        size = files.numbers(entry, "head_size", (), where, optional=True)
         return float(size) if size is not None and size > 0 else None
     if not (box[2:] > box[:2]).all():
         raise ValueError(f'{where}: "head_box" must be x1 < x2, y1 < y2, not {box.tolist()}')
@@ -351,63 +350,25 @@ def _estimated_head_size(joints: np.ndarray, state: np.ndarray) -> float:
 
 def _split(entry: dict, key: str, published: dict[str, _Published], where: str) -> str:
     if "split" not in entry:
-        return "validation" if _numbers(entry, "isValidation", (), where) else "train"
+        return "validation" if files.numbers(entry, "isValidation", (), where) else "train"
     if entry["split"] not in SPLITS:
-        raise ValueError(f'{where}: "split" must be one of {SPLITS}, not {_short(entry["split"])}')
+        raise ValueError(
+            f'{where}: "split" must be one of {SPLITS}, not {files.short(entry["split"])}'
+        )
     return "validation" if entry["split"] == "train" and key in published else entry["split"]
 
 
 def _id(entry: dict, image: str, center: np.ndarray | None, where: str) -> str:
     if "people_index" in entry and entry["people_index"] is None:
         return f"{image}@" + ("" if center is None else f"{center[0]:.12g},{center[1]:.12g}")
-    person = _numbers(entry, "people_index", (), where)
+    person = files.numbers(entry, "people_index", (), where)
     if person != int(person):
         raise ValueError(f'{where}: "people_index" must be a whole number, not {person}')
     return f"{image}#{int(person)}"
-
-
-def _image(image: object, where: str) -> str:
-    if not isinstance(image, str) or not image or "\0" in image:
-        raise ValueError(f"{where}: the photograph must be a file name, not {_short(image)}")
-    windows = pathlib.PureWindowsPath(image)
-    if windows.drive or windows.root or ".." in windows.parts:
-        raise ValueError(
-            f"{where}: the photograph {image!r} must lie in the images folder "
-            "(no absolute path, no ..)"
-        )
-    return image
 
 
 def _joint_table(entry: dict, where: str) -> np.ndarray | None:
     value = entry.get("joint_self")
     if isinstance(value, str) and value:
         entry = {"joint_self": files.parse_json(value.encode(), f'{where}, "joint_self"')}
-    return _numbers(entry, "joint_self", (len(MPII), 3), where, optional=True)
-
-
-def _empty(value: object) -> bool:
-    if value is None or isinstance(value, str):
-        return value in (None, "", "[]")
-    return hasattr(value, "__len__") and len(value) == 0
-
-
-def _numbers(
-    entry: dict, key: str, shape: tuple[int, ...], where: str, optional: bool = False
-) -> np.ndarray | None:
-    """Return entry[key] as float64 of that shape; None where optional and empty or not there."""
-    value = entry.get(key)
-    if optional and _empty(value):
-        return None
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = None
-    if array is None or array.shape != shape or not np.isfinite(array).all():
-        what = f"{' x '.join(map(str, shape))} finite numbers" if shape else "a finite number"
-        raise ValueError(f'{where}: "{key}" must be {what}, not {_short(value)}')
-    return array
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return files.numbers(entry, "joint_self", (len(MPII), 3), where, optional=True)
