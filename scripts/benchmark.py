@@ -50,13 +50,14 @@ def _groups(settings: config.Config, joints: int) -> list[comparison.Group]:
     return comparison.chosen(_FLAGS.parts, settings, joints, *kinds)
 
 
-def _lines(measured: list) -> list[dict]:
-    """Rows of the table of figures; only --all measures them."""
-    if not _FLAGS.all:
-        return []
-    as_defined = not _given() & {field.name for field in dataclasses.fields(config.Config)}
+def _lines(measured: list, joints: int) -> list[dict]:
+    """Rows of the table of figures, or with --parts of all comparisons that these allow."""
     found = {group.name: (group, results) for group, results in measured}
-    return [report.line(row, *found[row.group], as_defined) for row in comparison.ROWS]
+    if not _FLAGS.all:
+        group, results = measured[0]
+        return [report.line(row, group, results, True) for row in comparison.pairs(group)]
+    defined = {group.name: comparison.as_defined(group, joints) for group, _ in measured}
+    return [report.line(r, *found[r.group], defined[r.group]) for r in comparison.ROWS]
 
 
 def run(settings: config.Config) -> None:
@@ -74,7 +75,7 @@ def run(settings: config.Config) -> None:
             _say(f"{group.name}: {report.settings(group)}")
             measured.append((group, rounds.measure(group.tasks, folder, pace, _say)))
     about["seconds"] = round(time.perf_counter() - start, 1)
-    _print(about, measured, _lines(measured))
+    _print(about, measured, _lines(measured, len(info.skeleton)))
 
 
 def _print(about: dict, measured: list, lines: list[dict]) -> None:

@@ -11,6 +11,7 @@ from pipelines.records import JPEG_QUALITY
 
 PARTS = ("input", "augment", "train", "infer", "convert", "end_to_end")
 
+_PRODUCTS = ("matrix product (TensorFlow)", "matrix product (PyTorch)")
 BF16, FP32 = "mixed_bfloat16", "float32"
 
 
@@ -26,7 +27,7 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A figure to reach: how ``over`` compares with ``under`` in one group.
+    """A figure: how ``over`` compares with ``under`` in one group.
 
     Attributes:
       part, against: as the table names them.
@@ -35,7 +36,7 @@ class Row:
       under: tasks; the best of them counts.
       how: "rate": over's rate / under's; "peak": over's FLOP/s / under's; "memory": over's peak
         memory / under's.
-      reach: the figure.
+      reach: what the figure should reach; None for no such aim.
       most: whether it is the largest allowed, not the smallest.
     """
 
@@ -45,7 +46,7 @@ class Row:
     over: str
     under: tuple[str, ...]
     how: str
-    reach: float
+    reach: float | None = None
     most: bool = False
 
 
@@ -74,14 +75,16 @@ class Tasks:
         """Ceilings of input."""
         return [
             *self._ceiling("decode (OpenCV)", "decode_opencv", cores),
-            *self._ceiling("decode (TensorFlow)", "decode_tensorflow", cores),
+            *self._ceiling("decode (TensorFlow)", "decode_tensorflow", cores, ("tensorflow",)),
         ]
 
     def products(self) -> list[Task]:
         """Ceilings of train and infer."""
         torch = ("torch",) if self.peers else ()
         return [
-            *self._ceiling("matrix product (TensorFlow)", "product_tensorflow"),
+            *self._ceiling(
+                "matrix product (TensorFlow)", "product_tensorflow", needs=("tensorflow",)
+            ),
             *(self._ceiling("matrix product (PyTorch)", "product_torch", needs=torch) * len(torch)),
         ]
 
@@ -93,17 +96,18 @@ class Tasks:
         how = {"channels_last": channels_last, "bf16": bf16, "compiled": compiled}
         return self._peer(name, place, joints=self.joints, **how)
 
-    def torch_training(self) -> list[Task]:
-        """Peers of train, in the settings' precision."""
-        auto = " bf16 autocast" if self.bf16 else ""
+    def torch_training(self, compiled: bool) -> list[Task]:
+        """Peers of train, in the settings' precision; with torch.compile if ``compiled``."""
+        place, kind = "peers.training", " bf16 autocast" if self.bf16 else ""
+        last = self._network(f"torch compile{kind}", place, True, self.bf16, True)
         return [
-            *self._network(f"torch NCHW{auto}", "peers.training", False, self.bf16, False),
-            *self._network(f"torch channels_last{auto}", "peers.training", True, self.bf16, False),
-            *self._network(f"torch compile{auto}", "peers.training", True, self.bf16, True),
+            *self._network(f"torch NCHW{kind}", place, False, self.bf16, False),
+            *self._network(f"torch channels_last{kind}", place, True, self.bf16, False),
+            *(last if compiled else []),
         ]
 
-    def torch_inference(self) -> list[Task]:
-        """Peers of infer, in the settings' precision."""
+    def torch_inference(self, compiled: bool) -> list[Task]:
+        """Peers of infer, in the settings' precision; with torch.compile if ``compiled``."""
         if not self.bf16:
             kinds = (("torch NCHW", False, ""), ("torch channels_last", True, ""))
         else:
@@ -111,10 +115,10 @@ class Tasks:
                 ("torch channels_last bf16 autocast", True, "autocast"),
                 ("torch channels_last bf16 weights", True, "weights"),
             )
-        eager = [self._network(name, "peers.inference", *how, False) for name, *how in kinds]
-        last = "weights" if self.bf16 else ""
-        compiled = self._network("torch compile", "peers.inference", True, last, True)
-        return [*sum(eager, []), *compiled]
+        place, kind = "peers.inference", "weights" if self.bf16 else ""
+        eager = [self._network(name, place, *how, False) for name, *how in kinds]
+        last = self._network("torch compile", place, True, kind, True)
+        return [*sum(eager, []), *(last if compiled else [])]
 
     def loaders(self) -> list[Task]:
         """Peers of input and augment together."""
@@ -132,8 +136,8 @@ def chosen(
     blocks = {
         "input": [*tasks.ours("input", "read"), *tasks.decode()],
         "augment": tasks.ours("augment", "augmentation"),
-        "train": [*tasks.ours("train", "step"), *tasks.torch_training()],
-        "infer": [*tasks.ours("infer", "inference"), *tasks.torch_inference()],
+        "train": [*tasks.ours("train", "step"), *tasks.torch_training(True)],
+        "infer": [*tasks.ours("infer", "inference"), *tasks.torch_inference(True)],
         "convert": [*tasks.ours("convert", "conversion"), *tasks.bare_conversion()],
         "end_to_end": tasks.ours("end_to_end", "end_to_end"),
     }
@@ -147,9 +151,45 @@ def chosen(
     return [Group("parts", config, [*found, *extra, *products])]
 
 
+# Our task -> what the tasks that it is compared with are called, in full or up to a blank.
+_BESIDE = {
+    "input": ("decode",),
+    "input + augment": ("loader",),
+    "train": ("torch", "train: torch"),
+    "infer": ("torch", "infer: torch"),
+    "convert": ("bare",),
+    "end_to_end": ("train",),
+}
+
+
+def pairs(group: Group) -> list[Row]:
+    """Rows without an aim: each of our parts beside each of its peers and ceilings."""
+    names, rows = [task.name for task in group.tasks], []
+    for ours in names:
+        for other in names:
+            if any(f"{other} ".startswith(f"{name} ") for name in _BESIDE.get(ours, ())):
+                rows.append(Row(ours, other, group.name, ours, (other,), "rate"))
+        if ours in ("train", "infer") and set(_PRODUCTS) & set(names):
+            rows.append(Row(ours, "matrix product", group.name, ours, _PRODUCTS, "peak"))
+    return rows
+
+
+def as_defined(group: Group, joints: int) -> bool:
+    """Whether a group of ``everything`` has the settings at which its rows are defined."""
+    same = next(g for g in everything(Config(), set(), joints) if g.name == group.name)
+    return all(
+        getattr(same.config, field.name) == getattr(group.config, field.name)
+        for field in dataclasses.fields(Config)
+        if not field.metadata["free"]
+    )
+
+
 def _renamed(task: Task, prefix: str) -> Task:
     peer = task.name.startswith("torch")
     return dataclasses.replace(task, name=prefix + task.name) if peer else task
+
+
+# torch.compile takes minutes on a CPU: measured once for training and once for inference.
 
 
 def _training_group(config: Config, joints: int, whole: bool) -> list[Task]:
@@ -158,14 +198,15 @@ def _training_group(config: Config, joints: int, whole: bool) -> list[Task]:
     return [
         *tasks.ours("train", "step"),
         *(around if whole else []),
-        *tasks.torch_training(),
+        *tasks.torch_training(compiled=whole),
         *tasks.products(),
     ]
 
 
 def _inference_group(config: Config, joints: int) -> list[Task]:
     tasks = Tasks(config, joints)
-    return [*tasks.ours("infer", "inference"), *tasks.torch_inference(), *tasks.products()]
+    peers = tasks.torch_inference(compiled=tasks.bf16)
+    return [*tasks.ours("infer", "inference"), *peers, *tasks.products()]
 
 
 def _remat_group(config: Config) -> Group:
@@ -214,7 +255,6 @@ def everything(config: Config, given: set[str], joints: int) -> list[Group]:
     ]
 
 
-_PRODUCTS = ("matrix product (TensorFlow)", "matrix product (PyTorch)")
 _AUTO = "torch channels_last bf16 autocast"
 _LAST = "torch channels_last"
 

@@ -17,6 +17,7 @@ from pipelines.benchmark.comparison import Group, Row
 from pipelines.benchmark.rounds import ROOT
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "opencv-python-headless", "torch")
+_VARIABLES = ("TF_NUM_", "TF_ENABLE_", "TF_XLA_", "XLA_", "OMP_", "MKL_", "ONEDNN_", "KMP_")
 # Instruction sets that decide how fast matrices are multiplied here.
 _FAST = "avx2 fma avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8".split()
 
@@ -38,9 +39,7 @@ def environment(gpus: list[str]) -> dict:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
         "variables": {
-            key: value
-            for key, value in sorted(os.environ.items())
-            if key.startswith(("TF_", "OMP_", "MKL_", "ONEDNN_", "XLA_", "KMP_"))
+            key: value for key, value in sorted(os.environ.items()) if key.startswith(_VARIABLES)
         },
     }
 
@@ -96,49 +95,75 @@ def reached(row: Row, results: dict[str, dict]) -> tuple[float | None, str]:
 def line(row: Row, group: Group, results: dict[str, dict], defined: bool) -> dict:
     """A row of the table of figures; ``defined``: measured at the settings it is defined at."""
     value, other = (None, group.remark) if group.remark else reached(row, results)
-    good = value is not None and (value <= row.reach if row.most else value >= row.reach)
-    verdict = "not measured" if value is None else "PASS" if good else "below"
-    if row.most and verdict == "below":
-        verdict = "above"
-    if value is not None and not defined:
-        verdict = "other settings"
     return {
         **dataclasses.asdict(row),
         "settings": settings(group),
         "reached": value,
+        "per_round": [] if value is None else _per_round(row, results[row.over], results[other]),
         "compared_with": other if value is not None else None,
         "why_not": other if value is None else None,
-        "verdict": verdict,
+        "verdict": _verdict(row, value, defined),
     }
 
 
+def _verdict(row: Row, value: float | None, defined: bool) -> str:
+    if value is None:
+        return "not measured"
+    if row.reach is None:
+        return ""
+    if not defined:
+        return "other settings"
+    if row.most:
+        return "PASS" if value <= row.reach else "above"
+    return "PASS" if value >= row.reach else "below"
+
+
+def _per_round(row: Row, over: dict, under: dict) -> list[float]:
+    """The row's figure in each round, where both were measured within seconds of each other."""
+    if row.how == "memory":
+        return []
+    scale = _value(over, row.how) / over["median"] * under["median"] / _value(under, row.how)
+    return [scale * a / b for a, b in zip(over["rates"], under["rates"])]
+
+
 def settings(group: Group) -> str:
-    """The network, the batch and the number type, in words."""
+    """Stacks x channels, input, batch and number type, in words."""
     c = group.config
-    network = f"{c.stacks} stacks, {c.channels} channels, {c.size} px"
-    return f"{network}, batch {c.batch}, {c.precision}"
+    kind = "bf16" if "bfloat16" in c.precision else c.precision
+    return f"{c.stacks} x {c.channels}, {c.size} px, batch {c.batch}, {kind}"
 
 
 def figures(lines: list[dict]) -> rich.table.Table:
     """The table of figures to reach."""
-    table = rich.table.Table("part", "against", "at", "reach", "reached", "")
+    table = rich.table.Table("part", "against", "at", "reach", "reached (in each round)", "verdict")
     for one in lines:
         sign = "<=" if one["most"] else ">="
-        value = one["reached"]
-        shown = f"{value:.3f}" if value is not None else f"not measured: {one['why_not']}"
-        verdict = one["verdict"] if value is not None else ""
-        where = one["settings"]
-        table.add_row(
-            one["part"], one["against"], where, f"{sign} {one['reach']:g}", shown, verdict
-        )
+        aim = "" if one["reach"] is None else f"{sign} {one['reach']:g}"
+        value, rounds = one["reached"], one["per_round"]
+        shown = f"not measured: {one['why_not']}"
+        if value is not None:
+            shown = f"{value:.3f}"
+            shown += f" ({min(rounds):.3f}-{max(rounds):.3f})" if rounds else ""
+        table.add_row(one["part"], one["against"], one["settings"], aim, shown, one["verdict"])
     return table
 
 
 def measurements(group: Group, results: dict[str, dict]) -> rich.table.Table:
-    """Everything measured in a group, each beside the group's own first part."""
+    """Everything measured in a group."""
     title = f"{group.name} ({settings(group)})"
-    columns = ("what", "rate", "spread", "ms each", "GFLOP/s", "steps", "traces", "peak MB")
+    columns = (
+        "what",
+        "rate",
+        "spread",
+        "ms each",
+        "GFLOP/s",
+        "of peak",
+        "steps",
+        "traces",
+        "peak MB",
+    )
     table = rich.table.Table(*columns, title=title, title_justify="left")
+    peak = max((r["median"] for r in results.values() if r.get("unit") == "GFLOP"), default=0.0)
     for name, result in results.items():
         if "failed" in result:
             table.add_row(name, f"not measured: {result['failed']}")
@@ -151,6 +176,7 @@ def measurements(group: Group, results: dict[str, dict]) -> rich.table.Table:
             f"{100 * result['spread']:.0f} %",
             f"{1e3 / rate:.2f}",
             f"{_value(result, 'peak'):,.0f}" if counted else "",
+            f"{_value(result, 'peak') / peak:.3f}" if counted and peak else "",
             f"{len(result['rates'])} x {result['steps']}",
             ", ".join(str(count) for count in result.get("traces", {}).values()),
             f"{result['peak_mb']:,.0f}",
@@ -164,7 +190,7 @@ def show(console: rich.console.Console, measured: list[tuple[Group, dict]]) -> N
         if group.tasks:
             console.print(measurements(group, results))
         for name, result in results.items():
-            if result.get("waited") is not None:
+            if name == "end_to_end" and result.get("waited") is not None:
                 share = 100 * result["waited"]
                 console.print(f"{name}: data wait {share:.2f} % of the time")
 

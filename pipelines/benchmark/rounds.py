@@ -150,8 +150,7 @@ def measure(tasks: list[Task], folder: str, pace: Pace, say=lambda text: None) -
             order = list(workers) if number % 2 == 0 else list(workers)[::-1]
             each(lambda worker, turn: _take_turn(worker, turn, pace), order)
         each(lambda worker, turn: turn.update(worker.ask(None, pace.limit)), workers)
-    for name in workers:
-        results.setdefault(name, _summary(turns[name]))
+    results.update({name: _summary(turns[name]) for name in workers if name not in results})
     return {task.name: results[task.name] for task in tasks}
 
 

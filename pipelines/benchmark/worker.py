@@ -52,6 +52,8 @@ def serve(questions, answer) -> None:
     task = Task(**order["task"])
     _limit(task.cores)
     build = find(task.place)
+    for package in task.needs:
+        importlib.import_module(package)
     started = resident("VmRSS")
     part = build(task.settings, order["folder"], **task.arguments)
     part.run(1)  # tracing, compiling and the first touch of memory do not count
