@@ -189,10 +189,8 @@ def _renamed(task: Task, prefix: str) -> Task:
     return dataclasses.replace(task, name=prefix + task.name) if peer else task
 
 
-# torch.compile takes minutes on a CPU: measured once for training and once for inference.
-
-
 def _training_group(config: Config, joints: int, whole: bool) -> list[Task]:
+    # torch.compile takes minutes on a CPU: once for training and once for inference must do.
     tasks = Tasks(config, joints)
     around = [*tasks.ours("end_to_end", "end_to_end"), *tasks.ours("augment", "augmentation")]
     return [
@@ -263,6 +261,12 @@ ROWS = (
         "rate", 1.25),
     Row("train, bf16: share of dense bf16 peak", "matrix product in the same run", "train, bf16",
         "train", _PRODUCTS, "peak", 0.75),
+    Row("train, bf16: share of what TensorFlow reaches", "TensorFlow's matrix product", "train, bf16",
+        "train", _PRODUCTS[:1], "peak"),
+    Row("infer, bf16: share of dense bf16 peak", "matrix product in the same run", "infer, bf16",
+        "infer", _PRODUCTS, "peak"),
+    Row("input + augmentation, all cores, same crops", "per-example loader of the stored crops",
+        "input, all cores", "input + augment", ("loader of crops",), "rate"),
     Row("train, float32", "PyTorch channels_last float32", "train, float32", "train", (_LAST,),
         "rate", 1.25),
     Row("infer, bf16", "PyTorch channels_last bf16, inference mode, the faster of two",
