@@ -15,13 +15,13 @@ import numpy as np
 
 from pipelines.benchmark import Part
 
-# Side of the square matrices. Of 1024, 2048 and 4096 the fastest in bfloat16 for both libraries (the
-# factors stay in the cache); float32 does not care.
+# Side of the square matrices: of 1024, 2048 and 4096 the fastest in bfloat16 for both libraries,
+# because the factors stay in the cache; float32 does not care.
 SIDE = 1024
 
 
 def _over(items: list, work: Callable) -> Callable[[int], None]:
-    """function(steps): ``work`` on every item, shared by one thread per core that we may use.
+    """function(steps): ``work`` on every item, by one thread per core that we may use.
 
     OpenCV and TensorFlow let go of Python's lock while they work.
     """
