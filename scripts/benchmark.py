@@ -1,8 +1,17 @@
-"""Images per second of each part of training: python scripts/benchmark.py --flagfile=configs/....
+"""How fast each part is, beside what the machine can do and beside PyTorch.
 
-Parts: input (records -> decoded uint8 batches), augment (crops -> network input and targets on the
-device), train (the step on a fixed batch), end_to_end (the real loop on records). They are measured
-in alternation, so that a busy machine slows all of them alike.
+    python scripts/benchmark.py --all --json > benchmark.json
+
+measures the table of figures to reach, at the settings where each is defined.
+
+    python scripts/benchmark.py --flagfile=configs/demo.flags --parts=input,train
+
+measures parts of one configuration: input (records -> decoded batches), augment (crops -> network
+input and targets), train (the step on a fixed batch), infer (pictures -> heatmaps), convert
+(photographs -> records), end_to_end (the training loop on records).
+
+Everything that is compared takes turns, in processes of their own. Without --records, photographs
+are drawn and converted first. Tables go to standard output; with --json they go to standard error.
 """
 
 import os
@@ -10,128 +19,105 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import statistics
+import dataclasses
+import json
+import tempfile
 import time
 
 import rich.console
-import rich.table
 import tensorflow as tf
 from absl import app, flags
 
-from hourglass import model, optimizer
-from pipelines import augment, command, config, device_step, devices, inputs, records, train
+from pipelines import command, config
+from pipelines.benchmark import comparison, report, rounds, workload
 
-# Batches read per step of the other parts, so that what lay ready in buffers does not count.
-INPUT_FACTOR = 20
-
-
-def _input_part(settings, info):
-    iterator = iter(inputs.training(info, batch=settings.batch, seed=0))
-    return lambda steps: [next(iterator) for _ in range(INPUT_FACTOR * steps)]
+_FLAGS = flags.FLAGS
 
 
-def _augment_part(settings, info, batch):
-    recipe, mirror = augment.RECIPES[settings.recipe], info.skeleton.mirror
-
-    def once(step: tf.Tensor) -> tf.Tensor:
-        index = batch["index"] + tf.cast(step, tf.int64) * settings.batch
-        draws = augment.draw(recipe, 0, index, settings.batch)
-        images, matrix = augment.images(batch, settings.size, draws)
-        points, state = augment.joints(batch, matrix, mirror, draws)
-        heatmaps, _ = augment.targets(points, state, size=settings.size, sigma=settings.sigma)
-        return tf.reduce_sum(images) + tf.reduce_sum(heatmaps)
-
-    @tf.function
-    def loop(steps: tf.Tensor) -> tf.Tensor:
-        total = 0.0
-        for step in tf.range(steps):
-            total += once(step)
-        return total
-
-    return lambda steps: float(loop(tf.constant(steps)))
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-def _loop(settings, info, strategy, dataset):
-    """The real training loop on a data set; returns function(steps) -> seconds without data."""
-    with strategy.scope():
-        step = tf.Variable(
-            0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-        )
-        arguments = train.build_arguments(settings, info.skeleton)
-        network = model.build(**arguments)
-        averaged = model.build(**arguments) if settings.average else None
-        opt = optimizer.build(settings.optimizer, lambda: tf.constant(1e-4), settings.weight_decay)
-        optimizer.create_slots(opt, network.trainable_variables)
-    run = device_step.make_train_steps(
-        strategy, network, averaged, opt, step, **device_step.arguments(settings, info.skeleton)
-    )
-    iterator = iter(strategy.experimental_distribute_dataset(dataset, inputs.AHEAD))
-
-    def take(steps: int) -> float:
-        return float(run(iterator, tf.constant(steps))["wait"])
-
-    return take
+def _given() -> set[str]:
+    """Names of the flags that the user set."""
+    return {name for name in _FLAGS if _FLAGS[name].present}
 
 
-def _measure(parts: dict, steps: int, repeats: int, batch: int) -> dict[str, list[float]]:
-    for part in parts.values():
-        part(2)
-    speeds: dict[str, list[float]] = {name: [] for name in parts}
-    for _ in range(repeats):
-        for name, part in parts.items():
-            start = time.perf_counter()
-            part(steps)
-            images = steps * batch * (INPUT_FACTOR if name == "input" else 1)
-            speeds[name].append(images / (time.perf_counter() - start))
-    return speeds
+def _groups(settings: config.Config, joints: int) -> list[comparison.Group]:
+    if _FLAGS.all:
+        return comparison.everything(settings, _given(), joints)
+    kinds = (_FLAGS.peers, _FLAGS.ceilings)
+    return comparison.chosen(_FLAGS.parts, settings, joints, *kinds)
 
 
-def _table(speeds: dict[str, list[float]], title: str) -> rich.table.Table:
-    table = rich.table.Table("part", "images/s", "spread", "ms per image", title=title)
-    for name, values in speeds.items():
-        middle = statistics.median(values)
-        spread = (max(values) - min(values)) / middle
-        table.add_row(name, f"{middle:.1f}", f"{100 * spread:.0f} %", f"{1e3 / middle:.2f}")
-    return table
+def _lines(measured: list, joints: int) -> list[dict]:
+    """Rows of the table of figures, or with --parts of all comparisons that these allow."""
+    found = {group.name: (group, results) for group, results in measured}
+    if not _FLAGS.all:
+        group, results = measured[0]
+        return [report.line(row, group, results, True) for row in comparison.pairs(group)]
+    defined = {group.name: comparison.as_defined(group, joints) for group, _ in measured}
+    return [report.line(r, *found[r.group], defined[r.group]) for r in comparison.ROWS]
 
 
-def run(settings: config.Config, steps: int, repeats: int) -> None:
-    """Measure every part on the records of the configuration and print the table."""
-    info = records.read_info(settings.records)
-    strategy = devices.make_strategy(settings.strategy, settings.logical_devices)
-    dataset = inputs.training(info, batch=settings.batch, seed=0)
-    batch = next(iter(dataset))
-    fixed = tf.data.Dataset.from_tensors(batch).repeat()
-    waits = []
-    real = _loop(settings, info, strategy, dataset)
-    parts = {
-        "input": _input_part(settings, info),
-        "augment": _augment_part(settings, info, batch),
-        "train": _loop(settings, info, strategy, fixed),
-        "end_to_end": lambda count: waits.append(real(count)),
-    }
-    speeds = _measure(parts, steps, repeats, settings.batch)
-    title = (
-        f"{settings.stacks} stacks, {settings.channels} channels, {settings.size} px, batch "
-        f"{settings.batch}, {settings.precision}, {os.cpu_count()} cores, "
-        f"{len(tf.config.list_physical_devices('GPU'))} GPUs, TensorFlow {tf.__version__}"
-    )
-    rich.console.Console().print(_table(speeds, title))
-    seconds = sum(steps * settings.batch / speed for speed in speeds["end_to_end"])
-    whole = statistics.median(speeds["end_to_end"]) / statistics.median(speeds["train"])
-    print(f"end to end / training step alone: {whole:.3f}")
-    print(f"data wait: {100 * sum(waits[1:]) / seconds:.2f} % of the end-to-end time")
+def run(settings: config.Config) -> None:
+    """Measure what the flags ask for and print it."""
+    about = report.environment([gpu.name for gpu in tf.config.list_physical_devices("GPU")])
+    pace = rounds.Pace(_FLAGS.repeats, _FLAGS.seconds, _FLAGS.benchmark_steps, _FLAGS.limit)
+    start = time.perf_counter()
+    given = settings.records if "records" in _given() else ""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        _say("preparing photographs and records")
+        info = workload.prepare(folder, given, _FLAGS.people)
+        settings = dataclasses.replace(settings, records=info.folder)
+        measured = []
+        for group in _groups(settings, len(info.skeleton)):
+            _say(f"{group.name}: {report.settings(group)}")
+            measured.append((group, rounds.measure(group.tasks, folder, pace, _say)))
+    about["seconds"] = round(time.perf_counter() - start, 1)
+    _print(about, measured, _lines(measured, len(info.skeleton)))
+
+
+def _print(about: dict, measured: list, lines: list[dict]) -> None:
+    width = None if sys.stdout.isatty() else 180
+    console = rich.console.Console(stderr=_FLAGS.json, width=width, soft_wrap=False)
+    report.show(console, measured)
+    if lines:
+        console.print(report.figures(lines))
+    machine = f"{about['cores']} cores of {about['cpu']}, {', '.join(about['instructions'])}"
+    versions = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
+    console.print(f"{about['date']}, commit {about['commit']}, {machine}; {versions}")
+    console.print(f"{about['seconds']} s in all; load at the start {about['load_at_start']:.1f}")
+    if _FLAGS.json:
+        json.dump(report.as_json(about, measured, lines), sys.stdout, indent=1)
+        print()
 
 
 def main(arguments: list[str]) -> int:
-    """Benchmark what the training flags say."""
+    """Benchmark what the flags say."""
     command.no_leftovers(arguments)
-    steps, repeats = flags.FLAGS.benchmark_steps, flags.FLAGS.repeats
-    return command.answer(lambda: run(config.from_flags(), steps, repeats))
+    return command.answer(lambda: run(config.from_flags()))
+
+
+def _define_flags() -> None:
+    flags.DEFINE_bool("all", False, "measure the table of figures to reach")
+    flags.DEFINE_list("parts", list(comparison.PARTS), "which parts, without --all")
+    flags.DEFINE_bool("peers", True, "measure PyTorch, too, where it is installed")
+    flags.DEFINE_bool("ceilings", True, "measure what the machine can do, too")
+    flags.DEFINE_bool("json", False, "JSON to standard output; tables go to standard error")
+    flags.DEFINE_integer("repeats", 3, "measurements of each part", lower_bound=1)
+    flags.DEFINE_float("seconds", 4.0, "length of a measurement", lower_bound=0.0)
+    flags.DEFINE_integer("benchmark_steps", 0, "steps per measurement; 0 = --seconds", 0)
+    flags.DEFINE_integer("people", 1024, "photographs to draw and convert", lower_bound=6)
+    flags.DEFINE_float("limit", 240.0, "seconds after which a part is given up", lower_bound=1.0)
+    flags.register_validator(
+        "parts",
+        lambda parts: parts and set(parts) <= set(comparison.PARTS),
+        message=f"must be some of {','.join(comparison.PARTS)}",
+    )
 
 
 if __name__ == "__main__":
     config.define_flags()
-    flags.DEFINE_integer("benchmark_steps", 10, "steps per measurement", lower_bound=1)
-    flags.DEFINE_integer("repeats", 3, "measurements of each part", lower_bound=1)
+    _define_flags()
     sys.exit(app.run(main))

@@ -1,0 +1,135 @@
+"""What the machine can do at most, by the same libraries' bare functions on the same data.
+
+Every function takes (settings: fields of a Config, folder: filled by ``workload.prepare``). Nothing
+here imports TensorFlow before it is needed: each part's process holds only what it measures.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from pipelines.benchmark import Part
+
+# Side of the square matrices: of 1024, 2048 and 4096 the fastest in bfloat16 for both libraries,
+# because the factors stay in the cache; float32 does not care.
+SIDE = 1024
+
+
+def _over(items: list, work: Callable) -> Callable[[int], None]:
+    """function(steps): ``work`` on every item, by one thread per core that we may use.
+
+    OpenCV and TensorFlow let go of Python's lock while they work.
+    """
+    cores = len(os.sched_getaffinity(0))
+    shares = [items[k::cores] for k in range(cores)]
+    pool = concurrent.futures.ThreadPoolExecutor(cores)
+
+    def on_share(share: list) -> None:
+        for item in share:
+            work(item)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            list(pool.map(on_share, shares))
+
+    return run
+
+
+def _crops(folder: str) -> list[bytes]:
+    names = np.load(os.path.join(folder, "crops.npz"), allow_pickle=False)["names"]
+    jpegs = []
+    for name in names:
+        with open(os.path.join(folder, "crops", str(name)), "rb") as file:
+            jpegs.append(file.read())
+    return jpegs
+
+
+def decode_opencv(settings: dict, folder: str) -> Part:
+    """The records' JPEG bytes through OpenCV's libjpeg-turbo; nothing is read, padded or kept."""
+    cv2.setNumThreads(1)
+    jpegs = [np.frombuffer(jpeg, np.uint8) for jpeg in _crops(folder)]
+    return Part(
+        _over(jpegs, lambda jpeg: cv2.imdecode(jpeg, cv2.IMREAD_COLOR)),
+        len(jpegs),
+    )
+
+
+def decode_tensorflow(settings: dict, folder: str) -> Part:
+    """The same bytes through TensorFlow's libjpeg-turbo, one eager call per picture."""
+    import tensorflow as tf
+
+    def decode(jpeg):
+        return tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
+
+    jpegs = [tf.constant(jpeg) for jpeg in _crops(folder)]
+    return Part(_over(jpegs, decode), len(jpegs))
+
+
+def product_tensorflow(settings: dict, folder: str, side: int = SIDE) -> Part:
+    """Dense matrix products in the settings' precision, by TensorFlow."""
+    import tensorflow as tf
+
+    kind = tf.bfloat16 if "bfloat16" in settings["precision"] else tf.float32
+    # Of this deviation a product is as large as its factor: no overflow, no denormal numbers.
+    draws = tf.random.stateless_normal([2, side, side], [0, 0], stddev=side**-0.5)
+    first, second = tf.unstack(tf.cast(draws, kind))
+
+    @tf.function
+    def products(count: tf.Tensor) -> tf.Tensor:
+        result = first
+        for _ in tf.range(count):
+            result = tf.matmul(result, second)
+        return result[0, 0]
+
+    def run(steps: int) -> None:
+        products(tf.constant(steps)).numpy()
+
+    return Part(run, 2e-9 * side**3, "GFLOP")
+
+
+def product_torch(settings: dict, folder: str, side: int = SIDE) -> Part:
+    """The same products by PyTorch: the ceiling is whichever library multiplies faster."""
+    import torch
+
+    kind = torch.bfloat16 if "bfloat16" in settings["precision"] else torch.float32
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    draws = torch.randn(2, side, side, generator=torch.Generator().manual_seed(0)) * side**-0.5
+    first, second = draws.to(device, kind)
+
+    @torch.inference_mode()
+    def run(steps: int) -> None:
+        result = first
+        for _ in range(steps):
+            result = result @ second
+        result[0, 0].item()
+
+    return Part(run, 2e-9 * side**3, "GFLOP")
+
+
+def bare_conversion(settings: dict, folder: str, quality: int) -> Part:
+    """Read a photograph, decode, cut, shrink, encode: no annotation, no checks, nothing written."""
+    cv2.setNumThreads(1)
+    table = np.load(os.path.join(folder, "photographs.npz"), allow_pickle=False)
+    places = [os.path.join(folder, "photographs", str(name)) for name in table["names"]]
+    how = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    how += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+
+    def one(item: tuple[str, np.ndarray]) -> None:
+        path, (x, y, width, side) = item[0], item[1].tolist()
+        with open(path, "rb") as file:
+            image = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
+        height, wide = image.shape[:2]
+        inside = image[max(y, 0) : y + width, max(x, 0) : x + width]
+        beyond = (max(-y, 0), max(y + width - height, 0), max(-x, 0), max(x + width - wide, 0))
+        square = cv2.copyMakeBorder(inside, *beyond, cv2.BORDER_CONSTANT)
+        if side < width:
+            square = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
+        cv2.imencode(".jpg", square, how)
+
+    items = list(zip(places, table["window"]))
+    return Part(_over(items, one), len(items))

@@ -1,0 +1,290 @@
+"""What is measured beside what, and which figure is to be reached."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from pipelines.benchmark import Task
+from pipelines.config import Config
+from pipelines.records import JPEG_QUALITY
+
+PARTS = ("input", "augment", "train", "infer", "convert", "end_to_end")
+
+_PRODUCTS = ("matrix product (TensorFlow)", "matrix product (PyTorch)")
+BF16, FP32 = "mixed_bfloat16", "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Tasks that are measured in alternation; ``remark`` says why some are missing."""
+
+    name: str
+    config: Config
+    tasks: list[Task]
+    remark: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A figure: how ``over`` compares with ``under`` in one group.
+
+    Attributes:
+      part, against: as the table names them.
+      group: name of the group.
+      over: task.
+      under: tasks; the best of them counts.
+      how: "rate": over's rate / under's; "peak": over's FLOP/s / under's; "memory": over's peak
+        memory / under's.
+      reach: what the figure should reach; None for no such aim.
+      most: whether it is the largest allowed, not the smallest.
+    """
+
+    part: str
+    against: str
+    group: str
+    over: str
+    under: tuple[str, ...]
+    how: str
+    reach: float | None = None
+    most: bool = False
+
+
+class Tasks:
+    """Makes the tasks of one Config."""
+
+    def __init__(self, config: Config, joints: int, peers: bool = True, ceilings: bool = True):
+        """``joints`` of the records; without ``peers`` or ``ceilings`` there are none of these."""
+        self.settings = dataclasses.asdict(config)
+        self.joints, self.peers, self.ceilings = joints, peers, ceilings
+        self.bf16 = config.precision == BF16
+
+    def ours(self, name: str, function: str, cores: int = 0) -> list[Task]:
+        """One of our own parts."""
+        return [Task(name, f"parts.{function}", self.settings, {}, cores)]
+
+    def _ceiling(self, name: str, place: str, cores: int = 0, needs=(), **arguments) -> list[Task]:
+        task = Task(name, f"ceilings.{place}", self.settings, arguments, cores, needs)
+        return [task] if self.ceilings else []
+
+    def _peer(self, name: str, place: str, **arguments) -> list[Task]:
+        task = Task(name, place, self.settings, arguments, needs=("torch",))
+        return [task] if self.peers else []
+
+    def decode(self, cores: int = 0) -> list[Task]:
+        """Ceilings of input."""
+        return [
+            *self._ceiling("decode (OpenCV)", "decode_opencv", cores),
+            *self._ceiling("decode (TensorFlow)", "decode_tensorflow", cores, ("tensorflow",)),
+        ]
+
+    def products(self) -> list[Task]:
+        """Ceilings of train and infer."""
+        torch = ("torch",) if self.peers else ()
+        return [
+            *self._ceiling(
+                "matrix product (TensorFlow)", "product_tensorflow", needs=("tensorflow",)
+            ),
+            *(self._ceiling("matrix product (PyTorch)", "product_torch", needs=torch) * len(torch)),
+        ]
+
+    def bare_conversion(self) -> list[Task]:
+        """Ceiling of convert."""
+        return self._ceiling("bare conversion", "bare_conversion", quality=JPEG_QUALITY)
+
+    def _network(self, name: str, place: str, channels_last: bool, bf16, compiled: bool):
+        how = {"channels_last": channels_last, "bf16": bf16, "compiled": compiled}
+        return self._peer(name, place, joints=self.joints, **how)
+
+    def torch_training(self, compiled: bool) -> list[Task]:
+        """Peers of train, in the settings' precision; with torch.compile if ``compiled``."""
+        place, kind = "peers.training", " bf16 autocast" if self.bf16 else ""
+        last = self._network(f"torch compile{kind}", place, True, self.bf16, True)
+        return [
+            *self._network(f"torch NCHW{kind}", place, False, self.bf16, False),
+            *self._network(f"torch channels_last{kind}", place, True, self.bf16, False),
+            *(last if compiled else []),
+        ]
+
+    def torch_inference(self, compiled: bool) -> list[Task]:
+        """Peers of infer, in the settings' precision; with torch.compile if ``compiled``."""
+        if not self.bf16:
+            kinds = (("torch NCHW", False, ""), ("torch channels_last", True, ""))
+        else:
+            kinds = (
+                ("torch channels_last bf16 autocast", True, "autocast"),
+                ("torch channels_last bf16 weights", True, "weights"),
+            )
+        place, kind = "peers.inference", "weights" if self.bf16 else ""
+        eager = [self._network(name, place, *how, False) for name, *how in kinds]
+        last = self._network("torch compile", place, True, kind, True)
+        return [*sum(eager, []), *(last if compiled else [])]
+
+    def loaders(self) -> list[Task]:
+        """Peers of input and augment together."""
+        return [
+            *self._peer("loader of photographs", "loader.per_example", table="photographs"),
+            *self._peer("loader of crops", "loader.per_example", table="crops"),
+        ]
+
+
+def chosen(
+    parts: Sequence[str], config: Config, joints: int, peers: bool, ceilings: bool
+) -> list[Group]:
+    """One group of the parts asked for, with everything that they are to be compared with."""
+    tasks = Tasks(config, joints, peers, ceilings)
+    blocks = {
+        "input": [*tasks.ours("input", "read"), *tasks.decode()],
+        "augment": tasks.ours("augment", "augmentation"),
+        "train": [*tasks.ours("train", "step"), *tasks.torch_training(True)],
+        "infer": [*tasks.ours("infer", "inference"), *tasks.torch_inference(True)],
+        "convert": [*tasks.ours("convert", "conversion"), *tasks.bare_conversion()],
+        "end_to_end": tasks.ours("end_to_end", "end_to_end"),
+    }
+    if "train" in parts and "infer" in parts:  # the same names for other work
+        blocks["train"] = [_renamed(task, "train: ") for task in blocks["train"]]
+        blocks["infer"] = [_renamed(task, "infer: ") for task in blocks["infer"]]
+    both = "input" in parts and "augment" in parts
+    extra = [*tasks.ours("input + augment", "read_and_augment"), *tasks.loaders()] if both else []
+    products = tasks.products() if {"train", "infer"} & set(parts) else []
+    found = [task for part in PARTS if part in parts for task in blocks[part]]
+    return [Group("parts", config, [*found, *extra, *products])]
+
+
+# Our task -> what the tasks that it is compared with are called, in full or up to a blank.
+_BESIDE = {
+    "input": ("decode",),
+    "input + augment": ("loader",),
+    "train": ("torch", "train: torch"),
+    "infer": ("torch", "infer: torch"),
+    "convert": ("bare",),
+    "end_to_end": ("train",),
+}
+
+
+def pairs(group: Group) -> list[Row]:
+    """Rows without an aim: each of our parts beside each of its peers and ceilings."""
+    names, rows = [task.name for task in group.tasks], []
+    for ours in names:
+        for other in names:
+            if any(f"{other} ".startswith(f"{name} ") for name in _BESIDE.get(ours, ())):
+                rows.append(Row(ours, other, group.name, ours, (other,), "rate"))
+        if ours in ("train", "infer") and set(_PRODUCTS) & set(names):
+            rows.append(Row(ours, "matrix product", group.name, ours, _PRODUCTS, "peak"))
+    return rows
+
+
+def as_defined(group: Group, joints: int) -> bool:
+    """Whether a group of ``everything`` has the settings at which its rows are defined."""
+    same = next(g for g in everything(Config(), set(), joints) if g.name == group.name)
+    return all(
+        getattr(same.config, field.name) == getattr(group.config, field.name)
+        for field in dataclasses.fields(Config)
+        if not field.metadata["free"]
+    )
+
+
+def _renamed(task: Task, prefix: str) -> Task:
+    peer = task.name.startswith("torch")
+    return dataclasses.replace(task, name=prefix + task.name) if peer else task
+
+
+def _training_group(config: Config, joints: int, whole: bool) -> list[Task]:
+    # torch.compile takes minutes on a CPU: once for training and once for inference must do.
+    tasks = Tasks(config, joints)
+    around = [*tasks.ours("end_to_end", "end_to_end"), *tasks.ours("augment", "augmentation")]
+    return [
+        *tasks.ours("train", "step"),
+        *(around if whole else []),
+        *tasks.torch_training(compiled=whole),
+        *tasks.products(),
+    ]
+
+
+def _inference_group(config: Config, joints: int) -> list[Task]:
+    tasks = Tasks(config, joints)
+    peers = tasks.torch_inference(compiled=tasks.bf16)
+    return [*tasks.ours("infer", "inference"), *peers, *tasks.products()]
+
+
+def _remat_group(config: Config) -> Group:
+    fields = {field.name for field in dataclasses.fields(Config)}
+    if "remat" not in fields:
+        return Group("memory", config, [], "this version has no --remat")
+    without = dataclasses.replace(config, remat=False)
+    tasks = [Task("train", "parts.step", dataclasses.asdict(without))]
+    with_it = dataclasses.replace(config, remat=True)
+    return Group(
+        "memory", config, [*tasks, Task("train --remat", "parts.step", dataclasses.asdict(with_it))]
+    )
+
+
+def everything(config: Config, given: set[str], joints: int) -> list[Group]:
+    """The groups behind ``ROWS``.
+
+    Each row is defined at settings of its own; flags in ``given`` (set by the user) replace them,
+    all but the precision and the single picture of the latency.
+    """
+
+    def settings(precision: str, **defined) -> Config:
+        defined = {"channels": 256, "size": 256, **defined}
+        free = {key: value for key, value in defined.items() if key not in given}
+        return dataclasses.replace(config, precision=precision, **free)
+
+    bf16, fp32 = (settings(kind, stacks=2, batch=8) for kind in (BF16, FP32))
+    single = dataclasses.replace(fp32, batch=1)
+    large = settings(BF16, stacks=8, batch=6)
+    plain = Tasks(fp32, joints)
+    pair = [
+        *plain.ours("input + augment", "read_and_augment"),
+        *plain.ours("input", "read"),
+        *plain.decode(),
+        *plain.loaders(),
+    ]
+    return [
+        Group("input, one core", fp32, [*plain.ours("input", "read", 1), *plain.decode(1)]),
+        Group("input, all cores", fp32, pair),
+        Group("convert", fp32, [*plain.ours("convert", "conversion"), *plain.bare_conversion()]),
+        Group("train, bf16", bf16, _training_group(bf16, joints, whole=True)),
+        Group("train, float32", fp32, _training_group(fp32, joints, whole=False)),
+        Group("infer, bf16", bf16, _inference_group(bf16, joints)),
+        Group("infer, one picture, float32", single, _inference_group(single, joints)),
+        _remat_group(large),
+    ]
+
+
+_AUTO = "torch channels_last bf16 autocast"
+_LAST = "torch channels_last"
+
+ROWS = (
+    Row("train, bf16", "PyTorch channels_last bf16 autocast", "train, bf16", "train", (_AUTO,),
+        "rate", 1.25),
+    Row("train, bf16: share of dense bf16 peak", "matrix product in the same run", "train, bf16",
+        "train", _PRODUCTS, "peak", 0.75),
+    Row("train, bf16: share of TensorFlow's peak", "its matrix product in the same run",
+        "train, bf16", "train", _PRODUCTS[:1], "peak"),
+    Row("infer, bf16: share of dense bf16 peak", "matrix product in the same run", "infer, bf16",
+        "infer", _PRODUCTS, "peak"),
+    Row("input + augmentation, all cores, same crops", "per-example loader of the stored crops",
+        "input, all cores", "input + augment", ("loader of crops",), "rate"),
+    Row("train, float32", "PyTorch channels_last float32", "train, float32", "train", (_LAST,),
+        "rate", 1.25),
+    Row("infer, bf16", "PyTorch channels_last bf16, inference mode, the faster of two",
+        "infer, bf16", "infer", (_AUTO, "torch channels_last bf16 weights"), "rate", 1.4),
+    Row("infer, batch 1 latency, float32", "PyTorch channels_last float32",
+        "infer, one picture, float32", "infer", (_LAST,), "rate", 1.4),
+    Row("input, per core, to a decoded batch", "bare decode of the same bytes, the faster of two",
+        "input, one core", "input", ("decode (OpenCV)", "decode (TensorFlow)"), "rate", 0.90),
+    Row("input + augmentation, all cores", "per-example loader of photographs, all cores",
+        "input, all cores", "input + augment", ("loader of photographs",), "rate", 8.0),
+    Row("augmentation on the device", "time of the training step, bf16", "train, bf16", "train",
+        ("augment",), "rate", 0.03, most=True),
+    Row("end to end", "training step alone", "train, bf16", "end_to_end", ("train",), "rate",
+        0.97),
+    Row("convert", "read + decode + resize + encode alone, all cores", "convert", "convert",
+        ("bare conversion",), "rate", 0.85),
+    Row("memory of training hg_s8", "without --remat", "memory", "train --remat", ("train",),
+        "memory", 0.5, most=True),
+    Row("time of training hg_s8 with --remat", "without --remat", "memory", "train",
+        ("train --remat",), "rate", 1.35, most=True),
+)  # fmt: skip

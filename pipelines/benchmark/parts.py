@@ -1,0 +1,175 @@
+"""Our own parts, each as the product runs it; see ``pipelines.benchmark.Part``.
+
+Every function takes (settings: fields of a Config, folder: filled by ``workload.prepare``).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import tensorflow as tf
+
+from hourglass import model, optimizer
+from pipelines import augment, device_step, devices, inputs, records, train
+from pipelines.benchmark import Part, counting, workload
+from pipelines.config import Config
+
+# Batches per step of what is much faster than a training step.
+BATCHES = 20
+
+
+def _traces(**functions) -> dict:
+    return {
+        "traces": {name: f.experimental_get_tracing_count() for name, f in functions.items()},
+    }
+
+
+def _until_done(result: tf.Tensor) -> None:
+    result.numpy()
+
+
+def _batches(config: Config, info: records.DatasetInfo) -> tf.data.Dataset:
+    return inputs.training(info, batch=config.batch, seed=0)
+
+
+def _augmented(config: Config, info: records.DatasetInfo, batch: dict, index: tf.Tensor):
+    """A number that cannot be had without the batch's network input and targets."""
+    recipe, mirror = augment.RECIPES[config.recipe], info.skeleton.mirror
+    draws = augment.draw(recipe, config.seed, index, config.batch)
+    images, matrix = augment.images(batch, config.size, draws)
+    points, state = augment.joints(batch, matrix, mirror, draws)
+    heatmaps, _ = augment.targets(points, state, size=config.size, sigma=config.sigma)
+    return tf.reduce_sum(images) + tf.reduce_sum(heatmaps)
+
+
+def read(settings: dict, folder: str) -> Part:
+    """Records -> decoded uint8 batches."""
+    config = Config(**settings)
+    iterator = iter(_batches(config, records.read_info(config.records)))
+
+    @tf.function
+    def take(iterator, batches: tf.Tensor) -> tf.Tensor:
+        total = tf.constant(0, tf.int64)
+        for _ in tf.range(batches):
+            total += next(iterator)["index"][0]
+        return total
+
+    return Part(
+        lambda steps: _until_done(take(iterator, tf.constant(BATCHES * steps))),
+        BATCHES * config.batch,
+        lead_in=1,
+        facts=lambda: _traces(take=take),
+    )
+
+
+def augmentation(settings: dict, folder: str) -> Part:
+    """Crops -> network input and targets on the device, of one batch again and again."""
+    config = Config(**settings)
+    info = records.read_info(config.records)
+    batch = next(iter(_batches(config, info)))
+
+    @tf.function
+    def loop(batches: tf.Tensor) -> tf.Tensor:
+        total = 0.0
+        for step in tf.range(batches):
+            index = batch["index"] + tf.cast(step, tf.int64) * config.batch
+            total += _augmented(config, info, batch, index)
+        return total
+
+    return Part(
+        lambda steps: _until_done(loop(tf.constant(BATCHES * steps))),
+        BATCHES * config.batch,
+        facts=lambda: _traces(loop=loop),
+    )
+
+
+def read_and_augment(settings: dict, folder: str) -> Part:
+    """Records -> network input and targets: what a data loader delivers."""
+    config = Config(**settings)
+    info = records.read_info(config.records)
+    iterator = iter(_batches(config, info))
+
+    @tf.function
+    def take(iterator, batches: tf.Tensor) -> tf.Tensor:
+        total = 0.0
+        for _ in tf.range(batches):
+            batch = next(iterator)
+            total += _augmented(config, info, batch, batch["index"])
+        return total
+
+    return Part(
+        lambda steps: _until_done(take(iterator, tf.constant(BATCHES * steps))),
+        BATCHES * config.batch,
+        lead_in=1,
+        facts=lambda: _traces(take=take),
+    )
+
+
+def _training(config: Config, dataset: tf.data.Dataset, info, strategy) -> Part:
+    with strategy.scope():
+        step = tf.Variable(
+            0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+        )
+        arguments = train.build_arguments(config, info.skeleton)
+        network = model.build(**arguments)
+        averaged = model.build(**arguments) if config.average else None
+        opt = optimizer.build(config.optimizer, lambda: tf.constant(1e-4), config.weight_decay)
+        optimizer.create_slots(opt, network.trainable_variables)
+    run = device_step.make_train_steps(
+        strategy, network, averaged, opt, step, **device_step.arguments(config, info.skeleton)
+    )
+    iterator = iter(strategy.experimental_distribute_dataset(dataset, inputs.AHEAD))
+    flop = 2 * counting.TRAINING * counting.forward_macs(network)
+    return Part(
+        lambda steps: float(run(iterator, tf.constant(steps))["wait"]),
+        config.batch,
+        facts=lambda: {**_traces(train_steps=run), "flop_per_image": flop},
+    )
+
+
+def step(settings: dict, folder: str) -> Part:
+    """The training step, augmentation and all, on one batch again and again."""
+    config = Config(**settings)
+    info = records.read_info(config.records)
+    strategy = devices.make_strategy(config.strategy, config.logical_devices)
+    batch = next(iter(_batches(config, info)))
+    return _training(config, tf.data.Dataset.from_tensors(batch).repeat(), info, strategy)
+
+
+def end_to_end(settings: dict, folder: str) -> Part:
+    """The training loop as it is, on records."""
+    config = Config(**settings)
+    info = records.read_info(config.records)
+    strategy = devices.make_strategy(config.strategy, config.logical_devices)
+    return _training(config, _batches(config, info), info, strategy)
+
+
+def inference(settings: dict, folder: str) -> Part:
+    """Normalised pictures -> the last stack's heatmaps in host memory, one call per batch."""
+    config = Config(**settings)
+    info = records.read_info(config.records)
+    network = model.build(**train.build_arguments(config, info.skeleton))
+    forward = tf.function(lambda images: network(images, training=False)[-1])
+    shape = [config.batch, config.size, config.size, 3]
+    images = tf.random.stateless_uniform(shape, [0, 0], -0.45, 0.55)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            forward(images).numpy()
+
+    flop = 2 * counting.forward_macs(network)
+    facts = {"flop_per_image": flop}
+    return Part(run, config.batch, facts=lambda: {**_traces(forward=forward), **facts})
+
+
+def conversion(settings: dict, folder: str) -> Part:
+    """Photographs -> shards and dataset.json: the converter as it is, all of it."""
+    people = len(workload.photographs(folder).people)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            with tempfile.TemporaryDirectory(dir=folder) as target:
+                workload.convert_into(folder, os.path.join(target, "records"))
+
+    return Part(run, people)

@@ -1,0 +1,204 @@
+"""Measured groups as tables for people and as JSON for other tools."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+
+import rich.console
+import rich.table
+
+from pipelines.benchmark.comparison import Group, Row
+from pipelines.benchmark.rounds import ROOT
+
+_PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "opencv-python-headless", "torch")
+_VARIABLES = ("TF_NUM_", "TF_ENABLE_", "TF_XLA_", "XLA_", "OMP_", "MKL_", "ONEDNN_", "KMP_")
+# Instruction sets that decide how fast matrices are multiplied here.
+_FAST = "avx2 fma avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8".split()
+
+
+def environment(gpus: list[str]) -> dict:
+    """Where and with what this run measures."""
+    model, instructions = _processor()
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join(sys.argv),
+        "commit": _commit(),
+        "machine": platform.platform(),
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "instructions": [name for name in _FAST if name in instructions],
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpus": gpus,
+        "load_at_start": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
+        "variables": {
+            key: value for key, value in sorted(os.environ.items()) if key.startswith(_VARIABLES)
+        },
+    }
+
+
+def _processor() -> tuple[str, set[str]]:
+    with open("/proc/cpuinfo") as file:
+        pairs = [line.split(":", 1) for line in file if ":" in line]
+    fields = {key.strip(): value.strip() for key, value in reversed(pairs)}
+    return fields.get("model name", platform.processor()), set(fields.get("flags", "").split())
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _commit() -> str:
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        return "unknown: no git"
+    return done.stdout.strip() or "unknown: not a git checkout"
+
+
+def _value(result: dict, how: str) -> float:
+    """What a row compares: units/s, GFLOP/s or MB; KeyError where it is not known."""
+    if how == "memory":
+        return result["peak_mb"]
+    if how == "peak" and result["unit"] == "images":
+        return result["median"] * result["flop_per_image"] * 1e-9
+    return result["median"]
+
+
+def reached(row: Row, results: dict[str, dict]) -> tuple[float | None, str]:
+    """The row's figure and against which task, or None and why it is not measured.
+
+    ``results`` are the row's group's, as ``rounds.measure`` returns them.
+    """
+    absent = {"failed": "not part of this run"}
+    over = results.get(row.over, absent)
+    known = {n: results[n] for n in row.under if "failed" not in results.get(n, absent)}
+    if "failed" in over:
+        return None, f"{row.over}: {over['failed']}"
+    if not known:
+        return None, f"{row.under[0]}: {results.get(row.under[0], absent)['failed']}"
+    best = max(known, key=lambda name: _value(known[name], row.how))
+    return _value(over, row.how) / _value(known[best], row.how), best
+
+
+def line(row: Row, group: Group, results: dict[str, dict], defined: bool) -> dict:
+    """A row of the table of figures; ``defined``: measured at the settings it is defined at."""
+    value, other = (None, group.remark) if group.remark else reached(row, results)
+    return {
+        **dataclasses.asdict(row),
+        "settings": settings(group),
+        "reached": value,
+        "per_round": [] if value is None else _per_round(row, results[row.over], results[other]),
+        "compared_with": other if value is not None else None,
+        "why_not": other if value is None else None,
+        "verdict": _verdict(row, value, defined),
+    }
+
+
+def _verdict(row: Row, value: float | None, defined: bool) -> str:
+    if value is None:
+        return "not measured"
+    if row.reach is None:
+        return ""
+    if not defined:
+        return "other settings"
+    if row.most:
+        return "PASS" if value <= row.reach else "above"
+    return "PASS" if value >= row.reach else "below"
+
+
+def _per_round(row: Row, over: dict, under: dict) -> list[float]:
+    """The row's figure in each round, where both were measured within seconds of each other."""
+    if row.how == "memory":
+        return []
+    scale = _value(over, row.how) / over["median"] * under["median"] / _value(under, row.how)
+    return [scale * a / b for a, b in zip(over["rates"], under["rates"])]
+
+
+def settings(group: Group) -> str:
+    """Stacks x channels, input, batch and number type, in words."""
+    c = group.config
+    kind = "bf16" if "bfloat16" in c.precision else c.precision
+    return f"{c.stacks} x {c.channels}, {c.size} px, batch {c.batch}, {kind}"
+
+
+def figures(lines: list[dict]) -> rich.table.Table:
+    """The table of figures to reach."""
+    table = rich.table.Table("part", "against", "at", "reach", "reached (in each round)", "verdict")
+    for one in lines:
+        sign = "<=" if one["most"] else ">="
+        aim = "" if one["reach"] is None else f"{sign} {one['reach']:g}"
+        value, rounds = one["reached"], one["per_round"]
+        shown = f"not measured: {one['why_not']}"
+        if value is not None:
+            shown = f"{value:.3f}"
+            shown += f" ({min(rounds):.3f}-{max(rounds):.3f})" if rounds else ""
+        table.add_row(one["part"], one["against"], one["settings"], aim, shown, one["verdict"])
+    return table
+
+
+def measurements(group: Group, results: dict[str, dict]) -> rich.table.Table:
+    """Everything measured in a group."""
+    title = f"{group.name} ({settings(group)})"
+    columns = (
+        "what",
+        "rate",
+        "spread",
+        "ms each",
+        "GFLOP/s",
+        "of peak",
+        "steps",
+        "traces",
+        "peak MB",
+    )
+    table = rich.table.Table(*columns, title=title, title_justify="left")
+    peak = max((r["median"] for r in results.values() if r.get("unit") == "GFLOP"), default=0.0)
+    for name, result in results.items():
+        if "failed" in result:
+            table.add_row(name, f"not measured: {result['failed']}")
+            continue
+        rate, unit = result["median"], result["unit"]
+        counted = unit == "GFLOP" or "flop_per_image" in result
+        table.add_row(
+            name,
+            f"{rate:,.1f} {unit}/s",
+            f"{100 * result['spread']:.0f} %",
+            f"{1e3 / rate:.2f}",
+            f"{_value(result, 'peak'):,.0f}" if counted else "",
+            f"{_value(result, 'peak') / peak:.3f}" if counted and peak else "",
+            f"{len(result['rates'])} x {result['steps']}",
+            ", ".join(str(count) for count in result.get("traces", {}).values()),
+            f"{result['peak_mb']:,.0f}",
+        )
+    return table
+
+
+def show(console: rich.console.Console, measured: list[tuple[Group, dict]]) -> None:
+    """Print every group, and the share of the time that waiting for data took."""
+    for group, results in measured:
+        if group.tasks:
+            console.print(measurements(group, results))
+        for name, result in results.items():
+            if name == "end_to_end" and result.get("waited") is not None:
+                share = 100 * result["waited"]
+                console.print(f"{name}: data wait {share:.2f} % of the time")
+
+
+def as_json(about: dict, measured: list[tuple[Group, dict]], lines: list[dict]) -> dict:
+    """Everything, for json.dump."""
+    groups = [
+        {"name": g.name, "config": dataclasses.asdict(g.config), "remark": g.remark, "parts": r}
+        for g, r in measured
+    ]
+    return {"environment": about, "groups": groups, "figures": lines}

@@ -1,0 +1,183 @@
+"""Tasks measured in alternation: round after round, every process takes its turn, alone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import select
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from pipelines.benchmark import Task
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+# Between turns, for what the last one left behind: a prefetch to finish, threads to fall asleep.
+PAUSE = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How long is measured.
+
+    Attributes:
+      repeats: rounds.
+      seconds: of each turn; at least one step is taken.
+      steps: of each turn instead, unless 0.
+      limit: seconds after which a process that does not answer is given up.
+    """
+
+    repeats: int
+    seconds: float
+    steps: int
+    limit: float
+
+
+class Failed(Exception):
+    """A part cannot be measured; the text says why."""
+
+
+class Worker:
+    """The process of a task."""
+
+    def __init__(self, task: Task, folder: str):
+        """Start it; building goes on while others start."""
+        self.task, self.said = task, tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.benchmark.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.said,
+            env={**os.environ, "PYTHONPATH": ROOT},
+            bufsize=0,
+            start_new_session=True,
+        )
+        self._send({"task": dataclasses.asdict(task), "folder": folder})
+
+    def _send(self, question) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it has died; answer() tells of what
+            self.process.stdin.write(json.dumps(question).encode() + b"\n")
+
+    def answer(self, limit: float) -> dict:
+        """Its next answer; raises Failed when it fails, dies or takes longer than ``limit`` s."""
+        ready, _, _ = select.select([self.process.stdout], [], [], limit)
+        if not ready:
+            raise Failed(f"no answer within {limit:.0f} s")
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed(f"its process died: {self._last_words()}")
+        answer = json.loads(line)
+        if "failed" in answer:
+            raise Failed(answer["failed"])
+        return answer
+
+    def ask(self, question, limit: float) -> dict:
+        """Send a number of steps, or None for the facts, and wait for the answer."""
+        self._send(question)
+        return self.answer(limit)
+
+    def _last_words(self) -> str:
+        self.said.seek(0)
+        lines = self.said.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {self.process.wait()}"
+
+    def close(self) -> None:
+        """End it, and whatever processes it started."""
+        self.process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()
+        self.said.close()
+
+
+def _missing(task: Task) -> str:
+    for package in task.needs:
+        if importlib.util.find_spec(package) is None:
+            return f"{package} is not installed"
+    return ""
+
+
+def measure(tasks: list[Task], folder: str, pace: Pace, say=lambda text: None) -> dict[str, dict]:
+    """Measure tasks in alternation.
+
+    Args:
+      tasks: to be compared with each other.
+      folder: filled by ``workload.prepare``.
+      pace: how long.
+      say: function(text) that shows what is going on.
+
+    Returns:
+      task name -> {"failed": why}, or {"work", "unit", "steps" per turn, "seconds" [repeats],
+      "rates" [repeats] in units/s, "median", "spread" (largest less smallest rate over the median),
+      "waited" (share of the time, or None), "peak_mb" (over "started_mb", which importing took),
+      and the part's own facts}.
+    """
+    results = {task.name: {"failed": _missing(task)} for task in tasks if _missing(task)}
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for task in tasks:
+            if task.name not in results:
+                workers[task.name] = Worker(task, folder)
+                stack.callback(workers[task.name].close)
+        say(f"starting {', '.join(workers)}")
+        turns = {name: {} for name in workers}
+
+        def each(phase, names) -> None:
+            """Let every worker that has not failed do something."""
+            for name in names:
+                if name not in results:
+                    try:
+                        phase(workers[name], turns[name])
+                    except Failed as error:
+                        results[name] = {"failed": str(error)}
+                        workers[name].close()
+
+        each(lambda worker, turn: turn.update(worker.answer(pace.limit)), workers)
+        each(lambda worker, turn: _choose_steps(worker, turn, pace), workers)
+        for number in range(pace.repeats):
+            say(f"round {number + 1} of {pace.repeats}")
+            # Back and forth: a machine that gets slower then slows nobody more than the others.
+            order = list(workers) if number % 2 == 0 else list(workers)[::-1]
+            each(lambda worker, turn: _take_turn(worker, turn, pace), order)
+        each(lambda worker, turn: turn.update(worker.ask(None, pace.limit)), workers)
+    results.update({name: _summary(turns[name]) for name in workers if name not in results})
+    return {task.name: results[task.name] for task in tasks}
+
+
+def _choose_steps(worker: Worker, turn: dict, pace: Pace) -> None:
+    """Time one step, alone: it tells how many fill a turn."""
+    seconds = worker.ask(1, pace.limit)["seconds"]
+    turn["steps"] = pace.steps or max(1, round(pace.seconds / seconds))
+    turn["answers"] = []
+    time.sleep(PAUSE)
+
+
+def _take_turn(worker: Worker, turn: dict, pace: Pace) -> None:
+    turn["answers"].append(worker.ask(turn["steps"], pace.limit))
+    time.sleep(PAUSE)
+
+
+def _summary(turn: dict) -> dict:
+    answers = turn.pop("answers")
+    seconds = [answer["seconds"] for answer in answers]
+    rates = [turn["work"] * turn["steps"] / second for second in seconds]
+    waits = [answer["waited"] for answer in answers]
+    median = statistics.median(rates)
+    return {
+        **turn,
+        "seconds": seconds,
+        "rates": rates,
+        "median": median,
+        "spread": (max(rates) - min(rates)) / median,
+        "waited": None if None in waits else sum(waits) / sum(seconds),
+    }

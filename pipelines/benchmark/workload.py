@@ -1,0 +1,158 @@
+"""What is measured on: photographs of MPII's size, their records, and the crops in these.
+
+Synthetic people are drawn, enlarged to the size of MPII's photographs and given a sensor's noise,
+so that decoding and cropping cost what they cost there. Hard links make many files of few.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from pipelines import records
+from pipelines.convert import convert
+from pipelines.people import Annotated
+from pipelines.sources import mpii, synthetic
+
+DRAWN = 96  # at most; beyond that the files are links to the same photographs
+ENLARGED = 3.4  # to 0.92 megapixels on average, as most of MPII's photographs have
+NOISE = 4.0  # grey levels, standard deviation
+CROPS = 256  # at most, taken out of the records
+SHARDS = 8  # per split: as large sets have more shards than cores
+
+
+def prepare(folder: str, given: str, people: int) -> records.DatasetInfo:
+    """Fill ``folder`` with photographs and, unless ``given`` names some, with their records.
+
+    Args:
+      folder: empty; gets photographs/, photographs.npz, crops/ and crops.npz, records/.
+      given: folder of records to measure on; "" for those of the photographs.
+      people: photographs, one person in each.
+
+    Returns:
+      the records' dataset.json.
+
+    Raises:
+      FileNotFoundError, ValueError: ``given`` holds no records.
+    """
+    info = records.read_info(given) if given else None
+    # One process: more would take longer to start than to draw these few.
+    synthetic.generate(os.path.join(folder, "drawn"), min(people, DRAWN), seed=0, workers=1)
+    os.makedirs(os.path.join(folder, "photographs"))
+    with open(os.path.join(folder, "people.json"), "w") as file:
+        json.dump(people, file)
+    for person in photographs(folder).people:
+        _photograph(folder, person.image)
+    if info is None:
+        info, _ = convert_into(folder, os.path.join(folder, "records"))
+    _write_tables(folder, info)
+    return info
+
+
+def _original(name: str) -> str:
+    return name.split("_")[-1]
+
+
+def _photograph(folder: str, name: str) -> None:
+    """Write photograph ``name``; the first of those that are alike is drawn, the others linked."""
+    images = os.path.join(folder, "photographs")
+    first = os.path.join(images, f"0000_{_original(name)}")
+    if os.path.exists(first):
+        os.link(first, os.path.join(images, name))
+        return
+    small = cv2.imread(os.path.join(folder, "drawn", "images", _original(name)))
+    large = cv2.resize(small, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
+    noise = np.random.default_rng(0).normal(0, NOISE, large.shape)
+    noisy = np.clip(large + noise, 0, 255).astype(np.uint8)
+    cv2.imwrite(first, noisy, [cv2.IMWRITE_JPEG_QUALITY, 90])
+
+
+def photographs(folder: str) -> Annotated:
+    """People of the photographs that ``prepare`` wrote."""
+    with open(os.path.join(folder, "people.json")) as file:
+        count = json.load(file)
+    drawn = mpii.read(os.path.join(folder, "drawn", "annotations.json"), name="synthetic")
+    people = []
+    for k in range(count):
+        person, copy = drawn.people[k % len(drawn.people)], k // len(drawn.people)
+        name = f"{copy:04d}_{person.image}"
+        people.append(
+            dataclasses.replace(
+                person,
+                id=f"{name}#1",
+                image=name,
+                row=k,
+                center=_enlarge(person.center),
+                joints=np.where(person.state[:, None] > 0, _enlarge(person.joints), 0.0),
+                scale=person.scale * ENLARGED,
+                head_size=person.head_size * ENLARGED,
+            )
+        )
+    return dataclasses.replace(drawn, people=tuple(people))
+
+
+def _enlarge(points: np.ndarray) -> np.ndarray:
+    return (points + 0.5) * ENLARGED - 0.5
+
+
+def convert_into(folder: str, target: str) -> tuple[records.DatasetInfo, bool]:
+    """Convert the photographs to records in ``target`` as scripts/make_tfrecords.py would."""
+    return convert(
+        photographs(folder),
+        os.path.join(folder, "photographs"),
+        target,
+        geometry=records.Geometry(),
+        shards=SHARDS,
+        overwrite=True,
+    )
+
+
+def _write_tables(folder: str, info: records.DatasetInfo) -> None:
+    """Tables that need no TensorFlow to read, of photographs and of stored crops."""
+    people = photographs(folder).people
+    geometry = records.Geometry()
+    windows = [records.window(person, geometry) for person in people]
+    _table(
+        folder,
+        "photographs",
+        names=[person.image for person in people],
+        center=[person.center for person in people],
+        side=[person.side for person in people],
+        joints=[person.joints for person in people],
+        state=[person.state for person in people],
+        window=[(x, y, width, min(width, geometry.canvas)) for x, y, width in windows],
+        mirror=info.skeleton.mirror,
+    )
+    os.makedirs(os.path.join(folder, "crops"))
+    crops = [_crop(folder, k, raw) for k, raw in enumerate(_serialized(info))]
+    joined = {key: [crop[key] for crop in crops] for key in crops[0]}
+    _table(folder, "crops", **joined, mirror=info.skeleton.mirror)
+
+
+def _serialized(info: records.DatasetInfo):
+    return tf.data.TFRecordDataset(info.shards("train")).take(CROPS).as_numpy_iterator()
+
+
+def _crop(folder: str, k: int, serialized: bytes) -> dict:
+    """Write a record's JPEG as a file; return its line of the table."""
+    feature = tf.train.Example.FromString(serialized).features.feature
+    name = f"{k:06d}.jpg"
+    with open(os.path.join(folder, "crops", name), "wb") as file:
+        file.write(feature["image"].bytes_list.value[0])
+    return {
+        "names": name,
+        "center": list(feature["center"].float_list.value),
+        "side": feature["side"].float_list.value[0],
+        "joints": np.reshape(feature["joints"].float_list.value, [-1, 2]),
+        "state": list(feature["state"].int64_list.value),
+    }
+
+
+def _table(folder: str, name: str, **columns) -> None:
+    arrays = {key: np.array(values) for key, values in columns.items()}
+    np.savez(os.path.join(folder, f"{name}.npz"), **arrays)

@@ -1,0 +1,266 @@
+"""The benchmark: what it counts, compares and says, and the command as a user starts it."""
+
+import dataclasses
+import json
+import statistics
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT, start_python
+
+from hourglass import model
+from pipelines import augment, inputs, records
+from pipelines.benchmark import Task, comparison, counting, loader, parts, report, rounds, workload
+from pipelines.config import Config
+
+layers = tf.keras.layers
+
+# ---- counted multiply-adds
+
+
+def test_a_convolution_by_hand():
+    same = layers.Conv2D(8, 3, padding="same")
+    same(tf.keras.Input([10, 12, 3]))
+    assert counting.layer_macs(same) == 10 * 12 * 8 * (3 * 3 * 3)
+
+
+def test_a_strided_convolution_by_hand():
+    strided = layers.Conv2D(6, (3, 5), 2)
+    strided(tf.keras.Input([11, 11, 4]))
+    assert counting.layer_macs(strided) == 5 * 4 * 6 * (3 * 5 * 4)
+
+
+def test_grouped_and_depthwise_convolutions_by_hand():
+    pictures = tf.keras.Input([8, 8, 6])
+    grouped = layers.Conv2D(4, 1, groups=2)
+    depthwise = layers.DepthwiseConv2D(3, padding="same")
+    network = tf.keras.Model(pictures, grouped(depthwise(pictures)))
+    assert counting.layer_macs(depthwise) == 8 * 8 * 6 * 9
+    assert counting.layer_macs(grouped) == 8 * 8 * 4 * 3
+    assert counting.forward_macs(network) == 8 * 8 * (6 * 9 + 4 * 3)
+
+
+def test_two_stacks_take_8_3_billion():
+    """The figure that the paper's network is known by; it does not depend on the batch."""
+    network = model.build(joints=16, stacks=2, channels=256, size=256)
+    assert round(counting.forward_macs(network) / 1e9, 1) == 8.3
+
+
+# ---- figures
+
+
+def measured(rates, unit="images", **facts) -> dict:
+    median = statistics.median(rates)
+    return {"rates": rates, "median": median, "unit": unit, "peak_mb": 100.0, **facts}
+
+
+ROW = comparison.Row("p", "a", "g", "ours", ("theirs", "other"), "rate", 1.25)
+GROUP = comparison.Group("g", Config(), [])
+
+
+def test_the_best_of_several_counts():
+    results = {"ours": measured([30.0]), "theirs": measured([10.0]), "other": measured([20.0])}
+    assert report.reached(ROW, results) == (1.5, "other")
+    assert report.line(ROW, GROUP, results, True)["verdict"] == "PASS"
+
+
+def test_what_failed_does_not_count():
+    results = {"ours": measured([12.0]), "theirs": measured([10.0]), "other": {"failed": "no"}}
+    assert report.reached(ROW, results) == (1.2, "theirs")
+    assert report.line(ROW, GROUP, results, True)["verdict"] == "below"
+
+
+def test_without_anything_to_compare_the_reason_is_given():
+    results = {"ours": measured([12.0]), "theirs": {"failed": "torch is not installed"}}
+    line = report.line(ROW, GROUP, results, True)
+    assert line["reached"] is None and line["verdict"] == "not measured"
+    assert line["why_not"] == "theirs: torch is not installed"
+
+
+def test_a_share_of_peak_compares_flops():
+    row = dataclasses.replace(ROW, how="peak")
+    results = {
+        "ours": measured([9.0, 10.0, 12.0], flop_per_image=3e9),
+        "theirs": measured([40.0, 60.0, 50.0], "GFLOP"),
+    }
+    line = report.line(row, GROUP, results, True)
+    assert line["reached"] == pytest.approx(30 / 50)
+    assert line["per_round"] == pytest.approx([27 / 40, 30 / 60, 36 / 50])
+
+
+def test_memory_compares_peaks_and_may_be_at_most():
+    row = dataclasses.replace(ROW, how="memory", reach=0.5, most=True, under=("theirs",))
+    results = {"ours": measured([1.0]), "theirs": {**measured([1.0]), "peak_mb": 160.0}}
+    assert report.reached(row, results) == (0.625, "theirs")
+    assert report.line(row, GROUP, results, True)["verdict"] == "above"
+
+
+def test_figures_at_other_settings_pass_and_fail_nothing():
+    results = {"ours": measured([30.0]), "theirs": measured([10.0])}
+    assert report.line(ROW, GROUP, results, False)["verdict"] == "other settings"
+
+
+# ---- what is measured beside what
+
+
+def test_every_row_finds_its_tasks():
+    groups = {group.name: group for group in comparison.everything(Config(), set(), 16)}
+    for row in comparison.ROWS:
+        names = [task.name for task in groups[row.group].tasks]
+        assert len(set(names)) == len(names)
+        if not groups[row.group].remark:
+            assert {row.over, *row.under} <= set(names), row
+
+
+def test_rows_are_defined_at_the_paper_s_network():
+    groups = {group.name: group for group in comparison.everything(Config(), set(), 16)}
+    assert report.settings(groups["train, bf16"]) == "2 x 256, 256 px, batch 8, bf16"
+    assert report.settings(groups["train, float32"]) == "2 x 256, 256 px, batch 8, float32"
+    single = report.settings(groups["infer, one picture, float32"])
+    assert single == "2 x 256, 256 px, batch 1, float32"
+    assert report.settings(groups["memory"]).startswith("8 x 256, 256 px, batch 6")
+    assert all(comparison.as_defined(group, 16) for group in groups.values())
+
+
+def test_given_flags_replace_the_definition():
+    small = Config(stacks=1, batch=2)
+    for group in comparison.everything(small, {"stacks", "batch"}, 16):
+        assert group.config.stacks == 1 and group.config.batch in (1, 2)
+        assert group.config.channels == 256 and not comparison.as_defined(group, 16)
+
+
+def test_chosen_parts_come_with_what_they_are_compared_with():
+    (group,) = comparison.chosen(["train", "infer", "end_to_end"], Config(), 16, True, True)
+    rows = {(row.over, row.under[0]) for row in comparison.pairs(group)}
+    assert {("end_to_end", "train"), ("train", "train: torch NCHW")} <= rows
+    assert ("infer", "infer: torch channels_last") in rows
+    assert ("infer", "train: torch NCHW") not in rows
+    assert {row.how for row in comparison.pairs(group)} == {"rate", "peak"}
+    (alone,) = comparison.chosen(["train"], Config(), 16, False, False)
+    assert [task.name for task in alone.tasks] == ["train"]
+
+
+# ---- photographs, the loader, processes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> str:
+    folder = str(tmp_path_factory.mktemp("workload"))
+    workload.prepare(folder, "", 12)
+    return folder
+
+
+def test_the_loader_makes_what_we_make(folder):
+    """Same draw, same picture and heatmaps: the peer does the same work."""
+    info = records.read_info(f"{folder}/records")
+    batch = next(iter(inputs.training(info, batch=1, seed=0)))
+    examples = loader.Examples(folder, "crops", 256, 1.0)
+    same = [
+        k
+        for k, center in enumerate(examples.columns["center"])
+        if np.array_equal(np.float32(center), batch["center"][0])
+    ]
+    color = np.array([0.9, 1.0, 1.1], np.float32)
+    draws = {
+        "scale": tf.constant([1.1]),
+        "angle": tf.constant([0.3]),
+        "mirror": tf.constant([True]),
+        "color": tf.constant(color[None]),
+    }
+    images, matrix = augment.images(batch, 256, draws)
+    points, state = augment.joints(batch, matrix, info.skeleton.mirror, draws)
+    heatmaps, weight = augment.targets(points, state, size=256, sigma=1.0)
+    picture, maps, known = examples.example(same[0], 1.1, 0.3, True, color)
+    assert np.abs(picture.transpose(1, 2, 0) - images[0]).mean() < 0.01
+    assert np.abs(maps.transpose(1, 2, 0) - heatmaps[0]).max() < 0.012  # cut off at 3 sigma
+    assert np.array_equal(known, weight[0])
+
+
+@pytest.mark.parametrize("part", [parts.read, parts.augmentation, parts.read_and_augment])
+def test_parts_of_input_are_traced_once(info, part):
+    built = part(dataclasses.asdict(Config(records=info.folder, batch=4, size=32)), "")
+    for steps in (1, 2, 1):
+        assert built.run(steps) is None
+    assert list(built.facts()["traces"].values()) == [1]
+    assert built.work == 4 * parts.BATCHES and built.unit == "images"
+
+
+def test_inference_is_traced_once(info):
+    small = Config(records=info.folder, batch=2, size=32, stacks=1, channels=8, depth=1)
+    built = parts.inference(dataclasses.asdict(small), "")
+    for steps in (1, 2):
+        built.run(steps)
+    assert built.facts()["traces"] == {"forward": 1}
+    assert built.facts()["flop_per_image"] > 0 and built.work == 2
+
+
+PACE = rounds.Pace(repeats=2, seconds=0.0, steps=2, limit=100)
+
+
+def test_rates_follow_from_the_seconds(folder):
+    settings = dataclasses.asdict(Config())
+    tasks = [
+        Task("decode", "ceilings.decode_opencv", settings, cores=1),
+        Task("convert", "ceilings.bare_conversion", settings, {"quality": 92}),
+        Task("broken", "ceilings.bare_conversion", settings, {"quality": "best"}),
+        Task("absent", "peers.training", settings, needs=("a_package_nobody_has",)),
+    ]
+    results = rounds.measure(tasks, folder, PACE)
+    assert list(results) == ["decode", "convert", "broken", "absent"]
+    assert results["absent"] == {"failed": "a_package_nobody_has is not installed"}
+    assert results["broken"]["failed"].startswith(("error", "TypeError", "ValueError"))
+    train = records.read_info(f"{folder}/records").count("train")
+    for name, work in (("decode", train), ("convert", 12)):
+        one = results[name]
+        assert one["work"] == work and one["steps"] == 2 and len(one["seconds"]) == 2
+        assert one["rates"] == pytest.approx([2 * work / s for s in one["seconds"]])
+        assert one["median"] == pytest.approx(statistics.median(one["rates"]))
+        assert one["peak_mb"] > 0
+
+
+def test_a_part_that_does_not_answer_is_given_up(folder):
+    task = Task("decode", "ceilings.decode_opencv", dataclasses.asdict(Config()))
+    pace = dataclasses.replace(PACE, limit=0.001)
+    assert rounds.measure([task], folder, pace) == {"decode": {"failed": "no answer within 0 s"}}
+
+
+# ---- the command
+
+TINY = ("--stacks=1", "--channels=8", "--depth=1", "--size=32", "--batch=2", "--strategy=one")
+
+
+def command(*words: str) -> tuple[int, str]:
+    process = start_python(str(ROOT / "scripts" / "benchmark.py"), *words)
+    output, _ = process.communicate(timeout=200)
+    return process.returncode, output
+
+
+def test_the_command(info):
+    """One trace per function, and every figure can be computed again from the medians."""
+    words = ("--parts=train,end_to_end", "--nopeers", "--json", f"--records={info.folder}")
+    words += ("--people=6", "--benchmark_steps=2", "--repeats=2")
+    code, output = command(*TINY, *words)
+    assert code == 0, output
+    found = json.loads(output[output.index("\n{") :])
+    about = found["environment"]
+    assert {"date", "cpu", "cores", "instructions", "packages", "commit"} <= set(about)
+    (group,) = found["groups"]
+    measured_parts = group["parts"]
+    assert group["config"]["records"] == info.folder and group["config"]["channels"] == 8
+    for name in ("train", "end_to_end"):
+        assert measured_parts[name]["traces"] == {"train_steps": 1}
+        assert len(measured_parts[name]["rates"]) == 2 and measured_parts[name]["peak_mb"] > 0
+    medians = {name: part["median"] for name, part in measured_parts.items()}
+    figures = {(one["part"], one["against"]): one for one in found["figures"]}
+    whole = figures["end_to_end", "train"]["reached"]
+    assert whole == pytest.approx(medians["end_to_end"] / medians["train"])
+    share = figures["train", "matrix product"]
+    flops = medians["train"] * measured_parts["train"]["flop_per_image"] / 1e9
+    assert share["reached"] == pytest.approx(flops / medians[share["compared_with"]])
+    assert "data wait" in output and "images/s" in output
+
+
+def test_records_that_are_not_there_get_a_sentence():
+    code, output = command("--records=/nowhere/at/all")
+    assert code == 1 and "no records in /nowhere/at/all" in output and "Traceback" not in output
