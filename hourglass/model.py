@@ -20,6 +20,25 @@ STRIDE = 4  # network input px per heatmap px
 layers = tf.keras.layers
 
 
+@tf.custom_gradient
+def _double(x: tf.Tensor):
+    """[B, H, W, C] -> [B, 2H, 2W, C], each pixel four times; the gradient adds the four."""
+    # XLA has no gradient of TensorFlow's own nearest resize. Left to autodiff, the broadcast's sum
+    # over two inner axes is several times slower on a CPU than this pooling.
+    height, width, channels = x.shape[1:]
+    shape = [tf.shape(x)[0], height, 2, width, 2, channels]
+    wide = tf.broadcast_to(x[:, :, None, :, None, :], shape)
+    wide = tf.reshape(wide, [-1, 2 * height, 2 * width, channels])
+    return wide, lambda slope: 4 * tf.nn.avg_pool2d(slope, 2, 2, "VALID")
+
+
+class _Upsample(layers.Layer):
+    """Twice the height and width by nearest neighbour; no weights."""
+
+    def call(self, x):
+        return _double(x)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Maker:
     """What every layer shares: number type, initial seed, kind of norm and of block."""
@@ -90,7 +109,7 @@ class _Maker:
         return layers.MaxPool2D(2, name=name, dtype=self.precision)(x)
 
     def upsample(self, x, name: str):
-        return layers.UpSampling2D(2, name=name, dtype=self.precision)(x)
+        return _Upsample(name=name, dtype=self.precision)(x)
 
     def add(self, inputs, name: str):
         return layers.Add(name=name, dtype=self.precision)(inputs)
