@@ -66,7 +66,7 @@ def _scaled(conv: _Node, norm: _Node) -> _Node:
 def _fold_norms(graph: _Graph) -> _Graph:
     uses, folded = _uses(graph), dict(graph)
     for key, norm in graph.items():
-        before = graph[norm.inputs[0]] if norm.kind is layers.BatchNormalization else None
+        before = graph[norm.inputs[0]] if issubclass(norm.kind, layers.BatchNormalization) else None
         convolves = before and before.kind in (layers.Conv2D, layers.DepthwiseConv2D)
         if convolves and _linear(before) and uses[norm.inputs[0]] == 1:
             folded[key] = _scaled(before, norm)

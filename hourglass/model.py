@@ -7,6 +7,7 @@ Two stems are published. "newell" is the authors' own (64, 128, pool, 128, 256 c
 from __future__ import annotations
 
 import dataclasses
+import threading
 import zlib
 
 import tensorflow as tf
@@ -14,21 +15,97 @@ import tensorflow as tf
 STEMS = ("newell", "pytorch_pose")
 BLOCKS = ("residual", "mobile")
 NORMS = ("batch", "group")
-PRECISIONS = ("float32", "mixed_bfloat16")  # float16 would need loss scaling
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")  # float16 needs loss scaling
 STRIDE = 4  # network input px per heatmap px
 
 layers = tf.keras.layers
 
 
+@tf.custom_gradient
+def _double(x: tf.Tensor):
+    """[B, H, W, C] -> [B, 2H, 2W, C], each pixel four times; the gradient adds the four."""
+    # XLA has no gradient of TensorFlow's own nearest resize. Left to autodiff, the broadcast's sum
+    # over two inner axes is several times slower on a CPU than this pooling.
+    height, width, channels = x.shape[1:]
+    shape = [tf.shape(x)[0], height, 2, width, 2, channels]
+    wide = tf.broadcast_to(x[:, :, None, :, None, :], shape)
+    wide = tf.reshape(wide, [-1, 2 * height, 2 * width, channels])
+    return wide, lambda slope: 4 * tf.nn.avg_pool2d(slope, 2, 2, "VALID")
+
+
+class _Upsample(layers.Layer):
+    """Twice the height and width by nearest neighbour; no weights.
+
+    Outside training by TensorFlow's own operation, which TFLite knows.
+    """
+
+    def call(self, x, training=None):
+        if training:
+            return _double(x)
+        return tf.keras.backend.resize_images(x, 2, 2, "channels_last")
+
+
+# Set while a part runs for the second time. Each replica is traced by a thread of its own.
+_again = threading.local()
+
+
+class _BatchNorm(layers.BatchNormalization):
+    """Batch norm whose moving statistics rest while a part is computed again."""
+
+    def add_update(self, updates):
+        if not getattr(_again, "now", False):
+            super().add_update(updates)
+
+
+class _Recomputed(layers.Layer):
+    """Layers of which training keeps the input only; the backward pass computes them again.
+
+    The layers stay a Keras graph of their own, whose variables keep their names.
+    """
+
+    def __init__(self, x, outputs, **options):
+        super().__init__(**options)
+        self._part = tf.keras.Model(x, outputs)
+
+    def call(self, x, training=None):
+        return self._run(x) if training else self._part(x, training=False)
+
+    def _run(self, x):
+        @tf.custom_gradient
+        def forward(x):
+            return self._part(x, training=True), backward
+
+        # Not tf.recompute_grad: what is to hold its second run back until the gradient arrives adds
+        # zero, which TensorFlow's graph optimizer takes away, and then nothing is saved.
+        def backward(slope, variables):
+            with tf.control_dependencies([slope]):
+                again = tf.identity(x)
+            with tf.GradientTape() as tape:
+                tape.watch(again)
+                outputs = self._second(again)
+            found = tape.gradient(outputs, [again, *variables], output_gradients=slope)
+            return found[0], found[1:]
+
+        return forward(x)
+
+    def _second(self, x):
+        _again.now = True
+        try:
+            return self._part(x, training=True)
+        finally:
+            _again.now = False
+
+
 @dataclasses.dataclass(frozen=True)
 class _Maker:
-    """What every layer shares: number type, initial seed, kind of norm and of block."""
+    """What every layer shares: number type, initial seed, kinds of norm and block, memory."""
 
     precision: str
     seed: int
     sync_bn: bool
     block: str
     norm: str
+    remat: bool
 
     def _uniform(self, fan_in: int, name: str) -> tf.keras.initializers.Initializer:
         # PyTorch's default: U(+-1/sqrt(fan_in)) for kernel and bias alike. The seed comes from the
@@ -68,7 +145,7 @@ class _Maker:
             x = self.group_norm(x, name.replace("bn", "gn"))
             return layers.ReLU(name=f"{name}_relu", dtype=self.precision)(x)
         # PyTorch's eps 1e-5 and momentum 0.1 (Keras counts the other way round: 0.9).
-        x = layers.BatchNormalization(
+        x = _BatchNorm(
             momentum=0.9,
             epsilon=1e-5,
             synchronized=self.sync_bn,
@@ -90,7 +167,7 @@ class _Maker:
         return layers.MaxPool2D(2, name=name, dtype=self.precision)(x)
 
     def upsample(self, x, name: str):
-        return layers.UpSampling2D(2, name=name, dtype=self.precision)(x)
+        return _Upsample(name=name, dtype=self.precision)(x)
 
     def add(self, inputs, name: str):
         return layers.Add(name=name, dtype=self.precision)(inputs)
@@ -107,9 +184,16 @@ class _Maker:
         return self.conv(self.bn_relu(x, f"{name}_bn3"), filters, 1, f"{name}_conv3")
 
     def residual(self, x, filters: int, name: str):
-        body = self.body(x, filters, name)
+        body = self.again(lambda x: self.body(x, filters, name), x, name)
         skip = x if x.shape[-1] == filters else self.conv(x, filters, 1, f"{name}_skip")
         return self.add([skip, body], f"{name}_add")
+
+    def again(self, part, x, name: str):
+        """``part`` of the tensor ``x``, recomputed in the backward pass where that is asked."""
+        if not self.remat:
+            return part(x)
+        inner = tf.keras.Input(x.shape[1:], dtype=x.dtype)
+        return _Recomputed(inner, part(inner), name=f"{name}_again", dtype=self.precision)(x)
 
     def residuals(self, x, filters: int, count: int, name: str):
         for block in range(count):
@@ -174,6 +258,7 @@ def build(
     sync_bn: bool = False,
     precision: str = "float32",
     seed: int = 0,
+    remat: bool = False,
 ) -> tf.keras.Model:
     """Build a network with weights drawn by PyTorch's rule from ``seed`` and each layer's name.
 
@@ -191,6 +276,9 @@ def build(
       sync_bn: batch norm over all replicas instead of each replica's own examples.
       precision: Keras dtype policy, one of ``PRECISIONS``.
       seed: of the initial weights.
+      remat: training keeps the input of each residual branch and computes the rest of it again in
+        the backward pass (Chen et al. 2016, arXiv 1604.06174): less memory, more time, the same
+        variables and results.
 
     Returns:
       Keras model: [B, size, size, 3] float32 normalised RGB -> tuple of ``stacks`` tensors
@@ -201,7 +289,7 @@ def build(
     """
     _check(stacks, blocks, channels, depth, joints, size)
     _check_names(stem, block, norm, precision)
-    make = _Maker(precision, seed, sync_bn, block, norm)
+    make = _Maker(precision, seed, sync_bn, block, norm, remat)
     images = tf.keras.Input([size, size, 3], name="images")
     x = _stem(make, images, stem, channels)
     outputs = []

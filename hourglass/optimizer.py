@@ -157,3 +157,53 @@ def clip(gradients: Sequence[tf.Tensor], limit: float | None) -> tuple[list[tf.T
     if not limit:
         return list(gradients), norm
     return tf.clip_by_global_norm(gradients, limit, use_norm=norm)[0], norm
+
+
+class LossScale(tf.Module):
+    """The factor that keeps float16's small gradients from vanishing, and its rule.
+
+    Keras' rule (``tf.keras.mixed_precision.LossScaleOptimizer``; Micikevicius et al. 2018, section
+    3.2): a gradient that is not finite halves the factor, down to 1, and its step is left out;
+    ``patience`` finite ones in a row double it.
+
+    Attributes:
+      scale: [] float32, multiply the loss by it and divide the gradient.
+      skipped: [] int64, steps left out so far.
+    """
+
+    def __init__(self, start: float = 2.0**15, patience: int = 2000):
+        """Start at ``start``; under the strategy's scope, so that all replicas share it."""
+        super().__init__()
+        kind = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+        self.scale = tf.Variable(start, dtype=tf.float32, **kind)
+        self.finite = tf.Variable(0, dtype=tf.int64, **kind)
+        self.skipped = tf.Variable(0, dtype=tf.int64, **kind)
+        self._patience = patience
+
+    def guard(self, norm: tf.Tensor, update) -> tf.Tensor:
+        """Call ``update`` if the gradient is finite, and move the scale.
+
+        Args:
+          norm: [] float32 of the gradient, the same on all replicas.
+          update: function without arguments.
+
+        Returns:
+          [] float32: ``norm``; 0 for a step left out; what it is when a scale of 1 did not help.
+        """
+        helpless = self.scale.read_value() <= 1.0
+        finite = tf.math.is_finite(norm)
+
+        def keep() -> None:
+            update()
+            full = self.finite.read_value() + 1 >= self._patience
+            doubled = tf.minimum(2.0 * self.scale.read_value(), 2.0**127)
+            self.scale.assign(tf.where(full, doubled, self.scale.read_value()))
+            self.finite.assign(tf.where(full, tf.constant(0, tf.int64), self.finite + 1))
+
+        def leave_out() -> None:
+            self.scale.assign(tf.maximum(0.5 * self.scale.read_value(), 1.0))
+            self.finite.assign(tf.constant(0, tf.int64))
+            self.skipped.assign_add(1)
+
+        tf.cond(finite, keep, leave_out)
+        return tf.where(finite | helpless, norm, 0.0)

@@ -10,6 +10,7 @@ from absl import flags
 
 from hourglass import heatmap, model
 from hourglass.optimizer import OPTIMIZERS, SCHEDULES
+from hourglass.skeleton import Skeleton
 from pipelines import augment
 from pipelines.people import SPLITS
 
@@ -39,6 +40,16 @@ class Config:
     precision: str = _flag("float32", "arithmetic of the layers", model.PRECISIONS)
 
     batch: int = _flag(6, "examples per step over all replicas")
+    accumulate: int = _flag(
+        1,
+        "parts of each replica's share of the batch, computed one after the other to save memory; "
+        "batch norm then takes its statistics from one part",
+        free=True,
+    )
+    remat: bool = _flag(
+        False, "less memory: the backward pass computes residual branches again", free=True
+    )
+    xla: bool = _flag(False, "compile forward and backward pass with XLA", free=True)
     recipe: str = _flag("pytorch_pose", "published augmentation", tuple(augment.RECIPES))
     occluded: str = _flag(
         "train",
@@ -77,6 +88,9 @@ class Config:
     steps_per_call: int = _flag(50, "most steps per tf.function call", free=True)
     evaluate_every: float = _flag(1.0, "epochs between validations", free=True)
     log_every: int = _flag(50, "steps between TensorBoard scalars", free=True)
+    profile: str = _flag(
+        "", "steps start:stop to write a TensorFlow profiler trace of, for TensorBoard", free=True
+    )
     keep: int = _flag(3, "checkpoints kept beside the best", free=True)
 
     checkpoint: str = _flag("", "evaluation: run or checkpoint; default: --workdir", free=True)
@@ -102,6 +116,8 @@ _RULES = {
     "batch": lambda v: v >= 1,
     "evaluation_batch": lambda v: v >= 1,
     "steps_per_call": lambda v: v >= 1,
+    "accumulate": lambda v: v >= 1,
+    "profile": lambda v: not v or 0 <= span(v)[0] < span(v)[1],
     "log_every": lambda v: v >= 1,
     "keep": lambda v: v >= 1,
     "sigma": lambda v: 0 < v < math.inf,
@@ -121,13 +137,14 @@ _RULES = {
     "test_scales": lambda v: fractions(v) and all(0.25 <= scale <= 4 for scale in fractions(v)),
 }
 _RULE_TEXTS = {
-    "stacks batch evaluation_batch steps_per_call log_every keep": "must be 1 or more",
+    "stacks batch evaluation_batch steps_per_call log_every keep accumulate": "must be 1 or more",
     "sigma learning_rate epochs evaluate_every": "must be above 0 and finite",
     "drop_factor": "must be above 0 and at most 1",
     "average": "must be at least 0 and below 1",
     "steps shuffle_buffer logical_devices": "must not be negative",
     "warmup weight_decay clip_norm": "must not be negative, and finite",
     "seed": "must be between 0 and 2147483647",
+    "profile": "must be two steps, the first below the second, such as 100:110",
     "drops": "must be fractions between 0 and 1, separated by commas, such as 0.7,0.9",
     "test_scales": "must be one or more numbers from 0.25 to 4, separated by commas: 1.0,0.9,1.1",
 }
@@ -136,6 +153,12 @@ _RULE_TEXTS = {
 def fractions(text: str) -> list[float]:
     """Numbers in a comma-separated list; ValueError names what is not a number."""
     return [float(part) for part in text.split(",") if part.strip()]
+
+
+def span(text: str) -> tuple[int, int]:
+    """(start, stop) of "start:stop", (0, 0) of ""; ValueError for anything else."""
+    start, stop = text.split(":") if text else ("0", "0")
+    return int(start), int(stop)
 
 
 def _holds(name: str, value: Any) -> bool:
@@ -186,3 +209,9 @@ def differences(flagfile: str, config: Config) -> list[str]:
         for field in dataclasses.fields(Config)
         if not field.metadata["free"] and before.get(field.name) != now[field.name]
     ]
+
+
+def build_arguments(config: Config, skeleton: Skeleton) -> dict:
+    """Arguments of ``hourglass.model.build`` that a Config means."""
+    names = "stacks blocks channels depth size stem block norm sync_bn precision seed".split()
+    return {"joints": len(skeleton), **{name: getattr(config, name) for name in names}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -29,6 +31,62 @@ def errors_in_step(batch: dict, matrix, points, heatmaps) -> tf.Tensor:
     return tf.norm(found - points, axis=-1) / size[:, None]
 
 
+def make_gradients(
+    network: tf.keras.Model, *, global_batch: int, accumulate: int = 1, xla: bool = False
+):
+    """Losses and gradients of a replica's share of the batch.
+
+    Args:
+      network: trained.
+      global_batch: examples per update over all replicas.
+      accumulate: equal parts of the share, one after the other, so that only one part's
+        activations are in memory. Batch norm then normalises each part by itself, and its moving
+        statistics move once per part; without it the result is that of the whole share.
+      xla: compile forward and backward pass with XLA.
+
+    Returns:
+      function(images [b, size, size, 3], target [b, H, W, J], weight [b, J], scale []) ->
+      losses [S], gradients of their sum times ``scale``, the last stack's heatmaps [b, H, W, J].
+    """
+    variables = network.trainable_variables
+
+    def part(images, target, weight, scale):
+        with tf.GradientTape() as tape:
+            predicted = network(images, training=True)
+            losses = loss.per_stack(predicted, target, weight, global_batch)
+            total = scale * tf.reduce_sum(losses)
+        return losses, tape.gradient(total, variables), predicted[-1]
+
+    if xla:
+        part = tf.function(part, jit_compile=True)
+    return part if accumulate == 1 else functools.partial(_add_parts, part, accumulate, network)
+
+
+def _add_parts(part, count: int, network: tf.keras.Model, images, target, weight, scale):
+    shares = [tf.reshape(x, [count, -1, *x.shape[1:]]) for x in (images, target, weight)]
+
+    def add(i, losses, gradients, heatmaps):
+        more, slopes, last = part(*(share[i] for share in shares), scale)
+        gradients = [old + new for old, new in zip(gradients, slopes)]
+        return i + 1, losses + more, gradients, heatmaps.write(i, last)
+
+    losses = tf.zeros([len(network.outputs)])
+    gradients = [tf.zeros(variable.shape) for variable in network.trainable_variables]
+    start = (0, losses, gradients, tf.TensorArray(tf.float32, count))
+    # One at a time: side by side the parts would need the memory of the whole.
+    ended = tf.while_loop(lambda i, *_: i < count, add, start, parallel_iterations=1)
+    return ended[1], ended[2], tf.reshape(ended[3].stack(), target.shape)
+
+
+def _sum_over_replicas(replica, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+    # As one tensor: hundreds of small sums cost a small network 4 % of its step.
+    shapes = [gradient.shape for gradient in gradients]
+    flat = tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], 0)
+    flat = replica.all_reduce(tf.distribute.ReduceOp.SUM, flat)
+    parts = tf.split(flat, [shape.num_elements() for shape in shapes])
+    return [tf.reshape(part, shape) for part, shape in zip(parts, shapes)]
+
+
 def make_replica_step(
     network: tf.keras.Model,
     opt: tf.keras.optimizers.Optimizer,
@@ -42,16 +100,23 @@ def make_replica_step(
     clip_norm: float,
     seed: int,
     mean=augment.MEAN,
+    accumulate: int = 1,
+    xla: bool = False,
+    loss_scale: optimizer.LossScale | None = None,
 ):
-    """One step of one replica: augmentation, loss, gradients over all replicas, update.
+    """One step of one replica in two parts: gradients over all replicas, and the update.
 
     Returns:
-      function(batch) -> dict over the global batch: losses [S], norm [] of the gradient, and hits
-      [J] and counts [J] at PCKh@0.5 of the joints that weigh in the loss.
+      function(batch) -> dict over the global batch: losses [S], gradients, norm [] of them, and
+      hits [J] and counts [J] at PCKh@0.5 of the joints that weigh in the loss; and
+      function(gradients) that moves the weights.
     """
     size, variables = network.input_shape[1], network.trainable_variables
     decays = hasattr(opt, "weight_decay")
     options = {"decay_var_list": optimizer.decayed(variables)} if decays else {}
+    gradients_of = make_gradients(
+        network, global_batch=global_batch, accumulate=accumulate, xla=xla
+    )
 
     def replica_step(batch: dict) -> dict:
         draws = augment.draw(augment.RECIPES[recipe], seed, batch["index"], global_batch)
@@ -60,19 +125,15 @@ def make_replica_step(
         target, weight = augment.targets(
             points, state, size=size, sigma=sigma, occluded=occluded, rounded=rounded
         )
-        with tf.GradientTape() as tape:
-            predicted = network(images, training=True)
-            losses = loss.per_stack(predicted, target, weight, global_batch)
-            total = tf.reduce_sum(losses)
-        gradients = tape.gradient(total, variables)
+        scale = 1.0 if loss_scale is None else tf.identity(loss_scale.scale)
+        losses, gradients, heatmaps = gradients_of(images, target, weight, scale)
         # Each replica's loss is already divided by the global batch: a sum, not a mean.
         replica = tf.distribute.get_replica_context()
-        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        gradients = _sum_over_replicas(replica, gradients)
+        if loss_scale is not None:
+            gradients = [gradient / scale for gradient in gradients]
         gradients, norm = optimizer.clip(gradients, clip_norm)
-        opt.apply_gradients(
-            zip(gradients, variables), experimental_aggregate_gradients=False, **options
-        )
-        errors = errors_in_step(batch, matrix, points, predicted[-1])
+        errors = errors_in_step(batch, matrix, points, heatmaps)
         known = (weight > 0) & tf.math.is_finite(errors)
         hits, counts = (tf.cast(part, tf.float32) for part in (known & (errors <= 0.5), known))
         sums = {
@@ -80,9 +141,30 @@ def make_replica_step(
             "hits": tf.reduce_sum(hits, 0),
             "counts": tf.reduce_sum(counts, 0),
         }
-        return {**replica.all_reduce(tf.distribute.ReduceOp.SUM, sums), "norm": norm}
+        sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+        return {**sums, "norm": norm, "gradients": gradients}
 
-    return replica_step
+    def update(gradients: list) -> None:
+        opt.apply_gradients(
+            zip(gradients, variables), experimental_aggregate_gradients=False, **options
+        )
+
+    return replica_step, update
+
+
+def _check_parts(strategy, network, *, global_batch: int, accumulate: int, xla: bool) -> None:
+    replicas = strategy.num_replicas_in_sync
+    if global_batch % (replicas * accumulate):
+        raise ValueError(
+            f"--batch={global_batch} cannot be shared equally by {replicas} replicas with "
+            f"--accumulate={accumulate} parts each; choose a multiple of {replicas * accumulate}"
+        )
+    synchronized = any(getattr(layer, "synchronized", False) for layer in network.submodules)
+    if replicas > 1 and synchronized and (xla or accumulate > 1):
+        raise ValueError(
+            "--sync_bn on several replicas goes with neither --xla nor --accumulate: replicas "
+            "cannot meet inside a compiled function or a loop; use --norm=group or leave one out"
+        )
 
 
 def make_train_steps(
@@ -95,6 +177,9 @@ def make_train_steps(
     skeleton: Skeleton,
     average: float,
     timed: bool = True,
+    accumulate: int = 1,
+    xla: bool = False,
+    loss_scale: optimizer.LossScale | None = None,
     **settings,
 ):
     """The training loop as one tf.function over a number of steps, traced once.
@@ -108,13 +193,24 @@ def make_train_steps(
       skeleton: the joints.
       average: decay of the average.
       timed: measure the wait for data; deterministic mode has no clock.
+      accumulate: parts of each replica's share, see ``make_gradients``.
+      xla: compile the network, see ``make_gradients``.
+      loss_scale: for float16; a step whose gradient overflows is left out, and adds 0 to norm.
       **settings: further arguments of ``make_replica_step``.
 
     Returns:
       function(iterator, count []) -> dict of sums over the steps: losses [S], norm [], wait []
       (seconds without data; NaN unless ``timed``), hits [J] and counts [J] at PCKh@0.5.
+
+    Raises:
+      ValueError: a batch that replicas and parts cannot share, or --sync_bn where replicas cannot
+        meet.
     """
-    replica_step = make_replica_step(network, opt, skeleton=skeleton, **settings)
+    parts = {"accumulate": accumulate, "xla": xla}
+    _check_parts(strategy, network, global_batch=settings["global_batch"], **parts)
+    replica_step, update = make_replica_step(
+        network, opt, skeleton=skeleton, loss_scale=loss_scale, **parts, **settings
+    )
 
     def average_now():
         decay = optimizer.average_decay(average, step) ** AVERAGE_EVERY
@@ -136,7 +232,14 @@ def make_train_steps(
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
             wait = clock() - start
-        new = {**_first(strategy, strategy.run(after, (batch, wait))), "wait": wait}
+        found = strategy.run(after, (batch, wait))
+        gradients = found.pop("gradients")
+        new = {**_first(strategy, found), "wait": wait}
+        # Outside the replicas: there they could not meet in a branch.
+        if loss_scale is None:
+            strategy.run(update, (gradients,))
+        else:
+            new["norm"] = loss_scale.guard(new["norm"], lambda: strategy.run(update, (gradients,)))
         step.assign_add(1)
         if averaged is not None:
             tf.cond(step % AVERAGE_EVERY == 0, average_now, lambda: None)
@@ -164,7 +267,7 @@ def _first(strategy, value):
 
 def arguments(config: Config, skeleton: Skeleton) -> dict:
     """Keyword arguments of ``make_train_steps`` that a Config means."""
-    names = "recipe occluded sigma clip_norm average seed".split()
+    names = "recipe occluded sigma clip_norm average seed accumulate xla".split()
     return {
         "skeleton": skeleton,
         "global_batch": config.batch,

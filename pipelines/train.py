@@ -15,7 +15,6 @@ import tensorflow as tf
 import tqdm
 
 from hourglass import model, optimizer
-from hourglass.skeleton import Skeleton
 from pipelines import augment, board, checkpoint, device_step, devices, inputs, records, validation
 from pipelines import config as configuration
 from pipelines.config import Config
@@ -34,30 +33,40 @@ class Lengths:
     evaluate: int
     warmup: int
     drops: tuple[int, ...]
+    profile: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(cls, config: Config, people: int) -> Lengths:
-        """Lengths for ``people`` training examples."""
+        """Lengths for ``people`` training examples; ValueError for a profile after the end."""
         total = config.steps or max(1, round(config.epochs * people / config.batch))
         epoch = max(1, round(people / config.batch))
+        profile = configuration.span(config.profile)
+        if profile[0] >= total:
+            raise ValueError(
+                f"--profile={config.profile} begins after the training's {total} steps; "
+                "begin earlier"
+            )
         return cls(
             total=total,
             epoch=epoch,
             evaluate=max(1, round(config.evaluate_every * epoch)),
             warmup=round(config.warmup * people / config.batch),
             drops=tuple(round(f * total) for f in configuration.fractions(config.drops)),
+            profile=profile,
         )
 
     def until_stop(self, step: int, log_every: int) -> int:
-        """Steps from ``step`` to the next log, epoch's end, validation or the end of training."""
+        """Steps from ``step`` to the next log, epoch's end, validation or the end of training.
+
+        One at a time while they are profiled: TensorBoard shows calls as steps.
+        """
         ends = [every - step % every for every in (self.epoch, self.evaluate, log_every)]
-        return min([*ends, self.total - step])
+        ends += [start - step for start in self.profile[:1] if start > step]
+        return 1 if self.profiles(step) else min([*ends, self.total - step])
 
-
-def build_arguments(config: Config, skeleton: Skeleton) -> dict:
-    """Arguments of ``hourglass.model.build`` that a Config means."""
-    names = "stacks blocks channels depth size stem block norm sync_bn precision seed".split()
-    return {"joints": len(skeleton), **{name: getattr(config, name) for name in names}}
+    def profiles(self, step: int) -> bool:
+        """Whether the step after ``step`` steps is profiled."""
+        return self.profile[0] <= step < self.profile[1]
 
 
 def refuse_other_run(config: Config, info: records.DatasetInfo) -> None:
@@ -90,7 +99,8 @@ def input_mean(config: Config) -> tuple[float, ...]:
 def claim(config: Config, info: records.DatasetInfo, mean=augment.MEAN) -> str:
     """Make the run's folder ours; returns the flagfile's text, now in ``workdir``/flags.txt."""
     text = configuration.to_flagfile(config)
-    checkpoint.write_network(config.workdir, build_arguments(config, info.skeleton), info, mean)
+    arguments = configuration.build_arguments(config, info.skeleton)
+    checkpoint.write_network(config.workdir, arguments, info, mean)
     write_atomically(os.path.join(config.workdir, FLAGS_FILE), text.encode())
     return text
 
@@ -186,10 +196,30 @@ def check_finite(sums: dict, first: int, last: int, prefix: str | None) -> None:
         )
 
 
+@contextlib.contextmanager
+def profiler(folder: str):
+    """Yield function(wanted) that starts or stops a profiler trace into ``folder``/plugins."""
+    running = False
+
+    def profile(wanted: bool) -> None:
+        nonlocal running
+        if wanted and not running:
+            tf.profiler.experimental.start(folder)
+        if running and not wanted:
+            tf.profiler.experimental.stop()
+        running = wanted
+
+    try:
+        yield profile
+    finally:
+        profile(False)
+
+
 def _take_steps(train_steps, iterator, count: int, info: records.DatasetInfo) -> dict:
     """Sums of ``count`` steps as NumPy; a damaged shard is named instead of TensorFlow's error."""
     try:
-        sums = train_steps(iterator, tf.constant(count))
+        with tf.profiler.experimental.Trace("train", _r=1):
+            sums = train_steps(iterator, tf.constant(count))
         return {key: value.numpy() for key, value in sums.items()}
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
         records.check_shards(info, "train")
@@ -246,9 +276,11 @@ def run(config: Config) -> int:
         step = tf.Variable(
             0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
-        arguments = build_arguments(config, info.skeleton)
-        network = model.build(**arguments)
-        averaged = model.build(**arguments) if config.average else None
+        arguments = configuration.build_arguments(config, info.skeleton)
+        # Both alike: the average follows the weights in the order of their layers.
+        network = model.build(**arguments, remat=config.remat)
+        averaged = model.build(**arguments, remat=config.remat) if config.average else None
+        loss_scale = optimizer.LossScale() if config.precision == "mixed_float16" else None
 
         def rate():
             return optimizer.learning_rate(
@@ -264,6 +296,8 @@ def run(config: Config) -> int:
         opt = optimizer.build(config.optimizer, rate, config.weight_decay)
         optimizer.create_slots(opt, network.trainable_variables)
     state = checkpoint.state(step, network, averaged, opt)
+    if loss_scale:
+        state.loss_scale = loss_scale
     saved = _restore(config, state, network, averaged, info.skeleton)
     now = int(step.numpy())
     agree_on_step(strategy, now)
@@ -278,6 +312,7 @@ def run(config: Config) -> int:
         opt,
         step,
         mean=mean,
+        loss_scale=loss_scale,
         **device_step.arguments(config, info.skeleton),
     )
     iterator = inputs.distributed(
@@ -298,7 +333,10 @@ def run(config: Config) -> int:
         disable=not devices.is_chief(strategy),
     )
 
-    with own_outputs(config, strategy) as mine, stop_on_signals() as signals, bar:
+    with own_outputs(config, strategy) as mine, contextlib.ExitStack() as open_now:
+        signals = open_now.enter_context(stop_on_signals())
+        profile = open_now.enter_context(profiler(os.path.join(mine.workdir, "logs")))
+        open_now.enter_context(bar)
         # Not before everything that can be wrong with the flags has been tried.
         flagfile = claim(mine, info, mean)
         manager = tf.train.CheckpointManager(
@@ -307,6 +345,7 @@ def run(config: Config) -> int:
         writer = tf.summary.create_file_writer(os.path.join(mine.workdir, "logs"))
         board.write_flags(writer, flagfile)
         while now < lengths.total:
+            profile(lengths.profiles(now))
             count = pace.count(lengths.until_stop(now, config.log_every))
             count, stop = agree_on_steps(strategy, count, signals)
             if stop:
@@ -319,6 +358,8 @@ def run(config: Config) -> int:
             if int(step.numpy()) != now + count:
                 raise RuntimeError(f"{step.numpy()} steps taken, {now + count} expected")
             now += count
+            if not lengths.profiles(now):
+                profile(False)
             log.add(sums, count, seconds)
             bar.update(count)
             bar.set_postfix_str(log.line(pace.wait_percent))
@@ -335,6 +376,9 @@ def run(config: Config) -> int:
         # A worker that left while the chief validates would count as lost.
         agree_on_step(strategy, now)
         writer.close()
+    if loss_scale:
+        skipped, scale = int(loss_scale.skipped), float(loss_scale.scale)
+        print(f"{skipped} steps left out for overflow in float16; the loss scale is {scale:g}")
     traces = train_steps.experimental_get_tracing_count()
     print(
         f"step {now} of {lengths.total}, saved as {saved}; data wait {pace.wait_percent:.2f} % "

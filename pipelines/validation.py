@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
 import tqdm
 
+from hourglass import model
 from pipelines import augment, board, checkpoint, devices, evaluate, inputs, records
-from pipelines.config import Config
+from pipelines.config import Config, build_arguments
 
 
 def line(step: int, results: dict, best: bool) -> str:
@@ -45,7 +45,8 @@ def make(config: Config, strategy, info, network, averaged, state, mean=augment.
         return lambda writer, step: _values(networks)
     alone = devices.make_strategy("one")
     with alone.scope():
-        copies = {weights: tf.keras.models.clone_model(one) for weights, one in networks.items()}
+        arguments = {**build_arguments(config, info.skeleton), "sync_bn": False}
+        copies = {weights: model.build(**arguments) for weights in networks}
     state = checkpoint.state(state.step, copies["raw"], copies.get("averaged"), None)
     validate_copies = _make_alone(config, alone, info, copies, state, mean)
 

@@ -322,7 +322,7 @@ def test_an_example_is_judged_alone_outside_training(small):
         ({"size": 0}, r"size must be a multiple of 16 px .*not 0"),
         ({"stem": "resnet"}, r"stem 'resnet' is not one of \('newell', 'pytorch_pose'\)"),
         ({"block": "dense"}, r"block 'dense' is not one of \('residual', 'mobile'\)"),
-        ({"precision": "mixed_float16"}, r"precision 'mixed_float16' is not one of .*bfloat16"),
+        ({"precision": "float16"}, r"precision 'float16' is not one of .*mixed_float16"),
     ],
 )
 def test_wrong_arguments_are_refused(wrong, message):

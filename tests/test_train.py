@@ -75,7 +75,9 @@ class TestRun:
     def test_weights_moved_and_the_average_followed(self, trained):
         last = str(pathlib.Path(trained[0].workdir, "checkpoints", "ckpt-12"))
         raw, averaged = checkpoint.values(last, "model"), checkpoint.values(last, "averaged")
-        fresh = checkpoint.by_name(model.build(**train.build_arguments(trained[0], MPII)).variables)
+        fresh = checkpoint.by_name(
+            model.build(**config.build_arguments(trained[0], MPII)).variables
+        )
         name = "stack1_heatmaps.kernel"
         moved = np.abs(raw[name] - fresh[name].numpy()).max()
         assert moved > 1e-3
@@ -238,6 +240,15 @@ class TestLengths:
         assert lengths.until_stop(9, 50) == 1
         assert lengths.until_stop(20, 3) == 1
         assert lengths.until_stop(97, 50) == 3
+
+    def test_profiled_steps_are_taken_one_at_a_time(self):
+        lengths = train.Lengths(100, epoch=100, evaluate=100, warmup=0, drops=(), profile=(10, 12))
+        assert [lengths.until_stop(step, 50) for step in (0, 7, 10, 11, 12)] == [10, 3, 1, 1, 38]
+        assert [lengths.profiles(step) for step in (9, 10, 11, 12)] == [False, True, True, False]
+
+    def test_a_profile_after_the_end(self):
+        with pytest.raises(ValueError, match="--profile=7:9 begins after the training's 7 steps"):
+            self.of(steps=7, profile="7:9")
 
 
 class TestCheckFinite:

@@ -11,9 +11,9 @@ import tempfile
 import tensorflow as tf
 
 from hourglass import model, optimizer
-from pipelines import augment, device_step, devices, inputs, records, train
+from pipelines import augment, device_step, devices, inputs, records
 from pipelines.benchmark import Part, counting, workload
-from pipelines.config import Config
+from pipelines.config import Config, build_arguments
 
 # Batches per step of what is much faster than a training step.
 BATCHES = 20
@@ -111,7 +111,7 @@ def _training(config: Config, dataset: tf.data.Dataset, info, strategy) -> Part:
         step = tf.Variable(
             0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
-        arguments = train.build_arguments(config, info.skeleton)
+        arguments = build_arguments(config, info.skeleton)
         network = model.build(**arguments)
         averaged = model.build(**arguments) if config.average else None
         opt = optimizer.build(config.optimizer, lambda: tf.constant(1e-4), config.weight_decay)
@@ -149,7 +149,7 @@ def inference(settings: dict, folder: str) -> Part:
     """Normalised pictures -> the last stack's heatmaps in host memory, one call per batch."""
     config = Config(**settings)
     info = records.read_info(config.records)
-    network = model.build(**train.build_arguments(config, info.skeleton))
+    network = model.build(**build_arguments(config, info.skeleton))
     forward = tf.function(lambda images: network(images, training=False)[-1])
     shape = [config.batch, config.size, config.size, 3]
     images = tf.random.stateless_uniform(shape, [0, 0], -0.45, 0.55)
