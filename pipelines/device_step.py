@@ -160,10 +160,12 @@ def _check_parts(strategy, network, *, global_batch: int, accumulate: int, xla: 
             f"--accumulate={accumulate} parts each; choose a multiple of {replicas * accumulate}"
         )
     synchronized = any(getattr(layer, "synchronized", False) for layer in network.submodules)
-    if replicas > 1 and synchronized and (xla or accumulate > 1):
+    recomputed = any(layer.name.endswith("_again") for layer in network.layers)
+    if replicas > 1 and synchronized and (xla or accumulate > 1 or recomputed):
         raise ValueError(
-            "--sync_bn on several replicas goes with neither --xla nor --accumulate: replicas "
-            "cannot meet inside a compiled function or a loop; use --norm=group or leave one out"
+            "--sync_bn on several replicas does not go with --xla, --accumulate or --remat: "
+            "replicas cannot meet inside compiled, repeated or recomputed parts; use --norm=group "
+            "or leave one out"
         )
 
 
