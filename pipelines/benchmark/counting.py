@@ -10,7 +10,7 @@ import tensorflow as tf
 TRAINING = 3
 
 
-def layer_macs(layer: tf.keras.layers.Layer) -> int:
+def layer_macs(layer: tf.Module) -> int:
     """Multiply-adds of a convolution for one example; 0 for every other layer (under 1 % here)."""
     if isinstance(layer, tf.keras.layers.DepthwiseConv2D):
         taps = math.prod(layer.kernel_size)
@@ -23,4 +23,4 @@ def layer_macs(layer: tf.keras.layers.Layer) -> int:
 
 def forward_macs(network: tf.keras.Model) -> int:
     """Multiply-adds of one example's way through the network."""
-    return sum(layer_macs(layer) for layer in network.layers)
+    return sum(layer_macs(part) for part in network.submodules)

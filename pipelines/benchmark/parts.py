@@ -10,8 +10,9 @@ import tempfile
 
 import tensorflow as tf
 
-from hourglass import model, optimizer
+from hourglass import folded, model, optimizer
 from pipelines import augment, device_step, devices, inputs, records
+from pipelines import inference as prediction
 from pipelines.benchmark import Part, counting, workload
 from pipelines.config import Config, build_arguments
 
@@ -112,8 +113,8 @@ def _training(config: Config, dataset: tf.data.Dataset, info, strategy) -> Part:
             0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
         arguments = build_arguments(config, info.skeleton)
-        network = model.build(**arguments)
-        averaged = model.build(**arguments) if config.average else None
+        network = model.build(**arguments, remat=config.remat)
+        averaged = model.build(**arguments, remat=config.remat) if config.average else None
         opt = optimizer.build(config.optimizer, lambda: tf.constant(1e-4), config.weight_decay)
         optimizer.create_slots(opt, network.trainable_variables)
     run = device_step.make_train_steps(
@@ -149,18 +150,27 @@ def inference(settings: dict, folder: str) -> Part:
     """Normalised pictures -> the last stack's heatmaps in host memory, one call per batch."""
     config = Config(**settings)
     info = records.read_info(config.records)
-    network = model.build(**build_arguments(config, info.skeleton))
-    forward = tf.function(lambda images: network(images, training=False)[-1])
+    network = folded.fold(model.build(**build_arguments(config, info.skeleton)))
+    traced = []
+
+    def step(images: tf.Tensor) -> tuple[tf.Tensor]:
+        traced.append(images.shape)
+        return network(images, training=False)
+
+    forward = prediction.Compiled(step, (config.batch,))
     shape = [config.batch, config.size, config.size, 3]
     images = tf.random.stateless_uniform(shape, [0, 0], -0.45, 0.55)
 
     def run(steps: int) -> None:
         for _ in range(steps):
-            forward(images).numpy()
+            forward(images)[-1].numpy()
 
     flop = 2 * counting.forward_macs(network)
-    facts = {"flop_per_image": flop}
-    return Part(run, config.batch, facts=lambda: {**_traces(forward=forward), **facts})
+
+    def facts() -> dict:
+        return {"traces": {"forward": len(traced)}, "flop_per_image": flop}
+
+    return Part(run, config.batch, facts=facts)
 
 
 def conversion(settings: dict, folder: str) -> Part:
