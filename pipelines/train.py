@@ -377,7 +377,7 @@ def run(config: Config) -> int:
         agree_on_step(strategy, now)
         writer.close()
     if loss_scale:
-        skipped, scale = int(loss_scale.skipped), float(loss_scale.scale)
+        skipped, scale = loss_scale.skipped.numpy(), loss_scale.scale.numpy()
         print(f"{skipped} steps left out for overflow in float16; the loss scale is {scale:g}")
     traces = train_steps.experimental_get_tracing_count()
     print(

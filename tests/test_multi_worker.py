@@ -139,7 +139,9 @@ class Worker:
         folder.mkdir()
         self.output = folder / "output.txt"
         (folder / "run.flags").write_text(config.to_flagfile(settings))
-        own = {"CUDA_VISIBLE_DEVICES": "-1", "TMPDIR": str(folder), **environment}
+        # A logical device has one thread on two cores; convolutions of two threads round otherwise.
+        own = {"CUDA_VISIBLE_DEVICES": "-1", "TF_NUM_INTRAOP_THREADS": "1"}
+        own.update(TMPDIR=str(folder), **environment)
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, MAIN, f"--flagfile={folder / 'run.flags'}"],

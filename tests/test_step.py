@@ -120,7 +120,8 @@ def run_steps(strategy, info, *, count=3, loss_scale=None, sync_bn=False, norm="
             0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
         network = model.build(**arguments, norm=norm, sync_bn=sync_bn, **network_modes)
-        opt = optimizer.build("rmsprop", lambda: tf.constant(1e-3))
+        # RMSprop would divide rounding by itself where a gradient is next to nothing.
+        opt = tf.keras.optimizers.legacy.SGD(0.1)
         optimizer.create_slots(opt, network.trainable_variables)
         scale = optimizer.LossScale(**loss_scale) if loss_scale else None
     more = {**device_step.arguments(settings, MPII), **modes, "loss_scale": scale}
@@ -137,7 +138,7 @@ def run_steps(strategy, info, *, count=3, loss_scale=None, sync_bn=False, norm="
 def agree(one, two, rtol):
     for ours, theirs in zip(one[0], two[0]):
         np.testing.assert_allclose(theirs["losses"], ours["losses"], rtol=rtol)
-        np.testing.assert_allclose(theirs["norm"], ours["norm"], rtol=20 * rtol)
+        np.testing.assert_allclose(theirs["norm"], ours["norm"], rtol=rtol)
 
 
 @pytest.fixture(scope="module")
@@ -152,16 +153,21 @@ class TestModesInTraining:
         agree(plain, run_steps(devices.make_strategy("one"), info, **modes), 1e-4)
 
     def test_two_replicas(self, info, plain, two_replicas):
-        """Everything at once; parts of two people each."""
+        """Everything at once; parts of two people each.
+
+        One device's first step is the same too; then rounding takes other sides of ReLU and pool.
+        """
         modes = {"accumulate": 2, "remat": True, "xla": True}
-        agree(plain, run_steps(two_replicas, info, **modes), 1e-4)
+        two, all_modes = (run_steps(two_replicas, info, **more) for more in ({}, modes))
+        agree(two, all_modes, 1e-5)
+        agree((plain[0][:1],), all_modes, 1e-5)
 
     def test_float16_leaves_out_what_overflows(self, info, plain, two_replicas):
         """A scale of 2^40 overflows float16; it is halved until the gradient fits."""
         half = {"precision": "mixed_float16", "count": 30}
         sums, weights, scale = run_steps(two_replicas, info, loss_scale={"start": 2.0**40}, **half)
-        skipped = int(scale.skipped)
-        assert 5 < skipped < 30 and float(scale.scale) == 2.0 ** (40 - skipped)
+        skipped = int(scale.skipped.numpy())
+        assert 5 < skipped < 30 and scale.scale.numpy() == 2.0 ** (40 - skipped)
         assert [s["norm"] == 0 for s in sums] == [True] * skipped + [False] * (30 - skipped)
         assert all(np.isfinite(value).all() for value in weights.values())
         # Nothing moved: the first loss is that of float32.
