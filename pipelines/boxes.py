@@ -36,8 +36,8 @@ class Boxes:
     ids: dict[str, int] = dataclasses.field(default_factory=dict)
     left_out: dict[str, int] = dataclasses.field(default_factory=dict)
 
-    def of(self, name: str, frame: int = 0) -> list[_Box]:
-        """Boxes of a picture, or of a video's frame ("walk.mp4#12", else all of "walk.mp4")."""
+    def of(self, name: str, frame: int | None = None) -> list[_Box]:
+        """Boxes of a picture, or of a video's frame ("walk.mp4#12", else those of "walk.mp4")."""
         return self.people.get(f"{name}#{frame}", self.people.get(name, []))
 
 
@@ -85,7 +85,7 @@ def person(box: _Box | None, width: int, height: int) -> Person:
     )
 
 
-def read(path: str, images: str = "", category: int = 1, least: float = 0.0) -> Boxes:
+def read(path: str, annotations: str = "", category: int = 1, least: float = 0.0) -> Boxes:
     """Read boxes of pictures from a file.
 
     - CSV: ``file,x,y,w,h`` per line, with or without this heading.
@@ -95,7 +95,7 @@ def read(path: str, images: str = "", category: int = 1, least: float = 0.0) -> 
 
     Args:
       path: the file; .csv or JSON.
-      images: COCO annotation file that says which pictures the ``image_id``s of detections are.
+      annotations: COCO file that says which pictures the ``image_id``s of detections are.
       category: COCO ``category_id`` of people; others are left out.
       least: detections with a lower score are left out.
 
@@ -107,7 +107,7 @@ def read(path: str, images: str = "", category: int = 1, least: float = 0.0) -> 
     if path.lower().endswith(".csv"):
         return Boxes(_grouped(_from_csv(data, path)))
     parts = files.parse_json(data, path)
-    names = _file_names(images) if images else {}
+    names = _file_names(annotations) if annotations else {}
     if isinstance(parts, dict) and {"images", "annotations"} <= set(parts):
         names, parts = _file_names(path), parts["annotations"]
     if isinstance(parts, dict):
@@ -200,7 +200,7 @@ def _name(entry: dict, names: dict, where: str) -> str:
     if not isinstance(name, str):
         raise ValueError(
             f"{where} image_id {entry.get('image_id')!r:.40} has no file_name: give the COCO "
-            "annotation file whose images have these ids with --images"
+            "annotation file whose images have these ids with --annotations"
         )
     return name
 

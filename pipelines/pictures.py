@@ -46,23 +46,26 @@ def read(path: str, upright: bool = False) -> tuple[np.ndarray, bool]:
     """
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
         raise FileNotFoundError(f"no file at {path}; check the path")
-    size = tf.io.gfile.stat(path).length
-    if not size:
-        raise ValueError("empty file")
-    if size > MAX_BYTES:
-        raise ValueError(f"{size:,} bytes, more than {MAX_BYTES:,}; make it smaller")
-    with tf.io.gfile.GFile(path, "rb") as file, _opened(file) as image:
-        _refuse(image)
-        turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION, 1) != 1
-        if image.format == "GIF" or image.has_transparency_data:
-            return _on_black(image, upright), False
+    try:
+        size = tf.io.gfile.stat(path).length
+        if not size:
+            raise ValueError("empty file")
+        if size > MAX_BYTES:
+            raise ValueError(f"{size:,} bytes, more than {MAX_BYTES:,}; make it smaller")
+        with tf.io.gfile.GFile(path, "rb") as file, _opened(file) as image:
+            _refuse(image)
+            turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION, 1) != 1
+            if image.format == "GIF" or image.has_transparency_data:
+                return _on_black(image, upright), False
+    except tf.errors.OpError as error:
+        raise OSError(f"cannot read {path}: {error.message}") from error
     return read_photograph(path, upright), turned and not upright
 
 
 def _opened(file) -> Image.Image:
     try:
         return Image.open(file, formats=_FORMATS)
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"more than {MAX_PIXELS // 10**6} megapixels; make it smaller") from error
     except Exception as error:  # Pillow raises a dozen types on broken headers.
         raise ValueError(f"not a picture of a known kind: {', '.join(_FORMATS)}") from error

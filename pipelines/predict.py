@@ -1,9 +1,9 @@
 """Joints of people in pictures.
 
-    from pipelines.predict import Predictor
+from pipelines.predict import Predictor
 
-    predictor = Predictor.load("runs/demo")
-    poses = predictor(["photograph.jpg"], [[(x, y, width, height)]])
+predictor = Predictor.load("runs/demo")
+poses = predictor(["photograph.jpg"], [[(x, y, width, height)]])
 """
 
 from __future__ import annotations
@@ -206,7 +206,9 @@ class Predictor:
         to_image = np.stack([crop.crop_to_image for crop in crops])
         joints = records.to_image(found.astype(np.float64), to_image)
         maps = maps[0] if maps else [None] * len(crops)
-        center = records.to_image(np.stack([crop.center for crop in crops])[:, None], to_image)[:, 0]
+        center = records.to_image(np.stack([crop.center for crop in crops])[:, None], to_image)[
+            :, 0
+        ]
         return [
             Pose(points, sure, crop.box, middle, float(crop.side * crop.crop_to_image[0, 0]), heat)
             for points, sure, crop, middle, heat in zip(joints, confidence, crops, center, maps)

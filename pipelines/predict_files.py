@@ -10,25 +10,22 @@ import collections
 import concurrent.futures
 import dataclasses
 import itertools
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 import numpy as np
-import tensorflow as tf
 import tqdm
 
-from hourglass.skeleton import Skeleton
 from pipelines import boxes as people_boxes
 from pipelines import draw, pictures
-from pipelines.files import write_atomically
 from pipelines.predict import Crop, Pose, Predictor
+from pipelines.predict_output import Film, Results, places, write_jpeg
 from pipelines.smooth import OneEuro
 
 _WORKERS = min(8, os.cpu_count() or 1)
-_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
+_SHORTEST = 360  # px, the shorter side of drawn pictures
 
 WHOLE = (
     "no --boxes: each whole picture is taken as one person. That is best with the person centred, "
@@ -43,7 +40,7 @@ class Options:
     Attributes:
       output: folder to write to.
       boxes: file, or "" for whole pictures; ``boxes.read`` says which kinds.
-      images: COCO annotation file that names the images of ``boxes``.
+      annotations: COCO annotation file that names the images of ``boxes``.
       category: COCO category of people.
       least_score: of detections.
       draw: write pictures, not only predictions.json.
@@ -56,7 +53,7 @@ class Options:
 
     output: str
     boxes: str = ""
-    images: str = ""
+    annotations: str = ""
     category: int = 1
     least_score: float = 0.3
     draw: bool = True
@@ -68,11 +65,21 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
+class Input:
+    """A file or camera to predict: its path, its name in the results, where the drawn one goes."""
+
+    path: str
+    name: str
+    place: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Seen:
     """A picture that was read: all that later steps need of it.
 
     Attributes:
-      name: as in images.json.
+      given: what was read.
+      name: in the results; a video's frames have their number.
       size: (width, height) px; (0, 0) where it could not be read.
       shown: [h, w, 3] uint8 RGB to draw on, or None.
       crops: its people.
@@ -81,6 +88,7 @@ class Seen:
       image_id: COCO's, or 0 for any.
     """
 
+    given: Input
     name: str
     size: tuple[int, int] = (0, 0)
     shown: np.ndarray | None = None
@@ -104,75 +112,19 @@ def ahead(function: Callable, items: Iterable, count: int, workers: int = _WORKE
         pool.shutdown(cancel_futures=True)
 
 
-class Results:
-    """predictions.json and images.json, written while pictures come; they appear at the end.
-
-    The first is in COCO's keypoint-results format. The second is an annotation file without
-    annotations: pictures, joint names and limbs, which tools of that format ask for.
-    """
-
-    def __init__(self, folder: str, skeleton: Skeleton, category: int, first_id: int):
-        """Open both beside their places; ``first_id`` is the first free image id."""
-        tf.io.gfile.makedirs(folder)
-        self._paths = [os.path.join(folder, n) for n in ("predictions.json", "images.json")]
-        self._files = [tf.io.gfile.GFile(path + ".partial", "w") for path in self._paths]
-        self._skeleton, self._category, self._next = skeleton, category, first_id
-        self._starts = ["[\n", '{"images": [\n']
-        self.people = self.images = 0
-
-    def add(self, seen: Seen, poses: list[Pose]) -> None:
-        """Add a picture and its people."""
-        image_id = seen.image_id or self._next
-        self._next += not seen.image_id
-        image = {"id": image_id, "file_name": seen.name}
-        self._append(1, {**image, "width": seen.size[0], "height": seen.size[1]})
-        for pose in poses:
-            self._append(0, self._entry(pose, image_id, seen.name))
-        self.images, self.people = self.images + 1, self.people + len(poses)
-
-    def _append(self, which: int, entry: dict) -> None:
-        self._files[which].write(self._starts[which] + json.dumps(entry, allow_nan=False))
-        self._starts[which] = ",\n"
-
-    def _entry(self, pose: Pose, image_id: int, name: str) -> dict:
-        numbers = np.column_stack([pose.joints, pose.confidence])
-        numbers = np.where(np.isfinite(numbers), numbers, 0.0)
-        return {
-            "image_id": image_id,
-            "category_id": self._category,
-            "keypoints": numbers.ravel().round(3).tolist(),
-            "score": round(float(numbers[:, 2].mean()), 4),
-            "file_name": name,
-            "box": None if pose.box is None else [float(value) for value in pose.box],
-        }
-
-    def close(self) -> None:
-        """Finish both files and put them in place."""
-        person = {
-            "id": self._category,
-            "name": "person",
-            "keypoints": list(self._skeleton.joints),
-            "skeleton": [[a + 1, b + 1] for a, b in self._skeleton.limbs],
-        }
-        ends = ["]\n", f'], "annotations": [], "categories": {json.dumps([person])}}}\n']
-        empty = ["[", '{"images": [']
-        for path, file, start, none, end in zip(
-            self._paths, self._files, self._starts, empty, ends
-        ):
-            file.write((none if start != ",\n" else "\n") + end)
-            file.close()
-            tf.io.gfile.rename(path + ".partial", path, overwrite=True)
-
-
 class Run:
     """One run over any number of inputs: its options, its results and what went wrong."""
 
-    def __init__(self, predictor: Predictor, options: Options, boxes: people_boxes.Boxes | None):
-        """Open the results; ``boxes`` is None where whole pictures are people."""
+    def __init__(
+        self,
+        predictor: Predictor,
+        options: Options,
+        boxes: people_boxes.Boxes | None,
+        results: Results,
+    ):
+        """Start without anything; ``boxes`` is None where whole pictures are people."""
         self.predictor, self.options, self.boxes = predictor, options, boxes
-        first = max(boxes.ids.values(), default=0) + 1 if boxes else 1
-        skeleton = predictor.skeleton
-        self.results = Results(options.output, skeleton, options.category, first)
+        self.results = results
         self.problems: collections.Counter = collections.Counter()
         self.turned = self.alone = 0
 
@@ -181,36 +133,36 @@ class Run:
         tqdm.tqdm.write(f"bad: {name}: {reason}", file=sys.stderr)
         self.problems[name] += 1
 
-    def see(self, path: str, name: str, image: np.ndarray, frame: int = 0) -> Seen:
+    def see(self, given: Input, image: np.ndarray, frame: int | None = None) -> Seen:
         """Cut the people out of a picture; boxes that cannot be used become problems."""
         height, width = image.shape[:2]
-        given = [None] if self.boxes is None else self.boxes.of(path, frame)
+        wanted = [None] if self.boxes is None else self.boxes.of(given.path, frame)
         crops, problems = [], []
-        for box in given:
+        for box in wanted:
             try:
                 crops.append(self.predictor.crop(image, box))
             except ValueError as error:
                 problems.append(str(error))
-        shown = shrunk(image, self.options.longest) if self.options.draw else None
-        image_id = self.boxes.ids.get(path, 0) if self.boxes else 0
-        texts, size = tuple(problems), (width, height)
-        return Seen(name, size, shown, tuple(crops), texts, image_id=image_id)
+        shown = fitted(image, self.options.longest) if self.options.draw else None
+        image_id = self.boxes.ids.get(given.path, 0) if self.boxes else 0
+        name = given.name if frame is None else f"{given.name}#{frame}"
+        people, texts = tuple(crops), tuple(problems)
+        return Seen(given, name, (width, height), shown, people, texts, image_id=image_id)
 
-    def read(self, pair: tuple[str, str]) -> Seen:
+    def read(self, given: Input) -> Seen:
         """Read one picture; whatever is wrong with it becomes its problem."""
-        path, name = pair
         try:
-            image, turned = pictures.read(path, self.options.upright)
-            return dataclasses.replace(self.see(path, name, image), turned=turned)
-        except (OSError, ValueError, tf.errors.OpError) as error:
-            return Seen(name, problems=(str(error),))
+            image, turned = pictures.read(given.path, self.options.upright)
+            return dataclasses.replace(self.see(given, image), turned=turned)
+        except (OSError, ValueError) as error:
+            return Seen(given, given.path, problems=(str(error),))
 
     def note(self, seen: Seen, poses: list[Pose]) -> None:
         """Add a picture's results, or count its problems."""
         for reason in seen.problems:
             self.problem(seen.name, reason)
         if seen.size != (0, 0):
-            self.results.add(seen, poses)
+            self.results.add(seen.name, seen.size, poses, seen.image_id)
             self.turned += seen.turned
             self.alone += not poses and not seen.problems
 
@@ -229,50 +181,49 @@ class Run:
         """Poses of pictures, in batches; crops are let go when they are predicted."""
         return self.predictor.stream((dataclasses.replace(s, crops=()), [*s.crops]) for s in seen)
 
-    def pictures(self, pairs: list[tuple[str, str]], places: list[str]) -> None:
-        """Predict picture files; ``places`` are where the drawn ones go."""
-        target = dict(zip((name for _, name in pairs), places))
-
-        def write(found):
-            seen, poses, drawn = self.paint(found)
-            if drawn is not None:
-                write_jpeg(target[seen.name], drawn)
-            return seen, poses
-
-        waiting = self.predictor.largest + _WORKERS
-        seen = ahead(self.read, pairs, waiting)
-        done = ahead(write, self.stream(seen), _WORKERS)
-        for one, poses in tqdm.tqdm(done, total=len(pairs), unit=" images", smoothing=0.05):
+    def pictures(self, inputs: list[Input]) -> None:
+        """Predict picture files."""
+        seen = ahead(self.read, inputs, self.predictor.largest + _WORKERS)
+        done = ahead(self.write, self.stream(seen), _WORKERS)
+        for one, poses in tqdm.tqdm(done, total=len(inputs), unit=" images", smoothing=0.05):
             self.note(one, poses)
 
-    def video(self, path: str, place: str) -> None:
-        """Predict a video or a camera; Ctrl-C ends a camera."""
+    def write(self, found: tuple[Seen, list[Pose]]) -> tuple[Seen, list[Pose]]:
+        """Draw a picture and write it."""
+        seen, poses, drawn = self.paint(found)
+        if drawn is not None:
+            write_jpeg(seen.given.place, drawn)
+        return seen, poses
+
+    def video(self, given: Input) -> None:
+        """Predict a video or a camera."""
         try:
-            film = pictures.open_video(path)
+            film = pictures.open_video(given.path)
         except (OSError, ValueError) as error:
-            return self.problem(path, str(error))
-        frames, counted = film.frames(), itertools.count()
+            return self.problem(given.path, str(error))
+        frames = film.frames()
 
         def read(number: int) -> Seen | None:
             image = next(frames, None)
-            name = f"{os.path.basename(path)}#{number}"
-            return None if image is None else self.see(path, name, image, number)
+            return None if image is None else self.see(given, image, number)
 
         # One thread: frames come in order, and decode while the network runs.
-        seen = ahead(read, counted, self.predictor.largest, workers=1)
+        seen = ahead(read, itertools.count(), self.predictor.largest, workers=1)
         found = self.stream(itertools.takewhile(lambda one: one is not None, seen))
         found = smoothed(found, film.rate) if self.options.smooth else found
         bar = tqdm.tqdm(total=film.count or None, unit=" images", smoothing=0.05)
-        with Film(place, film.rate) as writer, bar:
+        with Film(given.place, film.rate) as writer, bar:
             for one, poses, drawn in ahead(self.paint, found, _WORKERS):
                 self.note(one, poses)
                 if drawn is not None:
                     writer.add(drawn)
                 bar.update()
-        if film.ended_early:
-            self.problem(path, f"ends early: {film.seen} of {film.count} frames could be read")
-        elif not film.seen:
-            self.problem(path, "holds no frame that can be read")
+        if not film.seen:
+            self.problem(given.path, "holds no frame that can be read")
+        elif film.ended_early:
+            self.problem(
+                given.path, f"ends early: {film.seen} of {film.count} frames could be read"
+            )
 
 
 def smoothed(found: Iterable, rate: float) -> Iterator:
@@ -288,67 +239,14 @@ def smoothed(found: Iterable, rate: float) -> Iterator:
         )
 
 
-def shrunk(image: np.ndarray, longest: int) -> np.ndarray:
-    """Copy of a picture whose longer side has at most ``longest`` px."""
-    zoom = min(1.0, longest / max(image.shape[:2]))
+def fitted(image: np.ndarray, longest: int) -> np.ndarray:
+    """Picture to draw on: at most ``longest`` px long, small ones enlarged so that marks fit."""
+    zoom = min(longest / max(image.shape[:2]), max(1.0, _SHORTEST / min(image.shape[:2])))
     if zoom == 1.0:
         return image
     size = [max(1, round(length * zoom)) for length in image.shape[1::-1]]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-def write_jpeg(path: str, rgb: np.ndarray) -> None:
-    """Write [H, W, 3] uint8 RGB, whole or not at all; OSError when it cannot."""
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), _JPEG)
-    write_atomically(path, data.tobytes())
-
-
-class Film:
-    """An .mp4 that appears when it is finished."""
-
-    def __init__(self, path: str, rate: float):
-        """Open it with the first frame."""
-        self._path, self._rate, self._writer = path, rate, None
-        self._partial = os.path.splitext(path)[0] + ".partial.mp4"
-
-    def __enter__(self) -> Film:
-        """Return itself."""
-        return self
-
-    def add(self, rgb: np.ndarray) -> None:
-        """Append a frame, [H, W, 3] uint8; OSError when the file cannot be written."""
-        height, width = rgb.shape[:2]
-        if self._writer is None:
-            os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
-            code = cv2.VideoWriter_fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(self._partial, code, self._rate, (width, height))
-            if not self._writer.isOpened():
-                raise OSError(f"cannot write {self._path}; choose a local --output")
-        self._writer.write(np.ascontiguousarray(rgb[..., ::-1]))
-
-    def __exit__(self, *_) -> None:
-        """Finish what there is: a video that was interrupted is worth having."""
-        if self._writer is not None:
-            self._writer.release()
-            os.replace(self._partial, self._path)
-
-
-def places(output: str, names: list[str]) -> list[str]:
-    """Where drawn pictures and videos go: each input's own place below ``output``."""
-    taken, found = set(), []
-    for name in names:
-        stem, kind = os.path.splitext(name)
-        stem = f"camera{name}" if pictures.is_camera(name) else stem
-        kind = ".mp4" if pictures.is_video(name) else ".jpg"
-        numbered = (f"{stem}{suffix}{kind}" for suffix in _suffixes())
-        place = next(place for place in numbered if place not in taken)
-        taken.add(place)
-        found.append(os.path.join(output, place))
-    return found
-
-
-def _suffixes() -> Iterator[str]:
-    return itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
+    return cv2.resize(image, size, interpolation=how)
 
 
 def run(checkpoint: str, inputs: list[str], listed: list[str], options: Options) -> int:
@@ -367,48 +265,57 @@ def run(checkpoint: str, inputs: list[str], listed: list[str], options: Options)
     Raises FileNotFoundError, ValueError, OSError: nothing can be predicted, or not written.
     """
     pairs, others = pictures.expand(inputs, listed, options.output)
-    targets = _safe_places(options.output, pairs)
+    found = _inputs(pairs, options.output)
     boxes, unknown = None, []
     if options.boxes:
-        read = people_boxes.read(
-            options.boxes, options.images, options.category, options.least_score
+        file = people_boxes.read(
+            options.boxes, options.annotations, options.category, options.least_score
         )
-        boxes, unknown = people_boxes.match(read, [path for path, _ in pairs])
+        boxes, unknown = people_boxes.match(file, [one.path for one in found])
         if not boxes.people:
-            raise ValueError(f"none of the names in {options.boxes} is an input, {unknown[:3]}")
+            raise ValueError(f"no name in {options.boxes} is an input: {_few(unknown)}")
     predictor = Predictor.load(checkpoint, heatmaps=options.heatmaps)
     print(WHOLE if boxes is None else _about(boxes))
-    work = Run(predictor, options, boxes)
-    for name in unknown:
-        work.problem(name, f"named in {options.boxes}, but is no input")
-    code = _all(work, pairs, targets)
-    work.results.close()
-    _report(work, others)
-    return code or int(bool(work.problems))
-
-
-def _safe_places(output: str, pairs: list[tuple[str, str]]) -> list[str]:
-    targets = places(output, [name for _, name in pairs])
-    inputs = {os.path.abspath(path) for path, _ in pairs}
-    clash = [place for place in targets if os.path.abspath(place) in inputs]
-    if clash:
-        raise ValueError(f"--output={output} would overwrite the input {clash[0]}; choose another")
-    return targets
-
-
-def _all(work: Run, pairs: list[tuple[str, str]], targets: list[str]) -> int:
-    both = list(zip(pairs, targets))
-    stills = [(pair, target) for pair, target in both if not pictures.is_video(pair[0])]
+    first_id = max(boxes.ids.values(), default=0) + 1 if boxes else 1
     try:
-        if stills:
-            work.pictures(*map(list, zip(*stills)))
-        for (path, _), target in both:
-            if pictures.is_video(path):
-                work.video(path, target)
+        with Results(options.output, predictor.skeleton, options.category, first_id) as results:
+            work = Run(predictor, options, boxes, results)
+            if unknown:
+                work.problem(
+                    options.boxes, f"names {len(unknown)} that are no input: {_few(unknown)}"
+                )
+            _all(work, found)
     except KeyboardInterrupt:
         print("interrupted: what was predicted so far is written", file=sys.stderr)
         return 130
-    return 0
+    _report(work, others)
+    return int(bool(work.problems))
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _inputs(pairs: list[tuple[str, str]], output: str) -> list[Input]:
+    targets = places(output, [name for _, name in pairs])
+    taken = {os.path.abspath(path) for path, _ in pairs}
+    clash = [place for place in targets if os.path.abspath(place) in taken]
+    if clash:
+        raise ValueError(f"--output={output} would overwrite the input {clash[0]}; choose another")
+    counts = collections.Counter(name for _, name in pairs)
+    return [
+        Input(path, name if counts[name] == 1 else path, place)
+        for (path, name), place in zip(pairs, targets)
+    ]
+
+
+def _all(work: Run, inputs: list[Input]) -> None:
+    stills = [one for one in inputs if not pictures.is_video(one.path)]
+    if stills:
+        work.pictures(stills)
+    for one in inputs:
+        if pictures.is_video(one.path):
+            work.video(one)
 
 
 def _about(boxes: people_boxes.Boxes) -> str:
@@ -429,6 +336,6 @@ def _report(work: Run, others: int) -> None:
     if work.alone:
         print(f"{work.alone:,} pictures have no box, hence no people")
     if work.problems:
-        names = ", ".join(list(work.problems)[:5]) + (", ..." if len(work.problems) > 5 else "")
-        print(f"error: {len(work.problems):,} could not be used: {names}", file=sys.stderr)
+        names = _few(list(work.problems))
+        print(f"error: {len(work.problems):,} had problems: {names}", file=sys.stderr)
     print(f"{results.people:,} people in {results.images:,} images -> {output}/predictions.json")

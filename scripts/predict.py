@@ -27,7 +27,7 @@ flags.DEFINE_string(
     'the people: CSV lines file,x,y,w,h, JSON {"file": [[x, y, w, h]]}, COCO detections or '
     "annotations; default: each whole picture is one person",
 )
-flags.DEFINE_string("images", "", "COCO annotation file naming the images of --boxes")
+flags.DEFINE_string("annotations", "", "COCO file that says which images --boxes means by ids")
 flags.DEFINE_integer("category", 1, "COCO category_id of people", lower_bound=0)
 flags.DEFINE_float("least_score", 0.3, "detections of a lower score are left out")
 flags.DEFINE_bool("draw", True, "write pictures and videos, not only predictions.json")
