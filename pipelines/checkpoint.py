@@ -6,6 +6,7 @@ the whole state under ``checkpoints/`` and the best one by validation PCKh under
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import tensorflow as tf
 from hourglass.skeleton import Skeleton
 from pipelines.augment import MEAN
 from pipelines.files import read_whole, write_atomically
-from pipelines.records import DatasetInfo
+from pipelines.records import DatasetInfo, Geometry
 
 NETWORK_FILE = "model.json"
 BEST_FILE = "best.json"
@@ -47,9 +48,10 @@ def _group(variables) -> tf.train.Checkpoint:
 
 
 def write_network(folder: str, arguments: dict, info: DatasetInfo, mean=MEAN) -> None:
-    """Write model.json: arguments of ``hourglass.model.build``, joints, data and input mean."""
+    """Write model.json: arguments of ``hourglass.model.build``, joints, data, mean and geometry."""
     parts = {"build": arguments, **info.skeleton.to_parts(), "data": _fingerprint(info)}
-    _write_parts(folder, {**parts, "expects": {"mean": mean}})
+    expects = {"mean": mean, "geometry": dataclasses.asdict(info.geometry)}
+    _write_parts(folder, {**parts, "expects": expects})
 
 
 def _write_parts(folder: str, parts: dict) -> None:
@@ -135,14 +137,36 @@ def read_expected(folder: str) -> tuple[tuple[float, ...], str]:
     return tuple(mean), expects.get("decode", "")
 
 
+def read_geometry(folder: str) -> Geometry:
+    """How the records that the weights were trained on were cut, for pictures without records.
+
+    Imported and older runs do not say: then the default context, and as many px for each of the
+    network's as in the default geometry, 362 for 256.
+
+    Raises ValueError for a geometry that is none; else as ``read_network``.
+    """
+    build, _ = read_network(folder)
+    path = os.path.join(folder, NETWORK_FILE)
+    written = json.loads(read_whole(path)).get("expects", {}).get("geometry")
+    if written is None:
+        return Geometry(side=round(Geometry.side * build["size"] / 256))
+    try:
+        return Geometry(float(written["context"]), int(written["side"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: geometry {written!r} is none ({error}); restore it") from error
+
+
 def split_place(place: str) -> tuple[str, str]:
     """(run's folder, prefix of a checkpoint or "") of a run, its best/ or one checkpoint's prefix.
 
-    Both ``runs/demo`` and ``runs/demo/checkpoints/ckpt-300`` are places.
+    ``runs/demo``, ``runs/demo/best`` and ``runs/demo/checkpoints/ckpt-300`` are places.
     """
+    place = place.rstrip("/")
+    if os.path.basename(place) in ("best", "checkpoints"):
+        place = latest(place) or place
     if tf.io.gfile.exists(place + ".index"):
         return os.path.dirname(os.path.dirname(place)), place
-    return place.rstrip("/"), ""
+    return place, ""
 
 
 def find(place: str) -> str:

@@ -363,11 +363,11 @@ def _try_read(path: str) -> tuple[np.ndarray | None, str]:
         return None, str(error)
 
 
-def read_photograph(path: str) -> np.ndarray:
+def read_photograph(path: str, upright: bool = False) -> np.ndarray:
     """Read a photograph as [H, W, 3] uint8 RGB, whatever its file format and colour space.
 
     An EXIF orientation is ignored, as in HRNet's and pytorch-pose's loaders: annotations of pose
-    data sets refer to the stored pixel grid.
+    data sets refer to the stored pixel grid. With ``upright`` the picture is turned by it.
 
     Raises ValueError, with a reason that people can be counted by, for a file that is empty, cut
     off, not an image, or too large; FileNotFoundError or OSError when it cannot be read.
@@ -379,7 +379,7 @@ def read_photograph(path: str) -> np.ndarray:
         raise ValueError("photograph empty")
     if _cut_off(data):
         raise ValueError("photograph truncated")
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

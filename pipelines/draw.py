@@ -212,3 +212,68 @@ def write_png(path: str, rgb: np.ndarray) -> None:
     """Write [H, W, 3] uint8 RGB as PNG, whole or not at all; OSError when it cannot."""
     _, data = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]))
     write_atomically(path, data.tobytes())
+
+
+def poses(image: np.ndarray, people: list, skeleton: Skeleton, zoom: float, least: float, *, panel):
+    """Draw predicted people with each joint's confidence in percent.
+
+    Args:
+      image: [H, W, 3] uint8 RGB; stays as it is.
+      people: with joints [J, 2] px of the original picture, confidence [J], side of their crop,
+        and heatmaps [h, w, J] over it, as ``pipelines.predict.Pose``.
+      skeleton: names the joints and limbs.
+      zoom: px of ``image`` for each of the original's.
+      least: joints of less confidence are left out.
+      panel: add a square to the right that shows each person's crop under the heatmaps.
+
+    Returns:
+      [H, W, 3] uint8, with the panel [H, W + H, 3].
+    """
+    drawn = np.ascontiguousarray(image).copy()
+    for one in people:
+        joints = (one.joints + 0.5) * zoom - 0.5
+        _one_of_many(drawn, joints, one.confidence, skeleton, one.confidence >= least)
+    return np.concatenate([drawn, _panel(image, people, zoom)], 1) if panel else drawn
+
+
+def _one_of_many(image, joints, confidence, skeleton, visible) -> None:
+    """Draw into the joints' own part of a picture, in place, so that lines fit the person."""
+    shown = joints[np.isfinite(joints).all(-1) & visible]
+    if not len(shown):
+        return
+    low, high = shown.min(0), shown.max(0)
+    margin = 0.15 * (high - low).max() + 4
+    shape = np.array(image.shape[1::-1])
+    left, top = np.clip(np.floor(low - margin), 0, shape - 1).astype(int)
+    right, bottom = np.clip(np.ceil(high + margin), 1, shape).astype(int)
+    part, moved = image[top:bottom, left:right], joints - (left, top)
+    part[:] = person(part, moved, skeleton, visible)
+    scale = min(part.shape[:2]) / 900
+    if scale > 0.2:
+        for joint, sure in zip(moved[visible], confidence[visible]):
+            _number(part, joint, f"{100 * sure:.0f}", min(scale, 0.6))
+
+
+def _number(image, point, text, scale) -> None:
+    place = tuple(np.rint(np.clip(point, -_FARTHEST, _FARTHEST) + 12 * scale).astype(int).tolist())
+    for color, width in ((_OUTLINE, 3), (_INK, 1)):
+        cv2.putText(image, text, place, _FONT, scale, color, width, cv2.LINE_AA)
+
+
+def _panel(image: np.ndarray, people: list, zoom: float) -> np.ndarray:
+    side = image.shape[0]
+    page = np.full((side, side, 3), _PAPER, np.uint8)
+    columns = max(1, int(np.ceil(np.sqrt(len(people)))))
+    cell = side // columns
+    for k, one in enumerate(people[: columns * columns] if cell else []):
+        row, column = divmod(k, columns)
+        place = page[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell]
+        place[:] = heatmap_panel(_window(image, one, zoom, cell), one.heatmaps)
+    return page
+
+
+def _window(image: np.ndarray, one, zoom: float, size: int) -> np.ndarray:
+    scale = size / (one.side * zoom)
+    center = (one.center + 0.5) * zoom - 0.5
+    matrix = np.column_stack([np.eye(2) * scale, (size - 1) / 2 - center * scale])
+    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)

@@ -83,8 +83,14 @@ def how(config: Config, expected: str = "") -> dict:
 
 
 def joints_of(
-    network: tf.keras.Model, batch: dict, *, decode: str, sigma: float = 1.0, **scaled
-) -> tuple[tf.Tensor, tf.Tensor]:
+    network: tf.keras.Model,
+    batch: dict,
+    *,
+    decode: str,
+    sigma: float = 1.0,
+    heatmaps: bool = False,
+    **scaled,
+) -> tuple[tf.Tensor, ...]:
     """Joints [B, J, 2] float32 crop px and confidences [B, J] of stored crops.
 
     Args:
@@ -92,12 +98,14 @@ def joints_of(
       batch: image, center and side as ``inputs.evaluation`` gives them.
       decode: one of ``heatmap.DECODERS``.
       sigma: heatmap px; only "dark" needs it.
+      heatmaps: return them too, [B, h, w, J] float32.
       **scaled: further arguments of ``multi_scale``.
     """
     maps, crop_to_input = multi_scale(network, batch, **scaled)
     joints, confidence = heatmap.decode(maps, decode, sigma)
     input_joints = heatmap.to_input(joints, STRIDE)
-    return affine.apply(affine.invert(crop_to_input), input_joints), confidence
+    found = affine.apply(affine.invert(crop_to_input), input_joints), confidence
+    return (*found, maps) if heatmaps else found
 
 
 def make_predict(
@@ -235,20 +243,34 @@ def write_predictions(folder: str, facts: dict, found, confidence, info) -> None
         predictions.write_coco(path, gathered, info.settings["coco"])
 
 
+def load_network(place: str, precision: str = "float32", weights: str = "best"):
+    """Network of a run, its best/ or a checkpoint, with its weights.
+
+    Returns:
+      Keras model, its Skeleton, the checkpoint's prefix, and "model" or "averaged".
+
+    Raises:
+      FileNotFoundError, ValueError: there is none, or it is damaged.
+    """
+    arguments, skeleton = checkpoint.read_network(checkpoint.split_place(place)[0])
+    network = model.build(**{**arguments, "sync_bn": False, "precision": precision})
+    prefix = checkpoint.find(place)
+    part = checkpoint.part_of(prefix, weights)
+    checkpoint.load(prefix, network, part)
+    return network, skeleton, prefix, part
+
+
 def _load(config: Config, info, place: str):
     """The network of a checkpoint with the weights asked for, and what they are."""
     folder, _ = checkpoint.split_place(place)
-    arguments, skeleton = checkpoint.read_network(folder)
+    _, skeleton = checkpoint.read_network(folder)
     if skeleton != info.skeleton:
         raise ValueError(
             f"the network in {folder} knows {len(skeleton)} joints {skeleton.joints}, the records "
             f"in {info.folder} have {len(info.skeleton)}: {info.skeleton.joints}; evaluate on "
             "records of the same joints"
         )
-    network = model.build(**{**arguments, "sync_bn": False, "precision": config.precision})
-    prefix = checkpoint.find(place)
-    part = checkpoint.part_of(prefix, config.weights)
-    checkpoint.load(prefix, network, part)
+    network, _, prefix, part = load_network(place, config.precision, config.weights)
     return network, prefix, part
 
 

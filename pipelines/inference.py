@@ -145,7 +145,7 @@ def of_crops(
       flip: average with the mirrored picture.
       mirror: [J] permutation.
       decode: one of ``heatmap.DECODERS``.
-      **more: sigma, scales and mean of ``evaluate.joints_of``.
+      **more: sigma, scales, mean and heatmaps of ``evaluate.joints_of``.
 
     Returns:
       function(image [B, n, n, 3] uint8, center [B, 2] float32 crop px, side [B] float32 crop px)

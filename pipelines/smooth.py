@@ -1,0 +1,54 @@
+"""Calmer joints in videos: the One Euro filter (Casiez, Roussel and Vogel, CHI 2012)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def _share(cutoff: np.ndarray | float, rate: float) -> np.ndarray | float:
+    """Weight of the new value in a low-pass filter; cutoff and rate in Hz."""
+    return 1.0 / (1.0 + rate / (2.0 * math.pi * cutoff))
+
+
+class OneEuro:
+    """A low-pass filter of points whose cutoff rises with their speed.
+
+    Resting joints stop trembling, fast ones are not late. As in the paper's algorithm 1, but the
+    speed is that of the point, not of each coordinate: filtering does not depend on its direction.
+    """
+
+    def __init__(self, rate: float, cutoff: float = 1.0, gain: float = 5.0, speed: float = 1.0):
+        """Start without a past.
+
+        Args:
+          rate: frames per second.
+          cutoff: Hz, of points at rest; lower is calmer.
+          gain: Hz per crop side per second; higher is less late.
+          speed: Hz, cutoff of the speed itself.
+        """
+        if not all(0 < value < math.inf for value in (rate, cutoff, speed)) or gain < 0:
+            raise ValueError(f"rate {rate}, cutoff {cutoff} and speed {speed} must be positive Hz")
+        self._rate, self._cutoff, self._gain, self._speed = rate, cutoff, gain, speed
+        self._points = self._velocity = None
+
+    def __call__(self, points: np.ndarray, side: float = 1.0) -> np.ndarray:
+        """Filtered [J, 2] float64 of the next frame's points [J, 2] px.
+
+        Args:
+          points: px. The first frame's come back as they are, and so do those of a frame with
+            another J: the past is then forgotten.
+          side: px, the person's crop side, by which speeds are measured: near and far people are
+            smoothed alike.
+        """
+        points = np.asarray(points, np.float64)
+        if self._points is None or self._points.shape != points.shape:
+            self._points, self._velocity = points, np.zeros_like(points)
+            return points
+        velocity = (points - self._points) * (self._rate / side)
+        self._velocity += _share(self._speed, self._rate) * (velocity - self._velocity)
+        speeds = np.linalg.norm(self._velocity, axis=-1, keepdims=True)
+        share = _share(self._cutoff + self._gain * speeds, self._rate)
+        self._points = self._points + share * (points - self._points)
+        return self._points
