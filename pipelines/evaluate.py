@@ -82,6 +82,24 @@ def how(config: Config, expected: str = "") -> dict:
     return {"flip": config.flip, "scales": scales, **decoding}
 
 
+def joints_of(
+    network: tf.keras.Model, batch: dict, *, decode: str, sigma: float = 1.0, **scaled
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Joints [B, J, 2] float32 crop px and confidences [B, J] of stored crops.
+
+    Args:
+      network: from ``hourglass.model.build``.
+      batch: image, center and side as ``inputs.evaluation`` gives them.
+      decode: one of ``heatmap.DECODERS``.
+      sigma: heatmap px; only "dark" needs it.
+      **scaled: further arguments of ``multi_scale``.
+    """
+    maps, crop_to_input = multi_scale(network, batch, **scaled)
+    joints, confidence = heatmap.decode(maps, decode, sigma)
+    input_joints = heatmap.to_input(joints, STRIDE)
+    return affine.apply(affine.invert(crop_to_input), input_joints), confidence
+
+
 def make_predict(
     strategy,
     network: tf.keras.Model,
@@ -101,12 +119,8 @@ def make_predict(
     """
 
     def replica_predict(batch: dict):
-        maps, crop_to_input = multi_scale(
-            network, batch, flip=flip, mirror=mirror, scales=scales, mean=mean
-        )
-        joints, confidence = heatmap.decode(maps, decode, sigma)
-        input_joints = heatmap.to_input(joints, STRIDE)
-        return batch["index"], affine.apply(affine.invert(crop_to_input), input_joints), confidence
+        how = {"flip": flip, "decode": decode, "mirror": mirror, "sigma": sigma, "mean": mean}
+        return (batch["index"], *joints_of(network, batch, scales=scales, **how))
 
     return tf.function(lambda batch: strategy.run(replica_predict, (batch,)))
 

@@ -1,0 +1,152 @@
+"""A trained network as a smaller one for inference only: the same joints for less arithmetic.
+
+The layers of the Keras graph are read, rewritten and built again, so that the topology stands in
+``hourglass.model`` alone and a new block needs nothing here. What is not known stays as it is.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+layers = tf.keras.layers
+
+
+@dataclasses.dataclass(frozen=True)
+class _Node:
+    """A layer as it is to be built: its class, configuration, weights and the keys it reads."""
+
+    kind: type
+    config: dict
+    weights: tuple[np.ndarray, ...]
+    inputs: tuple[str, ...]
+
+
+_Graph = dict[str, _Node]  # by the name of the layer whose output it stands for, inputs first
+
+
+def _read(network: tf.keras.Model) -> _Graph:
+    maker = {id(layer.output): layer.name for layer in network.layers}
+    graph = {}
+    for layer in network.layers:
+        inputs = () if isinstance(layer, layers.InputLayer) else tf.nest.flatten(layer.input)
+        keys = tuple(maker[id(tensor)] for tensor in inputs)
+        weights = tuple(layer.get_weights())
+        graph[layer.name] = _Node(type(layer), layer.get_config(), weights, keys)
+    return graph
+
+
+def _reached(graph: _Graph, output: str) -> _Graph:
+    """What ``output`` depends on: earlier stacks' heads go."""
+    wanted = {output}
+    for key in reversed(graph):
+        if key in wanted:
+            wanted.update(graph[key].inputs)
+    return {key: node for key, node in graph.items() if key in wanted}
+
+
+def _uses(graph: _Graph) -> collections.Counter:
+    return collections.Counter(key for node in graph.values() for key in node.inputs)
+
+
+def _scaled(conv: _Node, norm: _Node) -> _Node:
+    """One convolution that does what ``conv`` and the batch norm after it do."""
+    gamma, beta, mean, variance = (np.float64(array) for array in norm.weights)
+    factor = gamma / np.sqrt(variance + norm.config["epsilon"])
+    kernel, bias = conv.weights if conv.config["use_bias"] else (*conv.weights, 0.0)
+    # A depthwise kernel's channels are its last axis but one; the last is of length 1.
+    deep = conv.kind is layers.DepthwiseConv2D
+    weights = kernel * (factor[:, None] if deep else factor), (bias - mean) * factor + beta
+    return dataclasses.replace(conv, config={**conv.config, "use_bias": True}, weights=weights)
+
+
+def _fold_norms(graph: _Graph) -> _Graph:
+    uses, folded = _uses(graph), dict(graph)
+    for key, norm in graph.items():
+        before = graph[norm.inputs[0]] if norm.kind is layers.BatchNormalization else None
+        convolves = before and before.kind in (layers.Conv2D, layers.DepthwiseConv2D)
+        if convolves and _linear(before) and uses[norm.inputs[0]] == 1:
+            folded[key] = _scaled(before, norm)
+            del folded[norm.inputs[0]]
+    return folded
+
+
+def _linear(conv: _Node) -> bool:
+    return conv.config["activation"] == "linear"
+
+
+def _is_matrix(node: _Node) -> bool:
+    """Whether a node only multiplies each pixel's channels by a matrix and adds a bias."""
+    if node.kind is not layers.Conv2D or not _linear(node):
+        return False
+    config = node.config
+    plain = config["groups"] == 1 and config["use_bias"]
+    return plain and config["kernel_size"] == (1, 1) and config["strides"] == (1, 1)
+
+
+def _chain(graph: _Graph, key: str) -> tuple[str, np.ndarray, np.ndarray]:
+    """Source of ``key`` through 1x1 convolutions, and their product: matrix [in, out], bias."""
+    node = graph[key]
+    kernel, bias = (np.float64(array) for array in node.weights)
+    matrix, source = kernel[0, 0], node.inputs[0]
+    if not _is_matrix(graph[source]):
+        return source, matrix, bias
+    source, first, first_bias = _chain(graph, source)
+    return source, first @ matrix, first_bias @ matrix + bias
+
+
+def _merge(graph: _Graph) -> _Graph:
+    """Make one convolution of those that an addition receives from the same source.
+
+    At a stack's end these are ``features_back`` and ``heatmaps_back`` of ``heatmaps``.
+    """
+    uses, merged = _uses(graph), dict(graph)
+    for key, node in graph.items():
+        terms = [k for k in node.inputs if _is_matrix(graph[k]) and uses[k] == 1]
+        chains = [_chain(graph, term) for term in terms]
+        sources = {source for source, _, _ in chains}
+        if node.kind is layers.Add and 1 < len(terms) < len(node.inputs) and len(sources) == 1:
+            weights = sum(c[1] for c in chains)[None, None], sum(c[2] for c in chains)
+            # In the place of the first: its source stands before it, and all have its width.
+            one = dataclasses.replace(graph[terms[0]], weights=weights, inputs=(*sources,))
+            kept = tuple(k for k in node.inputs if k not in terms[1:])
+            merged[terms[0]], merged[key] = one, dataclasses.replace(node, inputs=kept)
+    return merged
+
+
+def _build(graph: _Graph, output: str) -> tf.keras.Model:
+    tensors = {}
+    for key, node in graph.items():
+        layer = node.kind.from_config(node.config)
+        inputs = [tensors[k] for k in node.inputs]
+        tensors[key] = layer(inputs if len(inputs) > 1 else inputs[0]) if inputs else layer.output
+        layer.set_weights(node.weights)
+    sources = [tensors[key] for key, node in graph.items() if not node.inputs]
+    network = tf.keras.Model(sources[0], (tensors[output],), name="folded_hourglass")
+    network.trainable = False  # which reaches the layers only when set after they are made
+    return network
+
+
+def fold(network: tf.keras.Model) -> tf.keras.Model:
+    """Rewrite a network for inference, with its weights as they are now.
+
+    - A batch norm right after a convolution becomes part of its kernel and bias (arithmetic in
+      float64). One after an addition or a pooling stays: as TensorFlow's fused inference kernel
+      with the ReLU behind it, it is as fast as a scale and a shift or faster. Group norm stays.
+    - The two ways back at a stack's end, both linear in its features, become one convolution.
+    - Earlier stacks' heatmaps are not computed.
+
+    Args:
+      network: from ``hourglass.model.build``; it is not changed.
+
+    Returns:
+      Keras model: [B, size, size, 3] float32 normalised RGB -> tuple of one tensor
+      [B, size / 4, size / 4, J] float32, the last stack's heatmaps.
+    """
+    graph = _read(network)
+    output = next(name for name in graph if network.get_layer(name).output is network.outputs[-1])
+    graph = _merge(_fold_norms(_reached(graph, output)))
+    return _build(_reached(graph, output), output)
