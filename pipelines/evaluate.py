@@ -229,20 +229,34 @@ def write_predictions(folder: str, facts: dict, found, confidence, info) -> None
     predictions.write_json(os.path.join(folder, "predictions.json"), gathered)
 
 
+def load_network(place: str, precision: str = "float32", weights: str = "best"):
+    """Network of a run, its best/ or a checkpoint, with its weights.
+
+    Returns:
+      Keras model, its Skeleton, the checkpoint's prefix, and "model" or "averaged".
+
+    Raises:
+      FileNotFoundError, ValueError: there is none, or it is damaged.
+    """
+    arguments, skeleton = checkpoint.read_network(checkpoint.split_place(place)[0])
+    network = model.build(**{**arguments, "sync_bn": False, "precision": precision})
+    prefix = checkpoint.find(place)
+    part = checkpoint.part_of(prefix, weights)
+    checkpoint.load(prefix, network, part)
+    return network, skeleton, prefix, part
+
+
 def _load(config: Config, info, place: str):
     """The network of a checkpoint with the weights asked for, and what they are."""
     folder, _ = checkpoint.split_place(place)
-    arguments, skeleton = checkpoint.read_network(folder)
+    _, skeleton = checkpoint.read_network(folder)
     if skeleton != info.skeleton:
         raise ValueError(
             f"the network in {folder} knows {len(skeleton)} joints {skeleton.joints}, the records "
             f"in {info.folder} have {len(info.skeleton)}: {info.skeleton.joints}; evaluate on "
             "records of the same joints"
         )
-    network = model.build(**{**arguments, "sync_bn": False, "precision": config.precision})
-    prefix = checkpoint.find(place)
-    part = checkpoint.part_of(prefix, config.weights)
-    checkpoint.load(prefix, network, part)
+    network, _, prefix, part = load_network(place, config.precision, config.weights)
     return network, prefix, part
 
 
