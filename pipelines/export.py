@@ -1,4 +1,4 @@
-"""A trained network for other programs: written beside, verified in its own runtime, then renamed."""
+"""A trained network for other programs: written, verified in its own runtime, then renamed."""
 
 from __future__ import annotations
 
@@ -170,11 +170,12 @@ def _ways(request: Request, place: str, network, one: dict, how: dict) -> dict:
     exported = verification.Exported(run, size, request.with_preprocessing, how["mean"])
     given = exported.pictures(picture)
     predict = verification.by_heatmaps(exported, **how)
-    ways[request.format] = verification.Way(predict, lambda: np.asarray(run(given)))
+    name = "heatmaps" if request.format == "savedmodel" else request.format
+    ways[name] = verification.Way(predict, lambda: np.asarray(run(given)))
     if request.format == "savedmodel":
         loaded = tf.saved_model.load(place)
         for name, encoded in JOINTS.items():
-            ways[f"savedmodel, {name}"] = verification.by_joints(loaded, name, encoded, one)
+            ways[name] = verification.by_joints(loaded, name, encoded, one)
     return ways
 
 
@@ -200,10 +201,10 @@ def verify(request: Request, place: str, network, info: records.DatasetInfo, how
     found = {
         name: evaluate.predict(strategy, way.predict, dataset, facts) for name, way in ways.items()
     }
-    rows, size = {}, network.input_shape[1]
-    for name, way in ways.items():
+    rows, size, times = {}, network.input_shape[1], verification.milliseconds(ways)
+    for name in ways:
         row = verification.compare(facts, size, info.skeleton, found["checkpoint"], found[name])
-        rows[name] = {**row, "milliseconds": way.milliseconds(), "bytes": formats.size_of(place)}
+        rows[name] = {**row, "milliseconds": times[name], "bytes": formats.size_of(place)}
     rows["checkpoint"]["bytes"] = sum(v.numpy().nbytes for v in network.variables)
     return rows
 

@@ -44,8 +44,8 @@ def write_tflite(path: str, function, quantize: str, pictures: np.ndarray | None
     Args:
       path: of the file.
       function: of ``serving.heatmaps``.
-      quantize: "none"; "float16" stores the weights so; "int8" computes so between input and output,
-        which stay float32 (or uint8).
+      quantize: "none"; "float16" stores the weights so; "int8" computes so between input and
+        output, which stay float32 (or uint8).
       pictures: [N, size, size, 3] that int8's ranges are measured on.
     """
     # Freed of variables first: the converter would otherwise want the object that holds them.

@@ -54,14 +54,16 @@ class Way:
     predict: Callable
     once: Callable
 
-    def milliseconds(self, repeats: int = 15) -> float:
-        """Median time of ``once`` after two calls that are not counted."""
-        times = []
-        for _ in range(repeats + 2):
+
+def milliseconds(ways: dict[str, Way], repeats: int = 15) -> dict[str, float]:
+    """Median time of each ``once``, in alternation, after two rounds that are not counted."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats + 2):
+        for name, way in ways.items():
             start = time.perf_counter()
-            self.once()
-            times.append(time.perf_counter() - start)
-        return 1e3 * statistics.median(times[2:])
+            way.once()
+            times[name].append(time.perf_counter() - start)
+    return {name: 1e3 * statistics.median(taken[2:]) for name, taken in times.items()}
 
 
 def by_heatmaps(exported: Exported, **how) -> Callable:

@@ -1,7 +1,12 @@
-"""Export a trained network: --checkpoint=runs/demo --records=data/demo --format=tflite --output=pose.tflite.
+r"""Export a trained network for other programs.
 
-Formats: savedmodel (a folder in TensorFlow Serving's layout, with signatures for normalised pictures
-and for photographs with boxes), tflite, onnx (needs `make export-tools`) and frozen (a GraphDef).
+    python scripts/export.py --checkpoint=runs/demo --records=data/demo --format=tflite \
+        --quantize=int8 --output=exports/demo.tflite
+
+Formats: savedmodel (a folder in TensorFlow Serving's layout, with signatures for normalised
+pictures and for photographs with boxes), tflite, onnx (needs `make export-tools`) and frozen (a
+GraphDef).
+
 Each export is loaded by its own runtime and compared with the checkpoint on people of the records;
 the table is printed and stands in <output>.json. One that loses more than 0.2 points of PCKh (int8:
 1.0) is not kept.
