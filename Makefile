@@ -20,16 +20,19 @@ export BUILD
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv torch demo test unit lint clean
+.PHONY: help venv torch export-tools demo test unit lint clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 21
 
 venv: ## make .venv with the pinned packages
 	@bash scripts/make_venv.sh "$(PYTHON)"
 
 torch: venv ## add PyTorch (CPU), for .pth files in and out and for the tests beside it
 	@PIP_USER=0 $(RUN) -m pip install --quiet --disable-pip-version-check --only-binary=:all: --retries=1 -r requirements-torch.txt
+
+export-tools: venv ## add what ONNX needs, for scripts/export.py --format=onnx and its tests
+	@PIP_USER=0 $(RUN) -m pip install --quiet --disable-pip-version-check --only-binary=:all: --retries=1 --no-deps -r requirements-export.txt
 
 demo: venv ## synthetic people: records, training, evaluation, runs/demo/predictions.png
 	$(MAKE_RECORDS)

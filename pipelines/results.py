@@ -64,13 +64,14 @@ def show(printed: rich.table.Table) -> None:
 
 def write_results(folder: str, results: dict) -> None:
     """Write results.json; a measure without any scored joint is null."""
-    text = json.dumps(_no_nan(results), indent=1, allow_nan=False)
+    text = json.dumps(no_nan(results), indent=1, allow_nan=False)
     write_atomically(os.path.join(folder, "results.json"), text.encode())
 
 
-def _no_nan(value):
+def no_nan(value):
+    """Return what JSON can hold: numbers that are none become null."""
     if isinstance(value, dict):
-        return {key: _no_nan(part) for key, part in value.items()}
+        return {key: no_nan(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_no_nan(part) for part in value]
+        return [no_nan(part) for part in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
