@@ -260,23 +260,6 @@ def load_network(place: str, precision: str = "float32", weights: str = "best"):
     return network, skeleton, prefix, part
 
 
-def load_network(place: str, precision: str = "float32", weights: str = "best"):
-    """Network of a run, its best/ or a checkpoint, with its weights.
-
-    Returns:
-      Keras model, its Skeleton, the checkpoint's prefix, and "model" or "averaged".
-
-    Raises:
-      FileNotFoundError, ValueError: there is none, or it is damaged.
-    """
-    arguments, skeleton = checkpoint.read_network(checkpoint.split_place(place)[0])
-    network = model.build(**{**arguments, "sync_bn": False, "precision": precision})
-    prefix = checkpoint.find(place)
-    part = checkpoint.part_of(prefix, weights)
-    checkpoint.load(prefix, network, part)
-    return network, skeleton, prefix, part
-
-
 def _load(config: Config, info, place: str):
     """The network of a checkpoint with the weights asked for, and what they are."""
     folder, _ = checkpoint.split_place(place)
