@@ -10,13 +10,8 @@ import re
 
 import numpy as np
 
-from pipelines.people import Person
+from pipelines.people import BOX_CONTEXT, Person
 from pipelines.sources import files
-
-# Crop side over the longer side of a person's box. MPII's rule (1.25 x a person's height) and
-# COCO's. LSP's 1.35 is over a box of joints, which ends at ankles and head top: of the whole
-# person it is about the same.
-CONTEXT = 1.25
 
 _Box = tuple  # (x, y, w, h) image px; pixel 0 reaches from 0 to 1, as in COCO
 _FRAME = re.compile(r"(.+)#(\d+)")
@@ -58,7 +53,7 @@ def person(box: _Box | None, width: int, height: int) -> Person:
     """Where a person's crop lies, by the rule of training.
 
     Args:
-      box: (x, y, w, h) image px: the crop is centred on it and ``CONTEXT`` times as wide as its
+      box: (x, y, w, h) image px: the crop is centred on it and ``BOX_CONTEXT`` times as wide as its
         longer side. None: the whole picture is the person, its height is the crop's side.
       width: of the picture, px.
       height: of the picture, px.
@@ -71,7 +66,7 @@ def person(box: _Box | None, width: int, height: int) -> Person:
     if box is not None and problem(box, width, height):
         raise ValueError(problem(box, width, height))
     x, y, w, h = (0.0, 0.0, width, height) if box is None else map(float, box)
-    side = height if box is None else CONTEXT * max(w, h)
+    side = height if box is None else BOX_CONTEXT * max(w, h)
     return Person(
         id="",
         image="",

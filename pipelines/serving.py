@@ -10,9 +10,7 @@ import tensorflow as tf
 
 from hourglass import affine
 from pipelines import augment, evaluate, records
-
-# A crop's side in units of its box's longer side, as for COCO's boxes.
-CONTEXT = 1.25
+from pipelines.people import BOX_CONTEXT
 
 
 def to_person(box: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -20,12 +18,12 @@ def to_person(box: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
     COCO's convention: a box that covers exactly the pixel (0, 0) is 0, 0, 1, 1.
     """
-    return box[..., :2] + box[..., 2:] / 2 - 0.5, CONTEXT * tf.reduce_max(box[..., 2:], -1)
+    return box[..., :2] + box[..., 2:] / 2 - 0.5, BOX_CONTEXT * tf.reduce_max(box[..., 2:], -1)
 
 
 def to_box(center: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
     """[..., 4] the square box whose ``to_person`` is centre [..., 2] and crop side [...]."""
-    length = side[..., None] / CONTEXT
+    length = side[..., None] / BOX_CONTEXT
     return tf.concat([center + 0.5 - length / 2, length, length], -1)
 
 

@@ -16,7 +16,7 @@ from conftest import ROOT, draw_person, start_python
 
 from hourglass.skeleton import MPII
 from pipelines import checkpoint, devices, draw, evaluate, predict_files, predict_output, records
-from pipelines.boxes import CONTEXT
+from pipelines.people import BOX_CONTEXT
 from pipelines.predict import Pose, Predictor
 
 PEOPLE = 10
@@ -35,7 +35,7 @@ def crowd():
 
 
 def box_of(who):
-    side = who.side / CONTEXT
+    side = who.side / BOX_CONTEXT
     return (*(who.center + 0.5 - side / 2), side, side)
 
 
@@ -131,7 +131,7 @@ def test_a_whole_picture_is_one_person(crowd, predictor):
     assert pose.box is None and pose.side == pytest.approx(height)
     np.testing.assert_allclose(pose.center, [(width - 1) / 2, (height - 1) / 2])
     np.testing.assert_array_equal(pose.joints, same.joints)
-    side = height / CONTEXT
+    side = height / BOX_CONTEXT
     box = (width / 2 - side / 2, height / 2 - side / 2, side, side)
     np.testing.assert_allclose(predictor([image], [[box]])[0][0].joints, pose.joints, atol=1e-9)
 

@@ -18,11 +18,8 @@ import typing
 import numpy as np
 
 from hourglass.skeleton import Skeleton
-from pipelines.people import MISSING, Annotated, Person
+from pipelines.people import BOX_CONTEXT, MISSING, Annotated, Person
 from pipelines.sources import coco_file, files, lsp
-
-# Crop side over a box's longer side. MPII's rule has a person's height in place of the box.
-CONTEXT = 1.25
 
 # A box of joints ends where the joints do; hands, feet and hair lie beyond, as in LSP.
 JOINTS_CONTEXT = lsp.CONTEXT
@@ -56,7 +53,7 @@ def read(
     """Read every usable instance of one category of a COCO keypoint file.
 
     Joints: flag 0 is MISSING (its position means nothing), 1 OCCLUDED, 2 LABELLED. Names and limbs
-    come from the category. The crop is centred on ``bbox`` and ``CONTEXT`` times as wide as its
+    come from the category. The crop is centred on ``bbox`` and ``BOX_CONTEXT`` times as wide as its
     longer side; without a ``bbox``, or with one of no size, on the box of the joints that are not
     MISSING and ``JOINTS_CONTEXT`` times as wide. Ids are ``image#annotation id``. Rows go by image
     name, then annotation id; the order in the file changes nothing.
@@ -320,7 +317,7 @@ def _find(
         return "box without size"
     if _outside(image, low, low + size):
         return "box outside the picture"
-    side = (CONTEXT if boxed else JOINTS_CONTEXT) * size.max()
+    side = (BOX_CONTEXT if boxed else JOINTS_CONTEXT) * size.max()
     return _Found(
         name,
         entry["image_id"],
