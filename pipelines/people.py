@@ -13,9 +13,9 @@ MISSING, OCCLUDED, LABELLED = 0, 1, 2
 
 SPLITS = ("train", "validation", "test")
 
-# Crop side over the longer side of a person's box: MPII's rule (1.25 x a person's height) and COCO's.
-# LSP's 1.35 is over a box of joints, which ends at ankles and head top: of the whole person about the
-# same.
+# Crop side over the longer side of a person's box: MPII's rule (1.25 x a person's height) and
+# COCO's. LSP's 1.35 is over a box of joints, which ends at ankles and head top: of the whole person
+# it is about the same.
 BOX_CONTEXT = 1.25
 
 
