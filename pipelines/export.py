@@ -62,7 +62,7 @@ class Request:
     quantize: str = "none"
     with_preprocessing: bool = False
     split: str = "validation"
-    people: int = 200
+    people: int = 300
     weights: str = "best"
     flip: bool = True
     decode: str = "auto"

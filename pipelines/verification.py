@@ -159,7 +159,7 @@ def problem(rows: dict[str, dict], quantize: str) -> str:
             return f"{name}: nobody among these people can be scored by PCKh, so no loss is known"
         if row["loss"] > limit:
             return (
-                f"{name} loses {row['loss']:.2f} points of PCKh@0.5 and reaches mean14 "
+                f"{name} loses {row['loss']:.3f} points of PCKh@0.5 and reaches mean14 "
                 f"{row['mean14']:.2f}; with quantize={quantize} it may lose {limit}"
             )
     return ""

@@ -32,7 +32,7 @@ flags.DEFINE_string("records", "", "record set whose people verify the export, a
 flags.DEFINE_enum("quantize", "none", formats.QUANTIZE, "numbers of a tflite file")
 flags.DEFINE_bool("with_preprocessing", False, "input is uint8 RGB; scaling and mean are inside")
 flags.DEFINE_string("split", "validation", "whose people verify")
-flags.DEFINE_integer("people", 200, "at most so many of them", lower_bound=1)
+flags.DEFINE_integer("people", 300, "at most so many of them", lower_bound=1)
 flags.DEFINE_enum("weights", "best", ("best", "averaged", "raw"), "kind of weights")
 flags.DEFINE_bool("flip", True, "mirror-averaged test, in the joints of a SavedModel too")
 flags.DEFINE_enum("decode", "auto", ("auto", *DECODERS), "auto: what the weights expect")

@@ -294,7 +294,7 @@ def test_savedmodel_serves_photographs_without_this_project(ask, tmp_path, train
 import json, sys, tensorflow as tf
 model = tf.saved_model.load({str(tmp_path / "pose.savedmodel" / "1")!r})
 assert sorted(model.signatures) == ["heatmaps", "joints", "joints_of_pixels"]
-files = tf.constant([tf.io.read_file(f"{tmp_path}/{{k}}.jpg") for k in range({len(files)})])
+files = tf.stack([tf.io.read_file(f"{tmp_path}/{{k}}.jpg") for k in range({len(files)})])
 found = model.signatures["joints"](images=files, boxes=tf.constant({boxes.tolist()}))
 assert not {"hourglass", "pipelines", "tensorflow_addons"} & set(sys.modules)
 print("FOUND" + json.dumps(found["joints"].numpy().tolist()))
