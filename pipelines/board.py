@@ -57,7 +57,8 @@ def _domain(field: dataclasses.Field) -> hparams.Discrete | hparams.RealInterval
         return hparams.Discrete(list(field.metadata["choices"]))
     if isinstance(field.default, bool):
         return hparams.Discrete([False, True])
-    return None if isinstance(field.default, str) else hparams.RealInterval()
+    # No number of Config is outside; TensorBoard's filter starts with the whole interval.
+    return None if isinstance(field.default, str) else hparams.RealInterval(0.0, 2.0**31)
 
 
 def write_training(writer: tf.summary.SummaryWriter, step: int, report: dict) -> None:

@@ -15,7 +15,7 @@ from conftest import draw_person, start_python, write_records
 
 from hourglass.skeleton import LSP, MPII
 from pipelines import browse, draw, evaluate, inputs, predictions
-from pipelines.people import MISSING, OCCLUDED
+from pipelines.people import MISSING
 
 SCRIPT = str(pathlib.Path(__file__).parents[1] / "scripts" / "browse.py")
 
@@ -25,7 +25,8 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, text: str):
         super().__init__()
-        self.elements, self.scripts, self.texts, self._script = [], {}, {}, None
+        self.elements, self.scripts, self.texts = [], {}, {}
+        self._script, self._tag = None, ""
         self.feed(text)
         self.setup, self.people = (json.loads(self.scripts[k]) for k in ("setup", "everybody"))
 
@@ -65,9 +66,9 @@ def write_truth(path, info, offsets, ids=None, skeleton=None, split="validation"
 
 @pytest.fixture(scope="module")
 def offsets(info):
-    """Person n's joints are n / 10 heads off; the second to last person's first joint 20."""
+    """Person n's joints are n / 10 heads off; one joint of person 2 is 20."""
     moved = np.repeat(np.arange(10)[:, None] / 10, 16, 1)
-    moved[8, 0] = 20.0
+    moved[2, 3] = 20.0
     return moved
 
 
@@ -95,14 +96,14 @@ def decoded(person):
 class TestPage:
     def test_worst_first_and_errors_in_head_sizes(self, page, drawn, offsets):
         _, people = drawn
-        # Row 8 has 20 heads at one joint, but that joint decides only where it is labelled.
         unscored = [p.row for p in people["validation"] if np.isnan(p.head_size)]
+        assert len(unscored) == 1
         means = {}
         for person in people["validation"]:
             known = person.state != MISSING
             means[person.row] = offsets[person.row][known].mean()
         expected = sorted(set(means) - set(unscored), key=lambda row: -means[row]) + unscored
-        assert [one["row"] for one in page.people] == expected
+        assert [one["row"] for one in page.people] == expected and expected[:2] == [2, 9]
         for one in page.people:
             person = people["validation"][one["row"]]
             assert one["id"] == person.id
@@ -131,7 +132,7 @@ class TestPage:
         for one in Page(output.read_text()).people:
             hsv = cv2.cvtColor(decoded(one), cv2.COLOR_BGR2HSV).astype(int)
             for j, at in enumerate(one["truth"]):
-                if at and j != MPII.index("pelvis"):
+                if at and MPII.joints[j] not in ("pelvis", "thorax"):  # others lie over them
                     x, y = np.rint(at).astype(int)
                     off = abs(hsv[y, x, 0] - j * 11)
                     right, total = right + (min(off, 180 - off) <= 5), total + 1
@@ -161,9 +162,7 @@ class TestPage:
         assert len(page.setup["colors"]["limbs"]) == len(MPII.limbs)
 
     def test_summary(self, page, info):
-        assert "PCKh@0.5 of 10 scored people: head " in page.texts["p"] or (
-            "PCKh@0.5 of 9 scored people: head " in page.texts["p"]
-        )
+        assert "PCKh@0.5 of 9 scored people: head " in page.texts["p"]
         assert info.head_rule in page.texts["p"]
 
     def test_without_predictions_it_is_the_records_order(self, info, tmp_path, capsys):
@@ -185,9 +184,7 @@ class TestPage:
         whole, found, output = written
         limit = output.stat().st_size * 0.7 / 1e6
         path = tmp_path / "small.html"
-        browse.run(
-            info.folder, str(path), predictions_file=found, size=64, megabytes=limit
-        )
+        browse.run(info.folder, str(path), predictions_file=found, size=64, megabytes=limit)
         shown = Page(path.read_text()).people
         assert path.stat().st_size <= limit * 1e6
         assert 0 < len(shown) < 10 and shown == whole.people[: len(shown)]
@@ -219,26 +216,27 @@ class TestSomeJointsUnknown:
 HOSTILE = "</script><script>alert(1)</script><!--<script>&\"'@@PEOPLE@@.jpg"
 
 
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """Records whose every name tries to become markup."""
+
+    def draw_hostile(k, split, row, skeleton):
+        image, person = draw_person(k, split, row, MPII)
+        return image, dataclasses.replace(person, id=f"{HOSTILE}#{row}")
+
+    skeleton = dataclasses.replace(MPII, joints=(HOSTILE, *MPII.joints[1:]), pairs=(), bones=())
+    folder = tmp_path_factory.mktemp("hostile")
+    counts = {"validation": 3}
+    info, _ = write_records(folder, counts, skeleton=skeleton, draw=draw_hostile)
+    document = json.loads((folder / "dataset.json").read_text())
+    document.update(name=HOSTILE, head_rule=HOSTILE)
+    (folder / "dataset.json").write_text(json.dumps(document))
+    found = write_truth(folder / "predictions.json", info, np.zeros((3, 16)))
+    browse.run(info.folder, str(folder / "people.html"), predictions_file=found, size=32)
+    return (folder / "people.html").read_text()
+
+
 class TestUntrusted:
-    @pytest.fixture(scope="class")
-    def hostile(self, tmp_path_factory):
-        """Records whose every name tries to become markup."""
-
-        def draw_hostile(k, split, row, skeleton):
-            image, person = draw_person(k, split, row, MPII)
-            return image, dataclasses.replace(person, id=f"{HOSTILE}#{row}")
-
-        skeleton = dataclasses.replace(MPII, joints=(HOSTILE, *MPII.joints[1:]), pairs=(), bones=())
-        folder = tmp_path_factory.mktemp("hostile")
-        counts = {"validation": 3}
-        info, _ = write_records(folder, counts, skeleton=skeleton, draw=draw_hostile)
-        document = json.loads((folder / "dataset.json").read_text())
-        document.update(name=HOSTILE, head_rule=HOSTILE)
-        (folder / "dataset.json").write_text(json.dumps(document))
-        found = write_truth(folder / "predictions.json", info, np.zeros((3, 16)))
-        browse.run(info.folder, str(folder / "people.html"), predictions_file=found, size=32)
-        return (folder / "people.html").read_text()
-
     def test_names_are_text(self, hostile):
         page = Page(hostile)
         assert [one["id"] for one in page.people] == [f"{HOSTILE}#{row}" for row in range(3)]
@@ -247,8 +245,7 @@ class TestUntrusted:
         assert HOSTILE in page.texts["p"]
 
     def test_the_page_has_its_own_elements_only(self, hostile, page, written):
-        count = {tag: len(re.findall(f"<{tag}[ >]", hostile)) for tag in ("script", "img", "iframe")}
-        assert count == {"script": 3, "img": 0, "iframe": 0}
+        assert len(re.findall("<script[ >]", hostile)) == 3
         assert "<!--" not in hostile
         kinds = [tag for tag, _ in Page(hostile).elements]
         assert kinds == [tag for tag, _ in page.elements]
