@@ -202,6 +202,8 @@ class TestSomeJointsUnknown:
         assert ["errors" in one for one in page.people] == [True] * 8 + [False] * 2
         line = "2 people without a prediction: validation8.jpg#1, validation9.jpg#1"
         assert line in capsys.readouterr().out and line in page.texts["p"]
+        # Nor do they count as misses: of the eight, one has no head size.
+        assert "PCKh@0.5 of 7 scored people" in page.texts["p"]
 
     def test_positions_that_are_no_numbers_are_infinite_errors(self, info, offsets, tmp_path):
         moved = offsets.copy()
