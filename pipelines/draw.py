@@ -33,6 +33,20 @@ def _limb_color(skeleton: Skeleton, a: int, b: int) -> tuple[int, int, int]:
     return colors.pop() if len(colors) == 1 else _MIDDLE
 
 
+def colors(skeleton: Skeleton) -> dict:
+    """Colours of these pictures, RGB 0-255, for whoever paints with other tools.
+
+    Returns:
+      "joints", one of each joint; "limbs", one of each of ``skeleton.limbs``; "truth"; "miss".
+    """
+    return {
+        "joints": [_color(name) for name in skeleton.joints],
+        "limbs": [_limb_color(skeleton, a, b) for a, b in skeleton.limbs],
+        "truth": _TRUTH,
+        "miss": _MISS,
+    }
+
+
 def _fixed(point: np.ndarray) -> tuple[int, int]:
     x, y = np.rint(np.clip(point, -_FARTHEST, _FARTHEST) * 2**_BITS).astype(int).tolist()
     return x, y

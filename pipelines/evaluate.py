@@ -177,6 +177,25 @@ def score(facts: dict, found: np.ndarray, skeleton: Skeleton) -> dict:
     return results
 
 
+def mean_errors(errors: np.ndarray) -> np.ndarray:
+    """[N] mean over each person's scored joints of errors [N, J]; NaN where none is scored."""
+    known = ~np.isnan(errors)
+    total, count = np.where(known, errors, 0.0).sum(1), known.sum(1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def worst(errors: np.ndarray) -> np.ndarray:
+    """[N] places of people by their mean error, the largest first, those not scored last."""
+    # A position that is not finite is an infinite error, and comes first.
+    means = np.nan_to_num(mean_errors(errors), nan=-1.0, posinf=np.inf)
+    return np.argsort(-means, kind="stable")
+
+
+def evenly(people: int, count: int) -> np.ndarray:
+    """Places of at most ``count`` of ``people``, evenly spaced from the first one on."""
+    return np.arange(0, people, max(1, people // count))[:count]
+
+
 def picture(
     network: tf.keras.Model,
     info,
@@ -186,19 +205,33 @@ def picture(
     decode: str,
     sigma: float = 1.0,
     scales: tuple[float, ...] = (1.0,),
+    places: np.ndarray | None = None,
     count: int = 12,
     mean=augment.MEAN,
 ):
-    """Evenly chosen people of a split with true and predicted joints.
+    """Some people of a split with true and predicted joints.
+
+    Args:
+      network: from ``hourglass.model.build``.
+      info: the record set.
+      split: "train", "validation" or "test".
+      flip: mirror-averaged test.
+      decode: one of ``heatmap.DECODERS``.
+      sigma: heatmap px; only "dark" needs it.
+      scales: see ``multi_scale``.
+      places: [n] of the people in ``inputs.facts``, in this order; None chooses evenly.
+      count: how many are chosen evenly.
+      mean: RGB [3], subtracted from pictures in [0, 1].
 
     Returns:
       Dict of images [n, size, size, 3] uint8, truth and predicted [n, J, 2] input px, state
       [n, J], errors [n, J] in head sizes and heatmaps [n, h, w, J].
     """
-    every = max(1, info.count(split) // count)
-    facts = {k: v[:count] for k, v in inputs.facts(info, split, every).items()}
-    shown = len(facts["row"])
-    batch = next(iter(inputs.evaluation(info, split, batch=shown, every=every)))
+    places = evenly(info.count(split), count) if places is None else places
+    rows = np.searchsorted(np.unique(places), places)
+    stored = next(iter(inputs.chosen(info, split, places, batch=len(places))))
+    batch = {key: tf.gather(value, rows) for key, value in stored.items()}
+    facts = {key: batch[key].numpy() for key in ("state", "head_size", "joints", "crop_to_image")}
     images, crop_to_input = augment.images(batch, network.input_shape[1], mean=mean)
     maps, _ = multi_scale(
         network, batch, flip=flip, mirror=info.skeleton.mirror, scales=scales, mean=mean
@@ -207,7 +240,7 @@ def picture(
     crop_joints = affine.apply(affine.invert(crop_to_input), predicted).numpy()
     return {
         "images": tf.cast((images + tf.constant(mean, tf.float32)) * 255.0, tf.uint8).numpy(),
-        "truth": affine.apply(crop_to_input, tf.constant(facts["joints"])).numpy(),
+        "truth": affine.apply(crop_to_input, batch["joints"]).numpy(),
         "predicted": predicted.numpy(),
         "state": facts["state"],
         "errors": errors_of(facts, to_image(facts, crop_joints))[0],

@@ -158,6 +158,32 @@ def evaluation(
     return _deterministic(named.batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE))
 
 
+def chosen(
+    info: records.DatasetInfo, split: str, places: np.ndarray, *, batch: int
+) -> tf.data.Dataset:
+    """Whole records of a few people of a split; nobody else's picture is decoded.
+
+    Args:
+      info: the record set.
+      split: "train", "validation" or "test".
+      places: [n] of the people in ``facts``; their order, and repetitions, do not matter.
+      batch: people per batch; the last one may be smaller.
+
+    Returns:
+      Dataset of dicts as ``records.decode`` gives, batched, ascending by "index" [B] int64, the
+      person's place.
+
+    Raises:
+      ValueError: an empty split.
+    """
+    wanted = np.zeros(info.count(split), bool)
+    wanted[places] = True
+    decode, mask = _decoder(info, ()), tf.constant(wanted)
+    few = _serialized(info, split).enumerate().filter(lambda index, _: mask[index])
+    decoded = few.map(lambda index, record: {**decode(record), "index": index})
+    return _deterministic(decoded.batch(batch).prefetch(1))
+
+
 def facts(info: records.DatasetInfo, split: str, every: int = 1) -> dict[str, np.ndarray]:
     """Everything but the pixels of a split's people, for the host: as ``records.decode``, stacked.
 

@@ -1,4 +1,4 @@
-"""Curves as pictures. Kept apart from draw.py, so that training does not import matplotlib."""
+"""Curves as pictures. Kept apart from draw.py, so that prediction does not import matplotlib."""
 
 from __future__ import annotations
 

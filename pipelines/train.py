@@ -344,6 +344,7 @@ def run(config: Config) -> int:
         )
         writer = tf.summary.create_file_writer(os.path.join(mine.workdir, "logs"))
         board.write_flags(writer, flagfile)
+        board.write_hyper_parameters(writer, config)
         while now < lengths.total:
             profile(lengths.profiles(now))
             count = pace.count(lengths.until_stop(now, config.log_every))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tqdm
 
 from hourglass import model
 from pipelines import augment, board, checkpoint, devices, evaluate, inputs, records
 from pipelines.config import Config, build_arguments
+
+# People in each grid of pictures.
+SHOWN = 12
 
 
 def line(step: int, results: dict, best: bool) -> str:
@@ -73,15 +77,21 @@ def _make_alone(config: Config, strategy, info, networks: dict, state, mean):
     batch = devices.round_up(config.evaluation_batch, strategy)
     dataset = inputs.evaluation(info, "validation", batch=batch)
     last = networks.get("averaged", networks["raw"])
+    even, statistics = evaluate.evenly(len(facts["row"]), SHOWN), board.Statistics()
 
     def validate(writer, step: int) -> None:
-        results = {}
+        results, errors = {}, None
         for weights, predict_batch in predicts.items():
             found, _ = evaluate.predict(strategy, predict_batch, dataset, facts)
             results[weights] = evaluate.score(facts, found, info.skeleton)
+            errors, _ = evaluate.errors_of(facts, found)
             board.write_validation(writer, step, weights, results[weights])
-        shown = evaluate.picture(last, info, "validation", mean=mean, **how)
-        board.write_pictures(writer, step, shown, info.skeleton)
+            board.write_errors(writer, step, weights, errors, info.skeleton)
+        # The errors are now those of ``last``. One pass over the records for both choices.
+        places = np.concatenate([even, evaluate.worst(errors)[:SHOWN]])
+        shown = evaluate.picture(last, info, "validation", places=places, mean=mean, **how)
+        board.write_pictures(writer, step, shown, info.skeleton, len(even))
+        statistics.write(writer, step, networks["raw"])
         best = checkpoint.save_best(state, config.workdir, step, results)
         tqdm.tqdm.write(line(step, results, best))
 

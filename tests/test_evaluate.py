@@ -387,3 +387,31 @@ class TestPicture:
                 assert image[y, x, channel] > 150
         picture = evaluate.grid(shown, info.skeleton, "title")
         assert picture.dtype == np.uint8 and picture.shape[1] > 4 * 256
+
+    def test_chosen_people_come_in_the_order_asked_for(self, spotted):
+        info, _ = spotted
+        options = {"flip": False, "decode": "quarter"}
+        count = info.count("validation")
+        everybody = evaluate.picture(
+            dots_network(), info, "validation", places=np.arange(count), **options
+        )
+        places = np.array([count - 1, 0, count - 1])
+        shown = evaluate.picture(dots_network(), info, "validation", places=places, **options)
+        assert shown.keys() == everybody.keys()
+        assert not np.array_equal(shown["truth"][0], shown["truth"][1])
+        for key, values in shown.items():
+            np.testing.assert_allclose(values, everybody[key][places], atol=1e-4)
+
+
+class TestWorst:
+    def test_by_mean_error_with_infinity_first_and_unscored_last(self):
+        nan, inf = np.nan, np.inf
+        errors = np.array([[0.5, nan], [nan, nan], [0.1, 0.7], [3.0, 0.0], [0.2, inf], [0.5, 0.5]])
+        means = evaluate.mean_errors(errors)
+        np.testing.assert_allclose(means, [0.5, nan, 0.4, 1.5, inf, 0.5])
+        assert evaluate.worst(errors).tolist() == [4, 3, 0, 5, 2, 1]
+
+    def test_evenly(self):
+        assert evaluate.evenly(10, 4).tolist() == [0, 2, 4, 6]
+        assert evaluate.evenly(3, 12).tolist() == [0, 1, 2]
+        assert evaluate.evenly(24, 12).tolist() == list(range(0, 24, 2))

@@ -188,3 +188,21 @@ def test_facts_are_what_was_written(drawn):
             np.testing.assert_allclose(facts["center"][i] * zoom + shift, person.center, atol=1e-4)
             assert facts["side"][i] * zoom == pytest.approx(person.side)
             assert facts["head_size"][i] == pytest.approx(person.head_size, nan_ok=True)
+
+
+class TestChosen:
+    def test_whole_records_of_those_asked_for_in_order_of_place(self, info):
+        facts = inputs.facts(info, "validation")
+        pixels = next(iter(inputs.evaluation(info, "validation", batch=10)))["image"].numpy()
+        batches = list(inputs.chosen(info, "validation", [7, 0, 4, 7, 9], batch=3))
+        assert [one["index"].numpy().tolist() for one in batches] == [[0, 4, 7], [9]]
+        for one in batches:
+            places = one["index"].numpy()
+            np.testing.assert_array_equal(one["image"], pixels[places])
+            assert set(one) == {*facts, "image", "index"}
+            for key, values in facts.items():
+                np.testing.assert_array_equal(one[key].numpy(), values[places])
+
+    def test_split_of_nobody(self, info):
+        with pytest.raises(ValueError, match="nobody in the split 'test'"):
+            inputs.chosen(info, "test", [0], batch=1)

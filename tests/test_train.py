@@ -113,7 +113,12 @@ class TestTensorBoard:
             *("training/images_per_second", "training/data_wait_percent"),
             *(f"training PCKh@0.5/{row}" for row in rows),
             *(f"validation {kind}/{row}" for kind in kinds for row in rows),
-            *("validation/skeletons", "validation/heatmaps"),
+            *("validation/skeletons", "validation/worst", "validation/heatmaps"),
+            *(f"errors {w}/{joint}" for w in ("raw", "averaged") for joint in MPII.joints),
+            *("thresholds/raw", "thresholds/averaged"),
+            *("batch_norm/log10_moving_variance", "batch_norm/mean_change"),
+            *("batch_norm/variance_change", "batch_norm/largest_variance_change"),
+            *("_hparams_/experiment", "_hparams_/session_start_info"),
         }
 
     def test_steps_and_values(self, events):
@@ -128,6 +133,13 @@ class TestTensorBoard:
         assert list(rates.values()) == pytest.approx(expected)
         assert all(value > 0 for value in self.scalars(events, "training/gradient_norm").values())
 
+    def test_statistics_of_batch_norm_change_from_one_validation_to_the_next(self, events):
+        assert len(events.Tensors("batch_norm/log10_moving_variance")) == 2
+        mean = self.scalars(events, "batch_norm/variance_change")
+        largest = self.scalars(events, "batch_norm/largest_variance_change")
+        assert list(mean) == list(largest) == [12]
+        assert 0 < mean[12] < largest[12] < 5
+
     def test_losses_fall(self, events):
         losses = list(self.scalars(events, "loss/total").values())
         assert losses[-1] < losses[0]
@@ -137,7 +149,8 @@ class TestTensorBoard:
         assert "--stacks=2" in text and f"--workdir={trained[0].workdir}" in text
 
     def test_pictures(self, events):
-        for tag, count in (("validation/skeletons", 1), ("validation/heatmaps", 10)):
+        kinds = {"skeletons": 1, "worst": 1, "heatmaps": 10}
+        for tag, count in ((f"validation/{kind}", count) for kind, count in kinds.items()):
             for event in events.Tensors(tag):
                 width, height, *pictures = tf.make_ndarray(event.tensor_proto)
                 assert len(pictures) == count

@@ -1,0 +1,172 @@
+"""TensorBoard's files read back: thresholds, errors, batch norm's statistics, hyper-parameters."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard import context
+from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins import base_plugin
+from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
+
+from hourglass.skeleton import MPII
+from pipelines import board
+from pipelines.config import Config
+
+
+@pytest.fixture
+def read(tmp_path):
+    """A function that writes with a board function and reads the events back."""
+
+    def write_and_read(*works) -> EventAccumulator:
+        writer = tf.summary.create_file_writer(str(tmp_path / "logs"))
+        for step, work in enumerate(works):
+            work(writer, step)
+        writer.close()
+        return EventAccumulator(str(tmp_path / "logs"), {"tensors": 0}).Reload()
+
+    return write_and_read
+
+
+def values(events, tag):
+    return [tf.make_ndarray(one.tensor_proto) for one in events.Tensors(tag)]
+
+
+class TestErrors:
+    def written(self, read, *errors):
+        return read(
+            *(
+                lambda writer, step, e=e: board.write_errors(writer, step, "raw", e, MPII)
+                for e in errors
+            )
+        )
+
+    def test_histograms_hold_each_joints_errors_up_to_two_heads(self, read):
+        errors = np.full((5, 16), np.nan)
+        errors[:, 3] = [0.1, np.nan, 0.3, 7.0, np.inf]
+        errors[:2, 4] = [0.2, 0.4]
+        events = self.written(read, errors)
+        (knee,) = values(events, f"errors raw/{MPII.joints[4]}")
+        (hip,) = values(events, f"errors raw/{MPII.joints[3]}")
+        # Rows are left edge, right edge, count.
+        assert hip[:, 2].sum() == 4 and hip[-1, 2] == 2
+        assert hip[0, 0] == pytest.approx(0.1) and hip[-1, 1] == 2.0
+        assert knee[:, 2].sum() == 2 and knee[-1, 1] == pytest.approx(0.4)
+        histograms = [tag for tag in events.Tags()["tensors"] if tag.startswith("errors ")]
+        assert len(histograms) == 2, "nobody has the other joints"
+
+    def test_threshold_curve_is_high_for_small_errors(self, read):
+        """mean14 is the one thick black line; it ends at the top, or at the bottom."""
+        good, bad = np.full((3, 16), 0.001), np.full((3, 16), 9.0)
+        heights = []
+        for width, height, png in values(self.written(read, good, bad), "thresholds/raw"):
+            picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
+            assert picture.shape == (int(height), int(width))
+            # A little left of the middle, where the legend is not.
+            column = picture[:, int(width) // 3 : int(width) // 3 + 20].max(1)
+            black = np.flatnonzero(column < 60)
+            heights.append(black.mean() / picture.shape[0])
+        # The frame's bottom and top are black too.
+        assert heights[0] < 0.45 < 0.55 < heights[1]
+
+
+def network(*norms):
+    layers = [tf.keras.layers.BatchNormalization(name=name) for name in norms]
+    return tf.keras.Sequential([tf.keras.layers.Input([2]), *layers])
+
+
+class TestStatistics:
+    def test_changes_by_hand(self, read):
+        one, statistics = network("first", "second"), board.Statistics()
+        first, second = one.layers
+        first.moving_variance.assign([1.0, 4.0])
+        second.moving_variance.assign([0.01, 1.0])
+
+        def move(writer, step):
+            # e^2 and e^-1 times the variance, then nothing; two and one deviations of the mean.
+            first.moving_variance.assign([np.e**2, 4 / np.e])
+            first.moving_mean.assign([2 * np.e, 2 / np.sqrt(np.e)])
+            statistics.write(writer, step, one)
+
+        events = read(
+            lambda writer, step: statistics.write(writer, step, one),
+            move,
+            lambda writer, step: statistics.write(writer, step, one),
+        )
+        expected = {
+            "variance_change": [(2 + 1 + 0 + 0) / 4, 0],
+            "largest_variance_change": [(2 + 1) / 2, 0],
+            "mean_change": [(2 + 1 + 0 + 0) / 4, 0],
+        }
+        for tag, want in expected.items():
+            np.testing.assert_allclose(values(events, f"batch_norm/{tag}"), want, atol=1e-6)
+        histograms = values(events, "batch_norm/log10_moving_variance")
+        assert [histogram[:, 2].sum() for histogram in histograms] == [4, 4, 4]
+        assert histograms[0][0, 0] == pytest.approx(-2)
+        assert histograms[0][-1, 1] == pytest.approx(np.log10(4))
+
+    def test_a_variance_of_zero_is_a_number(self, read):
+        one, statistics = network("only"), board.Statistics()
+
+        def vanish(writer, step):
+            one.layers[0].moving_variance.assign([0.0, 1.0])
+            statistics.write(writer, step, one)
+
+        events = read(lambda writer, step: statistics.write(writer, step, one), vanish)
+        (change,) = values(events, "batch_norm/variance_change")
+        assert change == pytest.approx(np.log(1e12) / 2)
+        assert values(events, "batch_norm/log10_moving_variance")[1][0, 0] == pytest.approx(-12)
+
+    def test_without_batch_norm_there_is_nothing(self, read):
+        statistics = board.Statistics()
+        events = read(*[lambda writer, step: statistics.write(writer, step, network())] * 2)
+        assert events.Tags()["tensors"] == []
+
+
+class TestHyperParameters:
+    def groups(self, folder):
+        """What TensorBoard's own HParams page would list of a folder of runs."""
+        events = plugin_event_multiplexer.EventMultiplexer()
+        events.AddRunsFromDirectory(str(folder)).Reload()
+        provider = data_provider.MultiplexerDataProvider(events, str(folder))
+        backend = backend_context.Context(base_plugin.TBContext(data_provider=provider))
+        statuses = list(api_pb2.Status.values())
+        request = api_pb2.ListSessionGroupsRequest(
+            start_index=0, slice_size=10, allowed_statuses=statuses
+        )
+        handler = list_session_groups.Handler(context.RequestContext(), backend, "", request)
+        return handler.run().session_groups
+
+    def test_runs_are_lines_of_one_table(self, tmp_path):
+        """Equal runs in two folders stay two lines; the metric is the last one."""
+        runs = {"a": {"stacks": 1}, "b": {"stacks": 8, "sync_bn": True}, "c": {"stacks": 1}}
+        for name, changes in runs.items():
+            config = Config(workdir=str(tmp_path / name), learning_rate=0.004, **changes)
+            writer = tf.summary.create_file_writer(str(tmp_path / name / "logs"))
+            board.write_hyper_parameters(writer, config)
+            for step, percent in ((1, 10.0), (2, 50.0 + changes["stacks"])):
+                results = {"PCKh@0.5": {"mean14": percent, "head": 3.0}}
+                board.write_validation(writer, step, "averaged", results)
+            writer.close()
+        groups = {group.sessions[0].name: group for group in self.groups(tmp_path)}
+        assert groups.keys() == {"a/logs", "b/logs", "c/logs"}
+        for name, changes in runs.items():
+            group = groups[f"{name}/logs"]
+            assert group.hparams["stacks"].number_value == changes["stacks"]
+            assert group.hparams["sync_bn"].bool_value == changes.get("sync_bn", False)
+            assert group.hparams["learning_rate"].number_value == 0.004
+            assert group.hparams["recipe"].string_value == "pytorch_pose"
+            metrics = {one.name.tag: one.value for one in group.metric_values}
+            assert metrics == {"validation averaged PCKh@0.5/mean14": 50.0 + changes["stacks"]}
+
+    def test_columns_are_what_training_depends_on(self, tmp_path):
+        writer = tf.summary.create_file_writer(str(tmp_path / "a" / "logs"))
+        board.write_hyper_parameters(writer, Config(workdir=str(tmp_path / "a")))
+        writer.close()
+        (group,) = self.groups(tmp_path)
+        decisive = {f.name for f in dataclasses.fields(Config) if not f.metadata["free"]}
+        assert set(group.hparams) == decisive | {"records"}
+        assert "seed" in decisive and "workdir" not in decisive
