@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -47,6 +49,8 @@ def write_tflite(path: str, function, quantize: str, pictures: np.ndarray | None
       quantize: "none"; "float16" stores the weights so; "int8" computes so between input and
         output, which stay float32 (or uint8).
       pictures: [N, size, size, 3] that int8's ranges are measured on.
+
+    Raises ValueError for an int8 file that TensorFlow Lite cannot run.
     """
     # Freed of variables first: the converter would otherwise want the object that holds them.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
@@ -60,7 +64,28 @@ def write_tflite(path: str, function, quantize: str, pictures: np.ndarray | None
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it asks for ranges that representative_dataset gives
-        write_atomically(path, converter.convert())
+        data = converter.convert()
+    if quantize == "int8":
+        _check_ranges(data)
+    write_atomically(path, data)
+
+
+_TRIAL = """
+import sys, tensorflow as tf
+tf.lite.Interpreter(model_content=sys.stdin.buffer.read()).allocate_tensors()
+"""
+
+
+def _check_ranges(data: bytes) -> None:
+    # In a process of its own: TensorFlow Lite aborts, where an exception would do, on a tensor that
+    # was constant over all pictures (a dead ReLU), whose range is then next to nothing.
+    trial = subprocess.run([sys.executable, "-c", _TRIAL], input=data, capture_output=True)
+    if trial.returncode:
+        raise ValueError(
+            f"TensorFlow Lite cannot run the int8 file (it ended with {trial.returncode}): some "
+            "layer gives the same number for all training people, which 8 bits have no range for; "
+            "train longer, or export with --quantize=float16"
+        )
 
 
 def check_installed(kind: str) -> None:

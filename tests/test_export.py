@@ -6,17 +6,29 @@ predicts: the checkpoint scores 100, and an export of anything else less.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
 import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import GEOMETRY, MPII, ROOT, TRAIN, VALIDATION, draw_person, start_python
+from conftest import GEOMETRY, MPII, ROOT, TRAIN, VALIDATION, draw_person, start_python, tiny
 
 from hourglass import affine, folded, model
-from pipelines import augment, evaluate, export, formats, inputs, records, serving, verification
+from pipelines import (
+    augment,
+    evaluate,
+    export,
+    formats,
+    inputs,
+    records,
+    serving,
+    train,
+    verification,
+)
 from pipelines.people import LABELLED
 
 HOW = {"flip": True, "mirror": MPII.mirror, "decode": "quarter", "sigma": 1.0, "mean": augment.MEAN}
@@ -200,6 +212,15 @@ def test_unknown_loss_is_no_small_loss():
 
 
 @pytest.fixture(scope="module")
+def trained(tmp_path_factory, info):
+    """A finished run of more channels than the other tests': of eight, whole layers die."""
+    config = tiny(tmp_path_factory.mktemp("trained") / "run", info, stacks=2, channels=16)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert train.run(config) == 0
+    return config, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
 def known(tmp_path_factory, trained, info) -> str:
     """Records of the drawn people whose true joints are what the network predicts."""
     network, *_ = evaluate.load_network(trained[0].workdir)
@@ -307,8 +328,24 @@ print("FOUND" + json.dumps(found["joints"].numpy().tolist()))
 
 
 @pytest.mark.slow
+def test_int8_of_a_dead_layer_is_refused(tmp_path):
+    """TensorFlow Lite aborts on it: this process would be gone."""
+    scale = tf.constant([3.0, 2.0])
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 2], tf.float32)])
+    def dead(images):
+        return {"heatmaps": tf.nn.relu(images * scale - 100.0) + images}
+
+    pictures = np.random.default_rng(0).uniform(0, 1, [4, 8, 8, 2]).astype(np.float32)
+    path = tmp_path / "dead.tflite"
+    with pytest.raises(ValueError, match="cannot run the int8 file .* the same number for all"):
+        formats.write_tflite(str(path), dead, "int8", pictures)
+    assert not path.exists()
+
+
+@pytest.mark.slow
 def test_int8_loss_is_refused_unless_accepted(ask, tmp_path):
-    """Eight channels trained for seconds do not survive 8 bits: a real loss."""
+    """A network trained for seconds does not survive 8 bits: a real loss."""
     request = ask("tflite", quantize="int8")
     with pytest.raises(ValueError, match=r"loses .* points .* may lose 1.0.*--accept_loss"):
         export.run(request)
