@@ -489,8 +489,8 @@ def lsp(tmp_path_factory):
 
 class TestScript:
     def test_flag_values(self, tmp_path):
-        _, error = finish(script(tmp_path, "--dataset=coco"), code=1)
-        assert "dataset" in error and "coco" in error and "synthetic" in error
+        _, error = finish(script(tmp_path, "--dataset=voc"), code=1)
+        assert "dataset" in error and "voc" in error and "synthetic" in error
         wrong = "shards=-1 workers=many context=0.5 side=4 jpeg_quality=101 people=0 nonsense=1"
         cases = [[f"--{flag}"] for flag in wrong.split()]
         errors = errors_of(tmp_path, cases)

@@ -317,7 +317,7 @@ model = tf.saved_model.load({str(tmp_path / "pose.savedmodel" / "1")!r})
 assert sorted(model.signatures) == ["heatmaps", "joints", "joints_of_pixels"]
 files = tf.stack([tf.io.read_file(f"{tmp_path}/{{k}}.jpg") for k in range({len(files)})])
 found = model.signatures["joints"](images=files, boxes=tf.constant({boxes.tolist()}))
-assert not {"hourglass", "pipelines", "tensorflow_addons"} & set(sys.modules)
+assert not {{"hourglass", "pipelines", "tensorflow_addons"}} & set(sys.modules)
 print("FOUND" + json.dumps(found["joints"].numpy().tolist()))
 """)
     found = np.array(json.loads(output.split("FOUND")[1]))
