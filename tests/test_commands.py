@@ -85,7 +85,13 @@ def test_records_training_and_evaluation(tmp_path):
     command(draw, "--records=data/small", "--count=4", "--size=64", cwd=tmp_path)
     assert cv2.imread(str(tmp_path / "data" / "small" / "truth.png")) is not None
     benchmark = str(ROOT / "scripts" / "benchmark.py")
-    words = ("--flagfile=small.flags", "--benchmark_steps=2", "--repeats=1")
+    words = (
+        "--flagfile=small.flags",
+        "--benchmark_steps=2",
+        "--repeats=1",
+        "--people=40",
+        "--nopeers",
+    )
     output = command(benchmark, *words, cwd=tmp_path)
     for part in ("input", "augment", "train", "end_to_end", "data wait"):
         assert part in output, output
