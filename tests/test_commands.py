@@ -92,7 +92,7 @@ def test_records_training_and_evaluation(tmp_path):
         "--people=40",
         "--nopeers",
     )
-    output = command(benchmark, *words, cwd=tmp_path)
+    output = command(benchmark, *words, "--people=40", cwd=tmp_path)
     for part in ("input", "augment", "train", "end_to_end", "data wait"):
         assert part in output, output
 
