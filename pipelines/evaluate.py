@@ -71,14 +71,15 @@ def multi_scale(
     return tf.math.divide_no_nan(total, seen), augment.crop_to_input(batch, size)
 
 
-def how(config: Config, expected: str = "") -> dict:
-    """Keyword arguments of ``make_predict`` and ``picture`` that a Config means.
+def decode_rule(asked: str, expected: str = "") -> str:
+    """The decoder meant: "auto" is what imported weights expect, and "quarter" for ours."""
+    return (expected or "quarter") if asked == "auto" else asked
 
-    ``--decode=auto`` is the ``expected`` rule of imported weights, and "quarter" for ours.
-    """
+
+def how(config: Config, expected: str = "") -> dict:
+    """Keyword arguments of ``make_predict`` and ``picture`` that a Config means."""
     scales = tuple(fractions(config.test_scales))
-    decode = (expected or "quarter") if config.decode == "auto" else config.decode
-    decoding = {"decode": decode, "sigma": config.sigma}
+    decoding = {"decode": decode_rule(config.decode, expected), "sigma": config.sigma}
     return {"flip": config.flip, "scales": scales, **decoding}
 
 
@@ -293,17 +294,21 @@ def load_network(place: str, precision: str = "float32", weights: str = "best"):
     return network, skeleton, prefix, part
 
 
-def _load(config: Config, info, place: str):
-    """The network of a checkpoint with the weights asked for, and what they are."""
+def load_for(info, place: str, precision: str = "float32", weights: str = "best"):
+    """Network, prefix and part as ``load_network``, of the joints that the records have.
+
+    Raises:
+      FileNotFoundError, ValueError: as ``load_network``, and for other joints.
+    """
     folder, _ = checkpoint.split_place(place)
     _, skeleton = checkpoint.read_network(folder)
     if skeleton != info.skeleton:
         raise ValueError(
             f"the network in {folder} knows {len(skeleton)} joints {skeleton.joints}, the records "
-            f"in {info.folder} have {len(info.skeleton)}: {info.skeleton.joints}; evaluate on "
-            "records of the same joints"
+            f"in {info.folder} have {len(info.skeleton)}: {info.skeleton.joints}; name records of "
+            "the same joints"
         )
-    network, _, prefix, part = load_network(place, config.precision, config.weights)
+    network, _, prefix, part = load_network(place, precision, weights)
     return network, prefix, part
 
 
@@ -319,9 +324,9 @@ def run(config: Config) -> dict:
     info = records.read_info(config.records)
     records.check_shards(info, config.split)
     strategy = devices.make_strategy(config.strategy, config.logical_devices)
-    with strategy.scope():
-        network, prefix, part = _load(config, info, config.checkpoint or config.workdir)
     place = config.checkpoint or config.workdir
+    with strategy.scope():
+        network, prefix, part = load_for(info, place, config.precision, config.weights)
     mean, expected = checkpoint.read_expected(checkpoint.split_place(place)[0])
     facts, options = inputs.facts(info, config.split), {**how(config, expected), "mean": mean}
     if expected and expected != options["decode"]:

@@ -93,24 +93,11 @@ def _check(request: Request) -> None:
     formats.check_installed(request.format)
 
 
-def _load(request: Request, info: records.DatasetInfo):
-    network, skeleton, prefix, part = evaluate.load_network(
-        request.checkpoint, weights=request.weights
-    )
-    if skeleton != info.skeleton:
-        raise ValueError(
-            f"the network in {request.checkpoint} knows {len(skeleton)} joints {skeleton.joints}, "
-            f"the records in {info.folder} have {len(info.skeleton)}: {info.skeleton.joints}; "
-            "verify it on records of the same joints"
-        )
-    return network, prefix, part
-
-
 def _how(request: Request, info: records.DatasetInfo) -> dict:
     """Keyword arguments of ``evaluate.joints_of``."""
     folder, _ = checkpoint.split_place(request.checkpoint)
     mean, expected = checkpoint.read_expected(folder)
-    decode = (expected or "quarter") if request.decode == "auto" else request.decode
+    decode = evaluate.decode_rule(request.decode, expected)
     how = {"flip": request.flip, "decode": decode, "sigma": request.sigma}
     return {**how, "mirror": info.skeleton.mirror, "mean": mean}
 
@@ -240,7 +227,7 @@ def run(request: Request) -> dict:
     _check(request)
     info = records.read_info(request.records)
     records.check_shards(info, request.split)
-    network, prefix, part = _load(request, info)
+    network, prefix, part = evaluate.load_for(info, request.checkpoint, weights=request.weights)
     how, partial = _how(request, info), request.output.rstrip("/") + ".partial"
     try:
         _remove(partial)

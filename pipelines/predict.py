@@ -107,7 +107,7 @@ class Predictor:
         folder = checkpoint.split_place(path)[0]
         mean, decode = checkpoint.read_expected(folder)
         network, skeleton, *_ = evaluate.load_network(path)
-        how = {"mean": mean, "decode": decode or "quarter", **changes}
+        how = {"mean": mean, "decode": evaluate.decode_rule("auto", decode), **changes}
         return cls(folded.fold(network), skeleton, checkpoint.read_geometry(folder), **how)
 
     def __call__(

@@ -333,7 +333,7 @@ class TestRun:
     def test_kinds_of_weights(self, trained, evaluated, info, weights):
         """Neither kind is the other: the network holds what the checkpoint calls so."""
         config = dataclasses.replace(evaluated[0], weights=weights)
-        network, prefix, part = evaluate._load(config, info, trained[0].workdir)
+        network, prefix, part = evaluate.load_for(info, trained[0].workdir, weights=config.weights)
         assert part == {"raw": "model", "averaged": "averaged"}[weights]
         have = checkpoint.by_name(network.variables)["stack0_linear.kernel"].numpy()
         np.testing.assert_array_equal(have, checkpoint.values(prefix, part)["stack0_linear.kernel"])

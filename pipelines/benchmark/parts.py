@@ -44,16 +44,15 @@ def _augmented(config: Config, info: records.DatasetInfo, batch: dict, index: tf
     return tf.reduce_sum(images) + tf.reduce_sum(heatmaps)
 
 
-def read(settings: dict, folder: str) -> Part:
-    """Records -> decoded uint8 batches."""
-    config = Config(**settings)
-    iterator = iter(_batches(config, records.read_info(config.records)))
+def _reading(config: Config, info: records.DatasetInfo, use) -> Part:
+    """Batches read one after the other, of each of which ``use`` makes a number."""
+    iterator = iter(_batches(config, info))
 
     @tf.function
     def take(iterator, batches: tf.Tensor) -> tf.Tensor:
-        total = tf.constant(0, tf.int64)
+        total = 0.0
         for _ in tf.range(batches):
-            total += next(iterator)["index"][0]
+            total += use(next(iterator))
         return total
 
     return Part(
@@ -62,6 +61,13 @@ def read(settings: dict, folder: str) -> Part:
         lead_in=1,
         facts=lambda: _traces(take=take),
     )
+
+
+def read(settings: dict, folder: str) -> Part:
+    """Records -> decoded uint8 batches."""
+    config = Config(**settings)
+    info = records.read_info(config.records)
+    return _reading(config, info, lambda batch: tf.cast(batch["index"][0], tf.float32))
 
 
 def augmentation(settings: dict, folder: str) -> Part:
@@ -89,25 +95,10 @@ def read_and_augment(settings: dict, folder: str) -> Part:
     """Records -> network input and targets: what a data loader delivers."""
     config = Config(**settings)
     info = records.read_info(config.records)
-    iterator = iter(_batches(config, info))
-
-    @tf.function
-    def take(iterator, batches: tf.Tensor) -> tf.Tensor:
-        total = 0.0
-        for _ in tf.range(batches):
-            batch = next(iterator)
-            total += _augmented(config, info, batch, batch["index"])
-        return total
-
-    return Part(
-        lambda steps: _until_done(take(iterator, tf.constant(BATCHES * steps))),
-        BATCHES * config.batch,
-        lead_in=1,
-        facts=lambda: _traces(take=take),
-    )
+    return _reading(config, info, lambda batch: _augmented(config, info, batch, batch["index"]))
 
 
-def _training(config: Config, dataset: tf.data.Dataset, info, strategy) -> Part:
+def _training(config: Config, info, strategy, iterator) -> Part:
     with strategy.scope():
         step = tf.Variable(
             0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
@@ -117,10 +108,9 @@ def _training(config: Config, dataset: tf.data.Dataset, info, strategy) -> Part:
         averaged = model.build(**arguments, remat=config.remat) if config.average else None
         opt = optimizer.build(config.optimizer, lambda: tf.constant(1e-4), config.weight_decay)
         optimizer.create_slots(opt, network.trainable_variables)
-    run = device_step.make_train_steps(
-        strategy, network, averaged, opt, step, **device_step.arguments(config, info.skeleton)
-    )
-    iterator = iter(strategy.experimental_distribute_dataset(dataset, inputs.AHEAD))
+        loss_scale = optimizer.LossScale() if config.precision == "mixed_float16" else None
+    arguments = {**device_step.arguments(config, info.skeleton), "loss_scale": loss_scale}
+    run = device_step.make_train_steps(strategy, network, averaged, opt, step, **arguments)
     flop = 2 * counting.TRAINING * counting.forward_macs(network)
     return Part(
         lambda steps: float(run(iterator, tf.constant(steps))["wait"]),
@@ -134,8 +124,9 @@ def step(settings: dict, folder: str) -> Part:
     config = Config(**settings)
     info = records.read_info(config.records)
     strategy = devices.make_strategy(config.strategy, config.logical_devices)
-    batch = next(iter(_batches(config, info)))
-    return _training(config, tf.data.Dataset.from_tensors(batch).repeat(), info, strategy)
+    same = tf.data.Dataset.from_tensors(next(iter(_batches(config, info)))).repeat()
+    iterator = iter(strategy.experimental_distribute_dataset(same, inputs.AHEAD))
+    return _training(config, info, strategy, iterator)
 
 
 def end_to_end(settings: dict, folder: str) -> Part:
@@ -143,7 +134,8 @@ def end_to_end(settings: dict, folder: str) -> Part:
     config = Config(**settings)
     info = records.read_info(config.records)
     strategy = devices.make_strategy(config.strategy, config.logical_devices)
-    return _training(config, _batches(config, info), info, strategy)
+    iterator = inputs.distributed(strategy, info, batch=config.batch, seed=config.seed)
+    return _training(config, info, strategy, iterator)
 
 
 def inference(settings: dict, folder: str) -> Part:
