@@ -7,6 +7,7 @@ Two stems are published. "newell" is the authors' own (64, 128, pool, 128, 256 c
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 import zlib
 
@@ -60,7 +61,7 @@ class _BatchNorm(layers.BatchNormalization):
 class _Recomputed(layers.Layer):
     """Layers of which training keeps the input only; the backward pass computes them again.
 
-    The layers stay a Keras graph of their own, whose variables keep their names.
+    The layers stay a Keras graph of their own, with one input, whose variables keep their names.
     """
 
     def __init__(self, x, outputs, **options):
@@ -77,13 +78,13 @@ class _Recomputed(layers.Layer):
 
         # Not tf.recompute_grad: what is to hold its second run back until the gradient arrives adds
         # zero, which TensorFlow's graph optimizer takes away, and then nothing is saved.
-        def backward(slope, variables):
-            with tf.control_dependencies([slope]):
+        def backward(*slopes, variables):
+            with tf.control_dependencies(slopes):
                 again = tf.identity(x)
             with tf.GradientTape() as tape:
                 tape.watch(again)
-                outputs = self._second(again)
-            found = tape.gradient(outputs, [again, *variables], output_gradients=slope)
+                outputs = tf.nest.flatten(self._second(again))
+            found = tape.gradient(outputs, [again, *variables], output_gradients=list(slopes))
             return found[0], found[1:]
 
         return forward(x)
@@ -184,16 +185,17 @@ class _Maker:
         return self.conv(self.bn_relu(x, f"{name}_bn3"), filters, 1, f"{name}_conv3")
 
     def residual(self, x, filters: int, name: str):
-        body = self.again(lambda x: self.body(x, filters, name), x, name)
+        body = self.body(x, filters, name)
         skip = x if x.shape[-1] == filters else self.conv(x, filters, 1, f"{name}_skip")
         return self.add([skip, body], f"{name}_add")
 
-    def again(self, part, x, name: str):
-        """``part`` of the tensor ``x``, recomputed in the backward pass where that is asked."""
+    def again(self, part, x, name: str) -> list:
+        """Outputs of ``part(x)``, recomputed in the backward pass where that is asked."""
         if not self.remat:
-            return part(x)
+            return tf.nest.flatten(part(x))
         inner = tf.keras.Input(x.shape[1:], dtype=x.dtype)
-        return _Recomputed(inner, part(inner), name=f"{name}_again", dtype=self.precision)(x)
+        again = _Recomputed(inner, part(inner), name=f"{name}_again", dtype=self.precision)
+        return tf.nest.flatten(again(x))
 
     def residuals(self, x, filters: int, count: int, name: str):
         for block in range(count):
@@ -219,6 +221,22 @@ def _hourglass(make: _Maker, x, channels: int, blocks: int, depth: int, name: st
         low = make.residuals(low, channels, blocks, f"{name}_middle")
     low = make.residuals(low, channels, blocks, f"{name}_up")
     return make.add([skip, make.upsample(low, f"{name}_upsample")], f"{name}_add")
+
+
+def _stack(
+    make: _Maker, x, *, channels: int, blocks: int, depth: int, joints: int, name: str, last: bool
+) -> list:
+    """Heatmaps of the stack whose input is ``x``; unless it is the last, the next one's input."""
+    features = _hourglass(make, x, channels, blocks, depth, f"{name}_hourglass")
+    features = make.residuals(features, channels, blocks, f"{name}_head")
+    features = make.conv(features, channels, 1, f"{name}_linear")
+    features = make.bn_relu(features, f"{name}_linear_bn")
+    heatmaps = make.conv(features, joints, 1, f"{name}_heatmaps")
+    if last:
+        return [heatmaps]
+    again = make.conv(features, channels, 1, f"{name}_features_back")
+    maps = make.conv(heatmaps, channels, 1, f"{name}_heatmaps_back")
+    return [heatmaps, make.add([x, again, maps], f"{name}_sum")]
 
 
 def _check(stacks: int, blocks: int, channels: int, depth: int, joints: int, size: int):
@@ -276,9 +294,9 @@ def build(
       sync_bn: batch norm over all replicas instead of each replica's own examples.
       precision: Keras dtype policy, one of ``PRECISIONS``.
       seed: of the initial weights.
-      remat: training keeps the input of each residual branch and computes the rest of it again in
-        the backward pass (Chen et al. 2016, arXiv 1604.06174): less memory, more time, the same
-        variables and results.
+      remat: training keeps the input of each stack and computes the rest of it again in the
+        backward pass (Chen et al. 2016, arXiv 1604.06174), so that one stack's activations are in
+        memory at a time: less memory, more time, the same variables and results.
 
     Returns:
       Keras model: [B, size, size, 3] float32 normalised RGB -> tuple of ``stacks`` tensors
@@ -291,19 +309,12 @@ def build(
     _check_names(stem, block, norm, precision)
     make = _Maker(precision, seed, sync_bn, block, norm, remat)
     images = tf.keras.Input([size, size, 3], name="images")
-    x = _stem(make, images, stem, channels)
-    outputs = []
+    x, outputs = [_stem(make, images, stem, channels)], []
+    sizes = {"channels": channels, "blocks": blocks, "depth": depth, "joints": joints}
     for stack in range(stacks):
-        name = f"stack{stack}"
-        features = _hourglass(make, x, channels, blocks, depth, f"{name}_hourglass")
-        features = make.residuals(features, channels, blocks, f"{name}_head")
-        features = make.conv(features, channels, 1, f"{name}_linear")
-        features = make.bn_relu(features, f"{name}_linear_bn")
-        heatmaps = make.conv(features, joints, 1, f"{name}_heatmaps")
+        name, last = f"stack{stack}", stack == stacks - 1
+        part = functools.partial(_stack, make, **sizes, name=name, last=last)
+        heatmaps, *x = make.again(part, *x, name)
         outputs.append(layers.Activation("linear", dtype="float32", name=f"{name}_out")(heatmaps))
-        if stack < stacks - 1:
-            again = make.conv(features, channels, 1, f"{name}_features_back")
-            maps = make.conv(heatmaps, channels, 1, f"{name}_heatmaps_back")
-            x = make.add([x, again, maps], f"{name}_sum")
     # A tuple: Keras unwraps a list of one, and [-1] would then be the last picture of the batch.
     return tf.keras.Model(images, tuple(outputs), name="stacked_hourglass")

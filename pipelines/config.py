@@ -47,7 +47,7 @@ class Config:
         free=True,
     )
     remat: bool = _flag(
-        False, "less memory: the backward pass computes residual branches again", free=True
+        False, "less memory: the backward pass computes each stack again", free=True
     )
     xla: bool = _flag(False, "compile forward and backward pass with XLA", free=True)
     recipe: str = _flag("pytorch_pose", "published augmentation", tuple(augment.RECIPES))

@@ -6,6 +6,7 @@ here imports TensorFlow before it is needed: each part's process holds only what
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import os
 from collections.abc import Callable
@@ -109,6 +110,60 @@ def product_torch(settings: dict, folder: str, side: int = SIDE) -> Part:
         result[0, 0].item()
 
     return Part(run, 2e-9 * side**3, "GFLOP")
+
+
+def convolutions(settings: dict, folder: str) -> Part:
+    """The network's convolutions and both gradients of each, one after the other, nothing between.
+
+    What a training step would take if normalisation, ReLU, sums and updates cost nothing.
+    """
+    import tensorflow as tf
+
+    from hourglass import model
+    from pipelines import records
+    from pipelines.benchmark import counting
+    from pipelines.config import Config, build_arguments
+
+    config = Config(**settings)
+    skeleton = records.read_info(config.records).skeleton
+    network = model.build(**build_arguments(config, skeleton))
+    kind = tf.bfloat16 if "bfloat16" in config.precision else tf.float32
+    found = [layer for layer in network.submodules if type(layer) is tf.keras.layers.Conv2D]
+    shapes = collections.Counter(
+        (tuple(c.input_shape[1:]), tuple(c.kernel.shape), c.strides[0], c.padding) for c in found
+    )
+
+    inputs = {shape: tf.ones([config.batch, *shape], kind) for shape, *_ in shapes}
+
+    def both_ways(x, kernel, stride, padding, count: int) -> tf.Tensor:
+        where = {"strides": [1, stride, stride, 1], "padding": padding.upper()}
+        weights, total = tf.zeros(kernel, kind), tf.zeros([], kind)
+        for _ in tf.range(count):
+            # Each needs the one before; nothing can be left out or done once for all.
+            slope = tf.nn.conv2d(x, weights, **where)
+            back = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=x.shape, filter=weights, out_backprop=slope, **where
+            )
+            weights += tf.raw_ops.Conv2DBackpropFilter(
+                input=x, filter_sizes=kernel, out_backprop=slope, **where
+            )
+            total += back[0, 0, 0, 0]
+        return tf.cast(total, tf.float32)
+
+    @tf.function
+    def everything(steps: tf.Tensor) -> tf.Tensor:
+        total = 0.0
+        for _ in tf.range(steps):
+            for (shape, kernel, stride, padding), count in shapes.items():
+                total += both_ways(inputs[shape], kernel, stride, padding, count)
+        return total
+
+    flop = 2 * counting.TRAINING * counting.forward_macs(network)
+    return Part(
+        lambda steps: everything(tf.constant(steps)).numpy(),
+        config.batch,
+        facts=lambda: {"flop_per_image": flop},
+    )
 
 
 def bare_conversion(settings: dict, folder: str, quality: int) -> Part:

@@ -88,6 +88,10 @@ class Tasks:
             *(self._ceiling("matrix product (PyTorch)", "product_torch", needs=torch) * len(torch)),
         ]
 
+    def convolutions(self) -> list[Task]:
+        """What is left of a training step without everything between its convolutions."""
+        return self._ceiling("convolutions alone", "convolutions", needs=("tensorflow",))
+
     def bare_conversion(self) -> list[Task]:
         """Ceiling of convert."""
         return self._ceiling("bare conversion", "bare_conversion", quality=JPEG_QUALITY)
@@ -197,6 +201,7 @@ def _training_group(config: Config, joints: int, whole: bool) -> list[Task]:
         *tasks.ours("train", "step"),
         *(around if whole else []),
         *tasks.torch_training(compiled=whole),
+        *tasks.convolutions(),
         *tasks.products(),
     ]
 
@@ -263,6 +268,8 @@ ROWS = (
         "train", _PRODUCTS, "peak", 0.75),
     Row("train, bf16: share of TensorFlow's peak", "its matrix product in the same run",
         "train, bf16", "train", _PRODUCTS[:1], "peak"),
+    Row("its convolutions alone: share of dense bf16 peak", "matrix product in the same run",
+        "train, bf16", "convolutions alone", _PRODUCTS, "peak"),
     Row("infer, bf16: share of dense bf16 peak", "matrix product in the same run", "infer, bf16",
         "infer", _PRODUCTS, "peak"),
     Row("input + augmentation, all cores, same crops", "per-example loader of the stored crops",
@@ -277,6 +284,8 @@ ROWS = (
         "input, one core", "input", ("decode (OpenCV)", "decode (TensorFlow)"), "rate", 0.90),
     Row("input + augmentation, all cores", "per-example loader of photographs, all cores",
         "input, all cores", "input + augment", ("loader of photographs",), "rate", 8.0),
+    Row("bare decode of the same crops, all cores", "per-example loader of photographs, all cores",
+        "input, all cores", "decode (TensorFlow)", ("loader of photographs",), "rate"),
     Row("augmentation on the device", "time of the training step, bf16", "train, bf16", "train",
         ("augment",), "rate", 0.03, most=True),
     Row("end to end", "training step alone", "train, bf16", "end_to_end", ("train",), "rate",
