@@ -67,7 +67,8 @@ def _fold_norms(graph: _Graph) -> _Graph:
     uses, folded = _uses(graph), dict(graph)
     for key, norm in graph.items():
         before = graph[norm.inputs[0]] if issubclass(norm.kind, layers.BatchNormalization) else None
-        convolves = before and before.kind in (layers.Conv2D, layers.DepthwiseConv2D)
+        kinds = (layers.Conv2D, layers.DepthwiseConv2D)
+        convolves = before and issubclass(before.kind, kinds)
         if convolves and _linear(before) and uses[norm.inputs[0]] == 1:
             folded[key] = _scaled(before, norm)
             del folded[norm.inputs[0]]
@@ -80,7 +81,7 @@ def _linear(conv: _Node) -> bool:
 
 def _is_matrix(node: _Node) -> bool:
     """Whether a node only multiplies each pixel's channels by a matrix and adds a bias."""
-    if node.kind is not layers.Conv2D or not _linear(node):
+    if not issubclass(node.kind, layers.Conv2D) or not _linear(node):
         return False
     config = node.config
     plain = config["groups"] == 1 and config["use_bias"]

@@ -128,7 +128,7 @@ def convolutions(settings: dict, folder: str) -> Part:
     skeleton = records.read_info(config.records).skeleton
     network = model.build(**build_arguments(config, skeleton))
     kind = tf.bfloat16 if "bfloat16" in config.precision else tf.float32
-    found = [layer for layer in network.submodules if type(layer) is tf.keras.layers.Conv2D]
+    found = [part for part in network.submodules if isinstance(part, tf.keras.layers.Conv2D)]
     shapes = collections.Counter(
         (tuple(c.input_shape[1:]), tuple(c.kernel.shape), c.strides[0], c.padding) for c in found
     )
