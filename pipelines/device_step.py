@@ -79,7 +79,9 @@ def _add_parts(part, count: int, network: tf.keras.Model, images, target, weight
 
 
 def _sum_over_replicas(replica, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-    # As one tensor: hundreds of small sums cost a small network 4 % of its step.
+    if replica.num_replicas_in_sync == 1:
+        return gradients
+    # As one tensor: hundreds of small sums cost a small network a few per cent of its step.
     shapes = [gradient.shape for gradient in gradients]
     flat = tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], 0)
     flat = replica.all_reduce(tf.distribute.ReduceOp.SUM, flat)

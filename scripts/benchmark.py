@@ -106,9 +106,9 @@ def _define_flags() -> None:
     flags.DEFINE_bool("ceilings", True, "measure what the machine can do, too")
     flags.DEFINE_bool("json", False, "JSON to standard output; tables go to standard error")
     flags.DEFINE_integer("repeats", 3, "measurements of each part", lower_bound=1)
-    flags.DEFINE_float("seconds", 4.0, "length of a measurement", lower_bound=0.0)
+    flags.DEFINE_float("seconds", 3.0, "length of a measurement", lower_bound=0.0)
     flags.DEFINE_integer("benchmark_steps", 0, "steps per measurement; 0 = --seconds", 0)
-    flags.DEFINE_integer("people", 1024, "photographs to draw and convert", lower_bound=6)
+    flags.DEFINE_integer("people", 512, "photographs to draw and convert", lower_bound=6)
     flags.DEFINE_float("limit", 240.0, "seconds after which a part is given up", lower_bound=1.0)
     flags.register_validator(
         "parts",

@@ -133,9 +133,9 @@ def test_given_flags_replace_the_definition():
 def test_chosen_parts_come_with_what_they_are_compared_with():
     (group,) = comparison.chosen(["train", "infer", "end_to_end"], Config(), 16, True, True)
     rows = {(row.over, row.under[0]) for row in comparison.pairs(group)}
-    assert {("end_to_end", "train"), ("train", "train: torch NCHW")} <= rows
+    assert {("end_to_end", "train"), ("train", "train: torch channels_last")} <= rows
     assert ("infer", "infer: torch channels_last") in rows
-    assert ("infer", "train: torch NCHW") not in rows
+    assert ("infer", "train: torch channels_last") not in rows
     assert {row.how for row in comparison.pairs(group)} == {"rate", "peak"}
     (alone,) = comparison.chosen(["train"], Config(), 16, False, False)
     assert [task.name for task in alone.tasks] == ["train"]

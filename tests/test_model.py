@@ -328,3 +328,34 @@ def test_an_example_is_judged_alone_outside_training(small):
 def test_wrong_arguments_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         model.build(**{**SMALL, **wrong})
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "function"])
+@pytest.mark.parametrize(("kind", "rtol"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
+def test_a_wide_1x1_convolution_has_the_gradients_of_keras(wrap, kind, rtol):
+    ours = model._Pointwise(5, 1, dtype=kind)
+    theirs = tf.keras.layers.Conv2D(5, 1, dtype=kind)
+    images, slope = (tf.random.stateless_normal([2, 6, 6, c], [c, 1]) for c in (7, 5))
+    for layer in (theirs, ours):
+        layer(images)
+    ours.set_weights(theirs.get_weights())
+
+    def run(layer):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = layer(images, training=True)
+            total = tf.reduce_sum(tf.cast(outputs, tf.float32) * slope)
+        return outputs, tape.gradient(total, [images, *layer.trainable_variables])
+
+    (outputs, found), (expected_outputs, expected) = wrap(run)(ours), wrap(run)(theirs)
+    np.testing.assert_array_equal(outputs, expected_outputs)
+    for ours_, theirs_ in zip(found, expected):
+        scale = np.abs(theirs_).max()
+        np.testing.assert_allclose(ours_ / scale, theirs_ / scale, atol=rtol)
+
+
+def test_the_paper_s_width_takes_it():
+    network = model.build(joints=3, stacks=1, depth=1, size=32)
+    wide = {layer.name for layer in network.layers if isinstance(layer, model._Pointwise)}
+    assert {"stack0_linear", "stack0_head_0_conv1", "stack0_head_0_conv3"} <= wide
+    assert "stack0_heatmaps" not in wide

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 from pipelines.benchmark import Task
@@ -63,6 +64,13 @@ class Tasks:
         """One of our own parts."""
         return [Task(name, f"parts.{function}", self.settings, {}, cores)]
 
+    def per_core(self, name: str, function: str) -> list[Task]:
+        """One of our own parts with one logical device per core, where they can share the batch."""
+        cores = len(os.sched_getaffinity(0))
+        settings = {**self.settings, "logical_devices": cores}
+        shared = cores > 1 and self.settings["batch"] % cores == 0
+        return [Task(name, f"parts.{function}", settings)] if shared else []
+
     def _ceiling(self, name: str, place: str, cores: int = 0, needs=(), **arguments) -> list[Task]:
         task = Task(name, f"ceilings.{place}", self.settings, arguments, cores, needs)
         return [task] if self.ceilings else []
@@ -105,7 +113,6 @@ class Tasks:
         place, kind = "peers.training", " bf16 autocast" if self.bf16 else ""
         last = self._network(f"torch compile{kind}", place, True, self.bf16, True)
         return [
-            *self._network(f"torch NCHW{kind}", place, False, self.bf16, False),
             *self._network(f"torch channels_last{kind}", place, True, self.bf16, False),
             *(last if compiled else []),
         ]
@@ -113,7 +120,7 @@ class Tasks:
     def torch_inference(self, compiled: bool) -> list[Task]:
         """Peers of infer, in the settings' precision; with torch.compile if ``compiled``."""
         if not self.bf16:
-            kinds = (("torch NCHW", False, ""), ("torch channels_last", True, ""))
+            kinds = (("torch channels_last", True, ""),)
         else:
             kinds = (
                 ("torch channels_last bf16 autocast", True, "autocast"),
@@ -196,7 +203,11 @@ def _renamed(task: Task, prefix: str) -> Task:
 def _training_group(config: Config, joints: int, whole: bool) -> list[Task]:
     # torch.compile takes minutes on a CPU: once for training and once for inference must do.
     tasks = Tasks(config, joints)
-    around = [*tasks.ours("end_to_end", "end_to_end"), *tasks.ours("augment", "augmentation")]
+    around = [
+        *tasks.per_core("train, a device per core", "step"),
+        *tasks.ours("end_to_end", "end_to_end"),
+        *tasks.ours("augment", "augmentation"),
+    ]
     return [
         *tasks.ours("train", "step"),
         *(around if whole else []),
@@ -264,6 +275,8 @@ _LAST = "torch channels_last"
 ROWS = (
     Row("train, bf16", "PyTorch channels_last bf16 autocast", "train, bf16", "train", (_AUTO,),
         "rate", 1.25),
+    Row("train, bf16, a device per core", "PyTorch channels_last bf16 autocast", "train, bf16",
+        "train, a device per core", (_AUTO,), "rate"),
     Row("train, bf16: share of dense bf16 peak", "matrix product in the same run", "train, bf16",
         "train", _PRODUCTS, "peak", 0.75),
     Row("train, bf16: share of TensorFlow's peak", "its matrix product in the same run",
