@@ -411,6 +411,7 @@ def test_mistakes_are_sentences(trained, folder, tmp_path):
     (tmp_path / "boxes.json").write_text('{"elsewhere.jpg": [[1, 2, 3, 4]]}')
     lines = {
         "error: no input: name pictures": [run],
+        "error: there is no file or folder nowhere/; ": ["nowhere/", run],
         "holds no trained network": [str(folder), f"--checkpoint={tmp_path}"],
         "error: no name in": [str(folder), run, f"--boxes={tmp_path / 'boxes.json'}"],
         "would overwrite the input": [str(folder / "p0.jpg"), run, f"--output={folder}"],
