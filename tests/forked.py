@@ -35,7 +35,8 @@ def run(words: list[str]) -> int:
 
 
 def child(folder: str, words: list[str], output, errors) -> None:
-    """Become the script: its folder, its standard output and error; never returns."""
+    """Become the script: its folder, nothing to read, these to write to; never returns."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output.fileno(), 1)
     os.dup2(errors.fileno(), 2)
     os.chdir(folder)

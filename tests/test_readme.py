@@ -82,7 +82,7 @@ RUN = {
     "python scripts/export.py --checkpoint=runs/demo --records=data/demo --format=savedmodel "
     "--output=exports/pose": Small(
         "--people=4",
-        ("joints_of_pixels", "-> exports/pose"),
+        ("joints_of_pixels", "PCKh mean14", "-> exports/pose"),
         ("exports/pose/1/saved_model.pb", "exports/pose.json"),
     ),
     "python eval_main.py --predictions=preds.mat --ground_truth=detections_our_format.mat "
@@ -92,10 +92,13 @@ RUN = {
         tuple(f"runs/scored/{name}" for name in ("results.json", "curve.csv", "curve.png")),
     ),
     "python train_main.py --flagfile=configs/lspet.flags": Small(
-        f"{TRAIN} --records=data/records", ("step 4 of 4, saved as runs/lspet/",)
+        f"{TRAIN} --records=data/records --logical_devices=0",
+        ("step 4 of 4, saved as runs/lspet/",),
     ),
     "python eval_main.py --flagfile=configs/lspet.flags": Small(
-        f"{TRAIN} --records=data/records", ("mean14",), ("runs/lspet/results.json",)
+        f"{TRAIN} --records=data/records --logical_devices=0",
+        ("mean14",),
+        ("runs/lspet/results.json",),
     ),
     "python scripts/make_tfrecords.py --dataset=coco --annotations=mine.json --images=pictures "
     "--head=box:0.1 --records=data/mine": Small(
@@ -113,7 +116,9 @@ RUN = {
         TRAIN, ("wing one/wing two",), ("runs/mine/results.json", "runs/mine/coco_results.json")
     ),
     "python scripts/export.py --checkpoint=runs/mine --records=data/mine --format=savedmodel "
-    "--output=mine": Small("--people=4", ("-> mine",), ("mine/1/saved_model.pb", "mine.json")),
+    "--output=exports/mine": Small(
+        "--people=4", ("-> exports/mine",), ("exports/mine/1/saved_model.pb", "exports/mine.json")
+    ),
     "python train_main.py --flagfile=configs/demo.flags --workdir=runs/two --strategy=mirrored "
     "--logical_devices=2 --sync_bn --steps=20": Small(
         TRAIN, ("step 4 of 4, saved as runs/two/", "1 trace")
@@ -473,7 +478,7 @@ def test_the_request_that_is_sent(tree):
 def test_tensorboard_shows_the_runs(tree):
     folder = tree.after("python train_main.py --flagfile=configs/hg_s2")
     program = str(pathlib.Path(sys.executable).with_name("tensorboard"))
-    words = shlex.split("tensorboard --logdir runs --port=0 --bind_all=false")[1:]
+    words = shlex.split("tensorboard --logdir runs --port=0")[1:]
     process = subprocess.Popen(
         [program, *words], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
