@@ -1,15 +1,52 @@
-"""What every command line does alike: plain sentences and exit codes instead of tracebacks."""
+"""What every command line does alike: flags in groups, plain sentences and exit codes."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import functools
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from absl import app
+from absl import app, flags
 
 # What users can mend; anything else is our mistake and keeps its traceback.
 EXPECTED = (OSError, ValueError, FloatingPointError)
+
+_GROUPS: dict[str, list[str]] = {}  # title -> names of flags, in the order of their definition
+_PLACES = {"int": "N", "float": "X", "string enum": "NAME"}
+_MORE = """\
+Write --name=value. --flagfile=FILE reads flags from a file, such as those in configs/.
+--helpfull lists absl's own flags, too.
+"""
+
+
+@contextlib.contextmanager
+def group(title: str) -> Iterator[None]:
+    """Flags that are defined inside stand under ``title`` in --help; a title may come again."""
+    before = set(flags.FLAGS)
+    yield
+    _GROUPS.setdefault(title, []).extend(name for name in flags.FLAGS if name not in before)
+
+
+def run(work: Callable[..., int | None], words: str = "") -> None:
+    """Parse the command line, do ``work`` and leave with its exit code: every script's last line.
+
+    --help prints the flags in their groups and leaves with 0. A wrong flag is one sentence on
+    standard error and exit code 1, as is any error that ``answer`` expects.
+
+    Args:
+      work: called without arguments, or with the list of words that are no flags where ``words``
+        says what these mean. It may return an exit code.
+      words: such as "INPUT..."; when "", a word that is no flag is refused, because a forgotten --
+        would otherwise be ignored silently.
+    """
+
+    def main(line: list[str]) -> int:
+        return answer(lambda: work(line[1:]) if words else work())
+
+    app.run(main, flags_parser=functools.partial(_parse, words=words))
 
 
 def answer(work: Callable[[], int | None]) -> int:
@@ -29,10 +66,60 @@ def answer(work: Callable[[], int | None]) -> int:
         return 130
 
 
-def no_leftovers(arguments: list[str]) -> None:
-    """Refuse words that are no flags; a forgotten -- would otherwise be ignored silently.
+def _parse(line: list[str], words: str) -> list[str]:
+    """The words of a command line that are no flags, after its first."""
+    if {"--help", "-h"} & set(line):
+        print(_help(line[0], words), end="")
+        sys.exit(0)
+    try:
+        left = flags.FLAGS(line)
+    except flags.Error as error:
+        _refuse(" ".join(str(error).split()))
+    except SystemExit:
+        sys.exit(0)  # absl leaves with 1 after --helpfull, though that is what was asked for
+    if len(left) > 1 and not words:
+        _refuse(f"not a flag: {' '.join(left[1:])}; flags start with --")
+    return left
 
-    Raises app.UsageError.
-    """
-    if len(arguments) > 1:
-        raise app.UsageError(f"not a flag: {' '.join(arguments[1:])}; flags start with --")
+
+def _refuse(sentence: str) -> None:
+    print(f"error: {sentence} (--help lists the flags)", file=sys.stderr)
+    sys.exit(1)
+
+
+def _help(program: str, words: str) -> str:
+    """What --help prints: what the script is for, and our own flags in their groups."""
+    page = argparse.ArgumentParser(
+        usage=f"python {program} [flags] {words}".rstrip(),
+        description=sys.modules["__main__"].__doc__,
+        epilog=_MORE,
+        add_help=False,
+        formatter_class=functools.partial(
+            argparse.RawDescriptionHelpFormatter, max_help_position=28
+        ),
+    )
+    for title, names in _GROUPS.items():
+        section = page.add_argument_group(title)
+        for flag in map(flags.FLAGS.__getitem__, names):
+            form = {"action": "store_true"} if flag.boolean else {"metavar": _place(flag)}
+            name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
+            section.add_argument(name, help=_meaning(flag).replace("%", "%%"), **form)
+    return page.format_help()
+
+
+def _place(flag: flags.Flag) -> str:
+    return _PLACES.get(flag.flag_type(), "TEXT")
+
+
+def _meaning(flag: flags.Flag) -> str:
+    """A flag's help, the rule for its values, and its default unless the help names it."""
+    if flag.default is None and flag.validators:
+        return f"{flag.help} (required)"
+    bounds = [getattr(flag.parser, side, None) for side in ("lower_bound", "upper_bound")]
+    bounded = bounds != [None, None]
+    rules = [flag.parser.syntactic_help] if bounded else [rule.message for rule in flag.validators]
+    text = "; ".join([flag.help, *rules])
+    if "default" in flag.help:
+        return text
+    value = (flag.default_as_str or "").strip("'")
+    return f"{text} (default: {value or 'none'})"

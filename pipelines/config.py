@@ -11,13 +11,20 @@ from absl import flags
 from hourglass import heatmap, model
 from hourglass.optimizer import OPTIMIZERS, SCHEDULES
 from hourglass.skeleton import Skeleton
-from pipelines import augment
+from pipelines import augment, command
 from pipelines.people import SPLITS
 
 
-def _flag(default: Any, help_text: str, choices: tuple[str, ...] = (), free: bool = False) -> Any:
+def _flag(
+    default: Any,
+    help_text: str,
+    choices: tuple[str, ...] = (),
+    free: bool = False,
+    group: str = "",
+) -> Any:
     # free: may change between two runs in one workdir, because training does not depend on it.
-    metadata = {"help": help_text, "choices": choices, "free": free}
+    # group: of --help; it holds this field and those that follow, until another one begins.
+    metadata = {"help": help_text, "choices": choices, "free": free, "group": group}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -25,10 +32,14 @@ def _flag(default: Any, help_text: str, choices: tuple[str, ...] = (), free: boo
 class Config:
     """Everything that a run depends on. Lengths are epochs here and steps inside ``run``."""
 
-    workdir: str = _flag("runs/hg_s2", "folder of this run: checkpoints, logs, results", free=True)
-    records: str = _flag("data/records", "folder written by scripts/make_tfrecords.py", free=True)
+    workdir: str = _flag(
+        "runs/hg_s2", "folder of this run: checkpoints, logs, results", free=True, group="Run"
+    )
+    records: str = _flag(
+        "data/records", "folder written by scripts/make_tfrecords.py", free=True, group="Data"
+    )
 
-    stacks: int = _flag(2, "hourglasses, each supervised")
+    stacks: int = _flag(2, "hourglasses, each supervised", group="Network")
     blocks: int = _flag(1, "residual blocks at each place of an hourglass")
     channels: int = _flag(256, "width of the trunk")
     depth: int = _flag(4, "how often an hourglass halves its grid")
@@ -36,21 +47,26 @@ class Config:
     stem: str = _flag("newell", "published first layers", model.STEMS)
     block: str = _flag("residual", "kind of block", model.BLOCKS)
     norm: str = _flag("batch", "normalisation; group does not depend on the batch", model.NORMS)
-    sync_bn: bool = _flag(False, "batch norm over all replicas together")
+    sync_bn: bool = _flag(
+        False, "batch norm over all replicas together", group="Precision and devices"
+    )
     precision: str = _flag("float32", "arithmetic of the layers", model.PRECISIONS)
 
-    batch: int = _flag(6, "examples per step over all replicas")
+    batch: int = _flag(6, "examples per step over all replicas", group="Data")
     accumulate: int = _flag(
         1,
         "parts of each replica's share of the batch, computed one after the other to save memory; "
         "batch norm then takes its statistics from one part",
         free=True,
+        group="Precision and devices",
     )
     remat: bool = _flag(
         False, "less memory: the backward pass computes each stack again", free=True
     )
     xla: bool = _flag(False, "compile forward and backward pass with XLA", free=True)
-    recipe: str = _flag("pytorch_pose", "published augmentation", tuple(augment.RECIPES))
+    recipe: str = _flag(
+        "pytorch_pose", "published augmentation", tuple(augment.RECIPES), group="Data"
+    )
     occluded: str = _flag(
         "train",
         "occluded joints: train = like visible ones, ignore = weight 0, zero = an empty map",
@@ -60,7 +76,9 @@ class Config:
     round_centers: bool = _flag(False, "Gaussians on whole pixels, as the references draw them")
     shuffle_buffer: int = _flag(0, "records shuffled at a time; 0 = all of them", free=False)
 
-    optimizer: str = _flag("rmsprop", "rmsprop (torch's formula) or adamw", OPTIMIZERS)
+    optimizer: str = _flag(
+        "rmsprop", "rmsprop (torch's formula) or adamw", OPTIMIZERS, group="Optimisation"
+    )
     learning_rate: float = _flag(2.5e-4, "highest learning rate")
     schedule: str = _flag("step", "fall of the learning rate", SCHEDULES)
     drops: str = _flag("0.7,0.9", "step schedule: fractions of the training where the rate drops")
@@ -83,9 +101,10 @@ class Config:
         "devices to train on; multi_worker = all machines of TF_CONFIG",
         ("auto", "one", "mirrored", "multi_worker"),
         free=True,
+        group="Precision and devices",
     )
     logical_devices: int = _flag(0, "split the CPU into so many devices", free=True)
-    steps_per_call: int = _flag(50, "most steps per tf.function call", free=True)
+    steps_per_call: int = _flag(50, "most steps per tf.function call", free=True, group="Run")
     evaluate_every: float = _flag(1.0, "epochs between validations", free=True)
     log_every: int = _flag(50, "steps between TensorBoard scalars", free=True)
     profile: str = _flag(
@@ -93,19 +112,17 @@ class Config:
     )
     keep: int = _flag(3, "checkpoints kept beside the best", free=True)
 
-    checkpoint: str = _flag("", "evaluation: run or checkpoint; default: --workdir", free=True)
-    split: str = _flag("validation", "evaluation: which people", SPLITS, free=True)
-    weights: str = _flag(
-        "best", "evaluation: kind of weights", ("best", "averaged", "raw"), free=True
+    checkpoint: str = _flag(
+        "", "run or checkpoint; default: --workdir", free=True, group="Evaluation"
     )
-    evaluation_batch: int = _flag(32, "evaluation: examples per step", free=True)
-    flip: bool = _flag(True, "evaluation: average with the mirrored picture", free=True)
-    test_scales: str = _flag(
-        "1", "evaluation: crop sides, as factors, whose heatmaps are averaged", free=True
-    )
+    split: str = _flag("validation", "which people", SPLITS, free=True)
+    weights: str = _flag("best", "kind of weights", ("best", "averaged", "raw"), free=True)
+    evaluation_batch: int = _flag(32, "examples per step", free=True)
+    flip: bool = _flag(True, "average with the mirrored picture", free=True)
+    test_scales: str = _flag("1", "crop sides, as factors, whose heatmaps are averaged", free=True)
     decode: str = _flag(
         "auto",
-        "evaluation: joints from heatmaps; auto = as the weights expect, which is quarter for ours",
+        "joints from heatmaps; auto = as the weights expect, which is quarter for ours",
         ("auto", *heatmap.DECODERS),
         free=True,
     )
@@ -168,18 +185,25 @@ def _holds(name: str, value: Any) -> bool:
         return False
 
 
+_DEFINE = {
+    bool: flags.DEFINE_boolean,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+
+
 def define_flags() -> None:
     """Define one absl flag per field of Config, with its rule as a validator."""
+    title = ""
     for field in dataclasses.fields(Config):
         help_text, choices = field.metadata["help"], field.metadata["choices"]
-        kind = type(field.default)
-        if choices:
-            flags.DEFINE_enum(field.name, field.default, list(choices), help_text)
-        elif kind is bool:
-            flags.DEFINE_boolean(field.name, field.default, help_text)
-        else:
-            define = {int: flags.DEFINE_integer, float: flags.DEFINE_float}
-            define.get(kind, flags.DEFINE_string)(field.name, field.default, help_text)
+        title = field.metadata["group"] or title
+        with command.group(title):
+            if choices:
+                flags.DEFINE_enum(field.name, field.default, list(choices), help_text)
+            else:
+                _DEFINE[type(field.default)](field.name, field.default, help_text)
     for names, text in _RULE_TEXTS.items():
         for name in names.split():
             flags.register_validator(name, lambda v, name=name: _holds(name, v), message=text)

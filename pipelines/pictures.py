@@ -169,7 +169,8 @@ def expand(inputs: list[str], listed: list[str], without: str = "") -> tuple[lis
       Pairs of a path and the name under which its result is written, in order, each path once; and
       how many files of the folders are not pictures by their names.
 
-    Raises FileNotFoundError for a pattern or folder without pictures, ValueError without inputs.
+    Raises FileNotFoundError for a pattern or folder without pictures and where no input exists (one
+    that is missing among others is found out when it is read), ValueError without inputs.
     """
     found, others = {}, 0
     for source in [one for given in inputs for one in (listed if given == "-" else [given])]:
@@ -183,6 +184,12 @@ def expand(inputs: list[str], listed: list[str], without: str = "") -> tuple[lis
         found.update({path: name for path, name in pairs if path not in found})
     if not found:
         raise ValueError("no input: name pictures, folders, a video, a camera, or - for a list")
+    if not any(is_camera(path) or tf.io.gfile.exists(path) for path in found):
+        absent = ", ".join([*found][:5]) + (", ..." if len(found) > 5 else "")
+        raise FileNotFoundError(
+            f"there is no file or folder {absent}; an input is a path as seen from {os.getcwd()}, "
+            "or a pattern in quotes: check the spelling"
+        )
     return list(found.items()), others
 
 

@@ -26,7 +26,7 @@ import time
 
 import rich.console
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 from pipelines import command, config
 from pipelines.benchmark import comparison, report, rounds, workload
@@ -93,10 +93,9 @@ def _print(about: dict, measured: list, lines: list[dict]) -> None:
         print()
 
 
-def main(arguments: list[str]) -> int:
+def main() -> None:
     """Benchmark what the flags say."""
-    command.no_leftovers(arguments)
-    return command.answer(lambda: run(config.from_flags()))
+    run(config.from_flags())
 
 
 def _define_flags() -> None:
@@ -118,6 +117,7 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
+    with command.group("Benchmark"):
+        _define_flags()
     config.define_flags()
-    _define_flags()
-    sys.exit(app.run(main))
+    command.run(main)

@@ -9,42 +9,40 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from absl import app, flags
+from absl import flags
 
 from pipelines import browse, command
 from pipelines.people import SPLITS
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("records", "data/records", "folder written by scripts/make_tfrecords.py")
-flags.DEFINE_enum("split", "validation", SPLITS, "whose people")
-flags.DEFINE_string("predictions", "", "predictions.json, .h5 or .mat that eval_main.py wrote")
-flags.DEFINE_integer("most", 200, "people at most", lower_bound=1)
-flags.DEFINE_integer(
-    "size", 256, "side of a thumbnail, px; an enlarged one is no sharper", 32, 1024
-)
-flags.DEFINE_float("megabytes", 50.0, "largest size of the page", lower_bound=0.0)
-flags.DEFINE_string(
-    "output", "", "HTML file; default: people.html beside --predictions, or in --records"
-)
+with command.group("People"):
+    flags.DEFINE_string("records", "data/records", "folder written by scripts/make_tfrecords.py")
+    flags.DEFINE_enum("split", "validation", SPLITS, "whose people")
+    flags.DEFINE_string("predictions", "", "predictions.json, .h5 or .mat that eval_main.py wrote")
+with command.group("Page"):
+    flags.DEFINE_integer("most", 200, "people at most", lower_bound=1)
+    flags.DEFINE_integer(
+        "size", 256, "side of a thumbnail, px; an enlarged one is no sharper", 32, 1024
+    )
+    flags.DEFINE_float("megabytes", 50.0, "largest size of the page", lower_bound=0.0)
+    flags.DEFINE_string(
+        "output", "", "HTML file; default: people.html beside --predictions, or in --records"
+    )
 
 
-def main(arguments: list[str]) -> int:
+def main() -> None:
     """Write the page, say where and whom it shows."""
-    command.no_leftovers(arguments)
     folder = os.path.dirname(FLAGS.predictions) if FLAGS.predictions else FLAGS.records
-    output = FLAGS.output or os.path.join(folder, "people.html")
-    return command.answer(
-        lambda: browse.run(
-            FLAGS.records,
-            output,
-            split=FLAGS.split,
-            predictions_file=FLAGS.predictions,
-            most=FLAGS.most,
-            size=FLAGS.size,
-            megabytes=FLAGS.megabytes,
-        )
+    browse.run(
+        FLAGS.records,
+        FLAGS.output or os.path.join(folder, "people.html"),
+        split=FLAGS.split,
+        predictions_file=FLAGS.predictions,
+        most=FLAGS.most,
+        size=FLAGS.size,
+        megabytes=FLAGS.megabytes,
     )
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main))
+    command.run(main)

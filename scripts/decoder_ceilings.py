@@ -10,32 +10,29 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import rich.console
-from absl import app, flags
+from absl import flags
 
 from pipelines import ceilings, command
 from pipelines.people import SPLITS
 from pipelines.sources import mpii
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("annotations", None, "MPII annotations in any of the published formats")
-flags.DEFINE_enum("split", "validation", SPLITS, "whose people")
-flags.mark_flag_as_required("annotations")
+with command.group("People"):
+    flags.DEFINE_string(
+        "annotations", None, "MPII annotations in any of the published formats", required=True
+    )
+    flags.DEFINE_enum("split", "validation", SPLITS, "whose people")
 
 
-def main(arguments: list[str]) -> int:
+def main() -> None:
     """Measure and print."""
-    command.no_leftovers(arguments)
-
-    def work() -> None:
-        annotated = mpii.read(FLAGS.annotations)
-        people = [person for person in annotated.people if person.split == FLAGS.split]
-        rows = ceilings.measure(people, annotated.skeleton)
-        title = f"oracle ceilings, mean14, {len(people)} {FLAGS.split} people"
-        width = None if sys.stdout.isatty() else 120
-        rich.console.Console(width=width).print(ceilings.table(rows, title))
-
-    return command.answer(work)
+    annotated = mpii.read(FLAGS.annotations)
+    people = [person for person in annotated.people if person.split == FLAGS.split]
+    rows = ceilings.measure(people, annotated.skeleton)
+    title = f"oracle ceilings, mean14, {len(people)} {FLAGS.split} people"
+    width = None if sys.stdout.isatty() else 120
+    rich.console.Console(width=width).print(ceilings.table(rows, title))
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main))
+    command.run(main)

@@ -10,18 +10,20 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from hourglass import affine
 from pipelines import augment, command, draw, inputs, records
 from pipelines.people import MISSING, SPLITS
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("records", "data/records", "folder written by scripts/make_tfrecords.py")
-flags.DEFINE_enum("split", "validation", SPLITS, "whose people")
-flags.DEFINE_integer("count", 12, "people, evenly chosen", lower_bound=1)
-flags.DEFINE_integer("size", 256, "side of each picture, px", lower_bound=32)
-flags.DEFINE_string("output", "", "PNG to write; default: truth.png in --records")
+with command.group("People"):
+    flags.DEFINE_string("records", "data/records", "folder written by scripts/make_tfrecords.py")
+    flags.DEFINE_enum("split", "validation", SPLITS, "whose people")
+    flags.DEFINE_integer("count", 12, "people, evenly chosen", lower_bound=1)
+with command.group("Picture"):
+    flags.DEFINE_integer("size", 256, "side of each person's picture, px", lower_bound=32)
+    flags.DEFINE_string("output", "", "PNG to write; default: truth.png in --records")
 
 
 def truth_grid(info: records.DatasetInfo, split: str, count: int, size: int) -> np.ndarray:
@@ -41,18 +43,13 @@ def truth_grid(info: records.DatasetInfo, split: str, count: int, size: int) -> 
     )
 
 
-def main(arguments: list[str]) -> int:
+def main() -> None:
     """Draw, write, say where."""
-    command.no_leftovers(arguments)
     output = FLAGS.output or os.path.join(FLAGS.records, "truth.png")
-
-    def work() -> None:
-        info = records.read_info(FLAGS.records)
-        draw.write_png(output, truth_grid(info, FLAGS.split, FLAGS.count, FLAGS.size))
-        print(output)
-
-    return command.answer(work)
+    info = records.read_info(FLAGS.records)
+    draw.write_png(output, truth_grid(info, FLAGS.split, FLAGS.count, FLAGS.size))
+    print(output)
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main))
+    command.run(main)

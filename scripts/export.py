@@ -19,34 +19,38 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from absl import app, flags
+from absl import flags
 
 from hourglass.heatmap import DECODERS
 from pipelines import command, export, formats
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("checkpoint", None, "run or checkpoint", required=True)
-flags.DEFINE_enum("format", None, formats.FORMATS, "kind of file", required=True)
-flags.DEFINE_string("output", None, "file (savedmodel: folder) to write", required=True)
-flags.DEFINE_string("records", "", "record set whose people verify the export, and calibrate int8")
-flags.DEFINE_enum("quantize", "none", formats.QUANTIZE, "numbers of a tflite file")
-flags.DEFINE_bool("with_preprocessing", False, "input is uint8 RGB; scaling and mean are inside")
-flags.DEFINE_string("split", "validation", "whose people verify")
-flags.DEFINE_integer("people", 300, "at most so many of them", lower_bound=1)
-flags.DEFINE_enum("weights", "best", ("best", "averaged", "raw"), "kind of weights")
-flags.DEFINE_bool("flip", True, "mirror-averaged test, in the joints of a SavedModel too")
-flags.DEFINE_enum("decode", "auto", ("auto", *DECODERS), "auto: what the weights expect")
-flags.DEFINE_float("sigma", 1.0, "heatmap px, as trained; only --decode=dark needs it", 0.0)
-flags.DEFINE_bool("accept_loss", False, "keep an export that loses too much; its JSON says so")
+with command.group("Network"):
+    flags.DEFINE_string("checkpoint", None, "run or checkpoint", required=True)
+    flags.DEFINE_enum("weights", "best", ("best", "averaged", "raw"), "kind of weights")
+with command.group("File"):
+    flags.DEFINE_enum("format", None, formats.FORMATS, "kind of file", required=True)
+    flags.DEFINE_string("output", None, "file (savedmodel: folder) to write", required=True)
+    flags.DEFINE_enum("quantize", "none", formats.QUANTIZE, "numbers of a tflite file")
+    flags.DEFINE_bool(
+        "with_preprocessing", False, "input is uint8 RGB; scaling and mean are inside"
+    )
+with command.group("Joints from heatmaps"):
+    flags.DEFINE_bool("flip", True, "mirror-averaged test, in the joints of a SavedModel too")
+    flags.DEFINE_enum("decode", "auto", ("auto", *DECODERS), "auto: what the weights expect")
+    flags.DEFINE_float("sigma", 1.0, "heatmap px, as trained; only --decode=dark needs it", 0.0)
+with command.group("Verification"):
+    flags.DEFINE_string("records", "", "record set whose people verify it, and calibrate int8")
+    flags.DEFINE_string("split", "validation", "whose people verify")
+    flags.DEFINE_integer("people", 300, "at most so many of them", lower_bound=1)
+    flags.DEFINE_bool("accept_loss", False, "keep an export that loses too much; its JSON says so")
 
 
-def main(arguments: list[str]) -> int:
+def main() -> None:
     """Export what the flags say."""
-    command.no_leftovers(arguments)
     fields = export.Request.__dataclass_fields__
-    request = export.Request(**{name: FLAGS[name].value for name in fields})
-    return command.answer(lambda: export.run(request) and None)
+    export.run(export.Request(**{name: FLAGS[name].value for name in fields}))
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main))
+    command.run(main)

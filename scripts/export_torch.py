@@ -12,28 +12,25 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from absl import app, flags
+from absl import flags
 
 from pipelines import command, torch_files
 from pipelines.torch_weights import LAYOUTS
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("checkpoint", None, "run or checkpoint", required=True)
-flags.DEFINE_enum("layout", None, LAYOUTS, "whose names", required=True)
-flags.DEFINE_string("output", None, "file to write", required=True)
-flags.DEFINE_enum("weights", "best", ("best", "averaged", "raw"), "kind of weights")
+with command.group("Network"):
+    flags.DEFINE_string("checkpoint", None, "run or checkpoint", required=True)
+    flags.DEFINE_enum("weights", "best", ("best", "averaged", "raw"), "kind of weights")
+with command.group("File"):
+    flags.DEFINE_enum("layout", None, LAYOUTS, "whose names", required=True)
+    flags.DEFINE_string("output", None, "file to write", required=True)
 
 
-def main(arguments: list[str]) -> int:
+def main() -> None:
     """Export, say what was written."""
-    command.no_leftovers(arguments)
-
-    def work() -> None:
-        count = torch_files.export_run(FLAGS.checkpoint, FLAGS.layout, FLAGS.output, FLAGS.weights)
-        print(f"{count} tensors as {FLAGS.layout} -> {FLAGS.output}")
-
-    return command.answer(work)
+    count = torch_files.export_run(FLAGS.checkpoint, FLAGS.layout, FLAGS.output, FLAGS.weights)
+    print(f"{count} tensors as {FLAGS.layout} -> {FLAGS.output}")
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main))
+    command.run(main)

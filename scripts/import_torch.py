@@ -16,32 +16,29 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from absl import app, flags
+from absl import flags
 
 from hourglass import skeleton
 from pipelines import command, torch_files
 
 FLAGS = flags.FLAGS
 SKELETONS = {"mpii": skeleton.MPII, "lsp": skeleton.LSP}
-flags.DEFINE_string("input", None, "PyTorch checkpoint file", required=True)
-flags.DEFINE_string("output", None, "folder of the new run; must not exist", required=True)
-flags.DEFINE_enum("skeleton", "mpii", SKELETONS, "the joints of its heatmaps")
-flags.DEFINE_integer("size", 256, "side of the network input, px; weights do not tell")
+with command.group("Files"):
+    flags.DEFINE_string("input", None, "PyTorch checkpoint file", required=True)
+    flags.DEFINE_string("output", None, "folder of the new run; must not exist", required=True)
+with command.group("What the file does not say"):
+    flags.DEFINE_enum("skeleton", "mpii", SKELETONS, "the joints of its heatmaps")
+    flags.DEFINE_integer("size", 256, "side of the network input, px")
 
 
-def main(arguments: list[str]) -> int:
+def main() -> None:
     """Import, say what it is."""
-    command.no_leftovers(arguments)
-
-    def work() -> None:
-        joints = SKELETONS[FLAGS.skeleton]
-        found = torch_files.import_run(FLAGS.input, FLAGS.output, joints, FLAGS.size)
-        what = " ".join(f"--{k}={found[k]}" for k in "stacks blocks channels depth stem".split())
-        print(f"{FLAGS.input}: layout {found['layout']}, {what}, {found['joints']} joints")
-        print(f"-> {FLAGS.output}")
-
-    return command.answer(work)
+    joints = SKELETONS[FLAGS.skeleton]
+    found = torch_files.import_run(FLAGS.input, FLAGS.output, joints, FLAGS.size)
+    what = " ".join(f"--{k}={found[k]}" for k in "stacks blocks channels depth stem".split())
+    print(f"{FLAGS.input}: layout {found['layout']}, {what}, {found['joints']} joints")
+    print(f"-> {FLAGS.output}")
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main))
+    command.run(main)

@@ -8,11 +8,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import h5py
 import numpy as np
 import scipy.io
+
+from pipelines import command
 
 HEADER = """\
 # The 2,958 published MPII validation people (Tompson et al., CVPR 2015), in the published order.
@@ -48,7 +53,11 @@ def main(valid_h5: str, detections_mat: str, csv: str) -> None:
             file.write(f"{image.decode()},{int(person) + 1},{numbers},{scale:.6f}\n")
 
 
+def _of(files: list[str]) -> None:
+    if len(files) != 3:
+        raise ValueError(f"{len(files)} files are named, where there must be three; see --help")
+    main(*files)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit(__doc__)
-    main(*sys.argv[1:])
+    command.run(_of, words="VALID_H5 DETECTIONS_MAT CSV")

@@ -11,26 +11,22 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from absl import app, flags
+from absl import flags
 
 from pipelines import command, submission
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("annotations", None, "the original .mat release", required=True)
-flags.DEFINE_string("predictions", None, "of an evaluation with --split=test", required=True)
-flags.DEFINE_string("output", "pred_keypoints_mpii.mat", "file to write")
+with command.group("Files"):
+    flags.DEFINE_string("annotations", None, "the original .mat release", required=True)
+    flags.DEFINE_string("predictions", None, "of an evaluation with --split=test", required=True)
+    flags.DEFINE_string("output", "pred_keypoints_mpii.mat", "file to write")
 
 
-def main(arguments: list[str]) -> int:
+def main() -> None:
     """Write the submission, say what is in it."""
-    command.no_leftovers(arguments)
-
-    def work() -> None:
-        counts = submission.write(FLAGS.annotations, FLAGS.predictions, FLAGS.output)
-        print(f"{counts[1]} people in {counts[0]} photographs -> {FLAGS.output}")
-
-    return command.answer(work)
+    counts = submission.write(FLAGS.annotations, FLAGS.predictions, FLAGS.output)
+    print(f"{counts[1]} people in {counts[0]} photographs -> {FLAGS.output}")
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main))
+    command.run(main)

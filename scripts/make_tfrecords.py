@@ -19,8 +19,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import rich.console
 import rich.table
-from absl import app, flags
+from absl import flags
 
+from pipelines import command
 from pipelines.convert import convert
 from pipelines.files import read_whole, write_atomically
 from pipelines.people import Annotated
@@ -47,39 +48,48 @@ ANNOTATIONS = {
 SYNTHETIC = os.path.join("data", "synthetic")
 
 _FLAGS = flags.FLAGS
-flags.DEFINE_enum(
-    "dataset", "auto", ("auto", *ANNOTATIONS), "auto = mpii where data/mpii has it, else synthetic"
-)
-flags.DEFINE_string(
-    "images", "", "folder of the photographs; default: images beside the annotation file"
-)
-flags.DEFINE_string(
-    "annotations", "", "annotation file; default: looked for beside --images, or in data/DATASET"
-)
-flags.DEFINE_string("records", "data/records", "folder to write to")
-flags.DEFINE_integer("shards", 0, "files per split; 0 = one per 512 people", lower_bound=0)
-flags.DEFINE_integer("workers", 0, "processes; 0 = one per core", lower_bound=0)
-flags.DEFINE_bool("allow_missing_images", False, "leave out people whose photograph is not there")
-flags.DEFINE_bool("overwrite", False, "replace the records that are there; redraw synthetic people")
-flags.DEFINE_float(
-    "context",
-    Geometry.context,
-    "a stored crop covers this many sides of a person's crop",
-    lower_bound=1,
-    upper_bound=8,
-)
-flags.DEFINE_integer(
-    "side",
-    Geometry.side,
-    "most px that the side of a person's crop takes when stored",
-    lower_bound=8,
-    upper_bound=4096,
-)
-flags.DEFINE_integer("jpeg_quality", JPEG_QUALITY, "of the crops", lower_bound=1, upper_bound=100)
-flags.DEFINE_integer("people", 6000, "synthetic people to draw", lower_bound=2)
-flags.DEFINE_integer("seed", 0, "of the order of the records, and of synthetic people", 0)
+with command.group("Data"):
+    flags.DEFINE_enum(
+        "dataset",
+        "auto",
+        ("auto", *ANNOTATIONS),
+        "auto = mpii where data/mpii has it, else synthetic",
+    )
+    flags.DEFINE_string(
+        "images", "", "folder of the photographs; default: images beside the annotation file"
+    )
+    flags.DEFINE_string(
+        "annotations", "", "annotation file; default: looked for beside --images or in data/DATASET"
+    )
+    flags.DEFINE_bool(
+        "allow_missing_images", False, "leave out people whose photograph is not there"
+    )
+    flags.DEFINE_integer("people", 6000, "synthetic people to draw", lower_bound=2)
+with command.group("Records"):
+    flags.DEFINE_string("records", "data/records", "folder to write to")
+    flags.DEFINE_bool(
+        "overwrite", False, "replace the records that are there; redraw synthetic people"
+    )
+    flags.DEFINE_integer("shards", 0, "files per split; 0 = one per 512 people", lower_bound=0)
+    flags.DEFINE_integer("workers", 0, "processes; 0 = one per core", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "of the order of the records, and of synthetic people", 0)
+with command.group("Stored crops"):
+    flags.DEFINE_float(
+        "context",
+        Geometry.context,
+        "a stored crop covers this many sides of a person's crop",
+        lower_bound=1,
+        upper_bound=8,
+    )
+    flags.DEFINE_integer(
+        "side",
+        Geometry.side,
+        "most px that the side of a person's crop takes when stored",
+        lower_bound=8,
+        upper_bound=4096,
+    )
+    flags.DEFINE_integer("jpeg_quality", JPEG_QUALITY, "of the crops", 1, 100)
 
-# Of --dataset=coco only.
 COCO = {
     "category": "the one to take, where several have keypoints",
     "mirror_pairs": "A:B,C:D, joints whose names do not say left and right; A:A stays in place",
@@ -87,16 +97,17 @@ COCO = {
     "validation_annotations": "second annotation file, for validation",
     "validation_images": "folder of its pictures; default: --images",
 }
-for _name, _meaning in COCO.items():
-    flags.DEFINE_string(_name, "", f"coco: {_meaning}")
-flags.DEFINE_float(
-    "validation_fraction", None, "coco: of the pictures; default 0.1 without a validation file"
-)
-flags.DEFINE_integer("split_seed", 0, "coco: of the choice of these pictures")
+with command.group("--dataset=coco only"):
+    for _name, _meaning in COCO.items():
+        flags.DEFINE_string(_name, "", _meaning)
+    flags.DEFINE_float(
+        "validation_fraction", None, "of the pictures; default 0.1 without a validation file"
+    )
+    flags.DEFINE_integer("split_seed", 0, "of the choice of these pictures")
 _COCO_SPLIT = ("validation_fraction", "split_seed")
 
 
-def main(_) -> int:
+def main() -> int:
     """Read, convert, report; every foreseen failure is one sentence and exit code 1."""
     try:
         info, written = _convert(_annotated_and_images())
@@ -239,4 +250,4 @@ def _table(info: DatasetInfo) -> rich.table.Table:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main)

@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from absl import app, flags
+from absl import flags
 from matplotlib.figure import Figure
 
 from pipelines import board, command
@@ -20,9 +20,10 @@ KINDS = ("png", "svg", "pdf")
 STYLES = {"averaged": ("-", 1.8), "raw": ("--", 0.9)}
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("output", "curves.png", f"picture to write: .{', .'.join(KINDS)}")
-flags.DEFINE_string("measure", "PCKh@0.5", "measure, as in results.json")
-flags.DEFINE_string("column", "mean14", "joint group or mean")
+with command.group("Curves"):
+    flags.DEFINE_string("measure", "PCKh@0.5", "measure, as in results.json")
+    flags.DEFINE_string("column", "mean14", "joint group or mean")
+    flags.DEFINE_string("output", "curves.png", f"picture to write: .{', .'.join(KINDS)}")
 
 
 def picture(curves: dict[str, dict], label: str, kind: str) -> bytes:
@@ -78,10 +79,10 @@ def draw(runs: list[str], output: str, measure: str, column: str) -> None:
     print(output)
 
 
-def main(arguments: list[str]) -> int:
-    """Every word that is no flag is a run."""
-    return command.answer(lambda: draw(arguments[1:], FLAGS.output, FLAGS.measure, FLAGS.column))
+def main(runs: list[str]) -> None:
+    """Draw what the flags say."""
+    draw(runs, FLAGS.output, FLAGS.measure, FLAGS.column)
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main))
+    command.run(main, words="RUN...")

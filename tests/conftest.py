@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import pathlib
 import signal
@@ -225,3 +226,23 @@ def run_python():
         return output
 
     return run
+
+
+@pytest.fixture(scope="session")
+def fork_script():
+    """A function (folder, script, words...) -> {"code", "output", "errors"}: see forked.py."""
+    server = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests" / "forked.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def run(folder, script: str, *words: str) -> dict:
+        server.stdin.write(json.dumps([str(folder), [script, *words]]) + "\n")
+        server.stdin.flush()
+        return json.loads(server.stdout.readline())
+
+    with server:
+        yield run

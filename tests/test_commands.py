@@ -1,6 +1,5 @@
-"""The command lines as a user starts them: processes of their own, signals, files, exit codes."""
+"""Trainings as a user starts them: processes of their own, signals, checkpoints, exit codes."""
 
-import json
 import os
 import pathlib
 import re
@@ -8,10 +7,8 @@ import signal
 import subprocess
 import time
 
-import cv2
 import numpy as np
 import pytest
-import scipy.io
 import tensorflow as tf
 from conftest import ROOT, start_python, tiny
 
@@ -26,75 +23,6 @@ def finish(process: subprocess.Popen) -> str:
     output, _ = process.communicate(timeout=300)
     assert "Traceback" not in output, output
     return output
-
-
-def command(*words: str, cwd: pathlib.Path = ROOT) -> str:
-    process = start_python(*words, cwd=cwd)
-    output = finish(process)
-    assert process.returncode == 0, output
-    return output
-
-
-SMALL = """\
-# A comment, and more than one flag per run.
---workdir=runs/small
---records=data/small
---stacks=1
---channels=8
---depth=1
---size=32
---batch=8
---steps=4
---average=0.9
---log_every=2
---strategy=mirrored
---logical_devices=2
---sync_bn
-"""
-
-
-def test_records_training_and_evaluation(tmp_path):
-    """From nothing to results in an empty folder, with two replicas."""
-    make = str(ROOT / "scripts" / "make_tfrecords.py")
-    words = ("--dataset=synthetic", "--people=24", "--records=data/small", "--workers=2")
-    output = command(make, *words, cwd=tmp_path)
-    assert "validation" in output
-    info = json.loads((tmp_path / "data" / "small" / "dataset.json").read_text())
-    people = info["splits"]["validation"]["people"]
-
-    (tmp_path / "small.flags").write_text(SMALL)
-    output = command(MAIN, "--flagfile=small.flags", cwd=tmp_path)
-    assert "step 4 of 4, saved as runs/small/checkpoints/ckpt-4" in output
-    assert output.rstrip().endswith("1 trace")
-    run = tmp_path / "runs" / "small"
-    names = {path.name for path in run.iterdir()}
-    assert names == {"best", "checkpoints", "logs", "flags.txt", "model.json"}
-    assert len(list((run / "logs").glob("events.out.tfevents.*"))) == 1
-
-    output = command(EVALUATE, "--flagfile=runs/small/flags.txt", cwd=tmp_path)
-    assert "mean14" in output and "weighted14" in output and "pooled16" in output
-    results = json.loads((run / "results.json").read_text())
-    assert results["people"] == people > 0
-    assert set(results["PCKh@0.5"]) >= {"head", "mean14", "weighted14", "pooled16"}
-    assert scipy.io.loadmat(run / "predictions.mat")["preds"].shape == (people, 16, 2)
-    assert (run / "predictions.h5").exists() and (run / "predictions.json").exists()
-    assert cv2.imread(str(run / "predictions.png")) is not None
-    assert not list(tmp_path.rglob("*.partial"))
-
-    draw = str(ROOT / "scripts" / "draw_records.py")
-    command(draw, "--records=data/small", "--count=4", "--size=64", cwd=tmp_path)
-    assert cv2.imread(str(tmp_path / "data" / "small" / "truth.png")) is not None
-    benchmark = str(ROOT / "scripts" / "benchmark.py")
-    words = (
-        "--flagfile=small.flags",
-        "--benchmark_steps=2",
-        "--repeats=1",
-        "--people=40",
-        "--nopeers",
-    )
-    output = command(benchmark, *words, "--people=40", cwd=tmp_path)
-    for part in ("input", "augment", "train", "end_to_end", "data wait"):
-        assert part in output, output
 
 
 @pytest.fixture

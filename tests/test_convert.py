@@ -447,7 +447,7 @@ for arguments in json.loads(sys.argv[2]):
     with flagsaver.flagsaver(), contextlib.redirect_stderr(io.StringIO()) as error:
         try:
             flags.FLAGS(["make_tfrecords", *arguments])
-            assert make_tfrecords.main([]) == 1
+            assert make_tfrecords.main() == 1
         except flags.Error as refused:
             print(refused, file=error)
     print(json.dumps(error.getvalue()))

@@ -9,7 +9,7 @@ import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, start_python
+from conftest import ROOT
 from hypothesis import strategies as st
 
 from hourglass import affine, heatmap
@@ -408,14 +408,8 @@ def test_the_ceilings_measured_on_the_references_lie_between_all_and_inside(
     assert row.all[0.1] <= published <= row.inside[0.1] + 0.15
 
 
-def _run(*arguments):
-    process = start_python(str(ROOT / "scripts" / "decoder_ceilings.py"), *arguments)
-    output, _ = process.communicate(timeout=300)
-    return process.returncode, output
-
-
 @pytest.mark.slow
-def test_the_command_prints_the_table(tmp_path):
+def test_the_command_prints_the_table(tmp_path, fork_script):
     random = np.random.default_rng(10)
     people = [
         {
@@ -430,11 +424,13 @@ def test_the_command_prints_the_table(tmp_path):
     ]
     path = tmp_path / "people.json"
     path.write_text(json.dumps(people))
-    code, output = _run(f"--annotations={path}")
-    assert code == 0, output
+    command = (ROOT, "scripts/decoder_ceilings.py", f"--annotations={path}")
+    answer = fork_script(*command)
+    output = answer["output"]
+    assert answer["code"] == 0, answer
     assert "oracle ceilings, mean14, 4 validation people" in output
     line = next(line for line in output.splitlines() if "subpixel" in line and "ours" in line)
     assert line.count("100.00") == 6
     path.write_text(json.dumps(people[4:]))
-    code, output = _run(f"--annotations={path}")
-    assert code == 1 and "error: no people to score" in output and "Traceback" not in output
+    answer = fork_script(*command)
+    assert answer["code"] == 1 and answer["errors"].startswith("error: no people to score")

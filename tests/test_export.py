@@ -15,7 +15,7 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import GEOMETRY, MPII, ROOT, TRAIN, VALIDATION, draw_person, start_python, tiny
+from conftest import GEOMETRY, MPII, TRAIN, VALIDATION, draw_person, tiny
 
 from hourglass import affine, folded, model
 from pipelines import (
@@ -429,29 +429,7 @@ def test_people_without_head_size_cannot_clear_an_export(ask, own_records, tmp_p
     assert json.loads(text)["verification"]["frozen"]["loss"] is None and report["accepted_loss"]
 
 
-# --- the command ---
-
-
-def command(*words: str) -> tuple[int, str]:
-    process = start_python(str(ROOT / "scripts" / "export.py"), *words)
-    output, _ = process.communicate(timeout=300)
-    assert "Traceback" not in output, output
-    return process.returncode, output
-
-
-@pytest.mark.slow
-def test_command_exports_and_refuses(ask, tmp_path):
-    request = ask("tflite")
-    words = [f"--{name}={getattr(request, name)}" for name in ("checkpoint", "records", "output")]
-    code, output = command(*words, "--format=tflite", "--people=5", "--with_preprocessing")
-    assert code == 0, output
-    assert "PCKh mean14" in output and f"-> {request.output}, {request.output}.json" in output
-    report = json.loads(pathlib.Path(request.output + ".json").read_text())
-    assert report["verification"]["tflite"]["people"] == 5 and report["with_preprocessing"]
-
-    code, output = command(*words, "--format=tflite")
-    assert code == 1 and output.strip().splitlines()[-1].startswith("error: ")
-    assert "is there already" in output
+# --- the command: tests/test_readme.py runs it ---
 
 
 @pytest.mark.slow

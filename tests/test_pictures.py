@@ -169,6 +169,21 @@ def test_inputs_are_expanded_in_order_and_once(tmp_path):
         pictures.expand([], [])
 
 
+def test_inputs_that_are_not_there(tmp_path, monkeypatch):
+    """All of them: a sentence before any network is loaded. Some of them: each when it is read."""
+    monkeypatch.chdir(tmp_path)
+    rule = f"there is no file or folder absent/, b.jpg; .* as seen from {tmp_path}, .* check the"
+    with pytest.raises(FileNotFoundError, match=rule):
+        pictures.expand(["absent/", "-"], ["b.jpg"])
+    with pytest.raises(FileNotFoundError, match="folder 1.jpg, 2.jpg, 3.jpg, 4.jpg, 5.jpg, ...;"):
+        pictures.expand([f"{k}.jpg" for k in range(1, 9)], [])
+    touch(tmp_path, "a.jpg")
+    found, _ = pictures.expand(["absent/", "a.jpg"], [])
+    assert [path for path, _ in found] == ["absent/", "a.jpg"]
+    with pytest.raises(FileNotFoundError, match="no file at absent/; check the path"):
+        pictures.read("absent/")
+
+
 def film(path, frames=12, size=(64, 48)):
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25.0, size)
     for k in range(frames):

@@ -264,11 +264,17 @@ def test_people_are_drawn_at_their_place_with_numbers_and_panel():
     assert (drawn[200, 360:640] == round(0.55 * 128)).all(), "a panel without heat is dimmed"
 
 
-def command(*words, **how) -> tuple[int, str]:
-    process = start_python(str(ROOT / "scripts" / "predict.py"), *words, **how)
-    output, _ = process.communicate(timeout=300)
-    assert "Traceback" not in output, output
-    return process.returncode, output
+@pytest.fixture
+def command(fork_script):
+    """A function from words to the exit code and all that predict.py says."""
+
+    def run(*words: str) -> tuple[int, str]:
+        answer = fork_script(ROOT, "scripts/predict.py", *words)
+        output = answer["output"] + answer["errors"]
+        assert "Traceback" not in output, output
+        return answer["code"], output
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +293,7 @@ def folder(tmp_path_factory, crowd):
 
 
 @pytest.mark.slow
-def test_a_folder_with_broken_pictures(trained, folder, tmp_path, predictor):
+def test_a_folder_with_broken_pictures(command, trained, folder, tmp_path, predictor):
     words = (f"--checkpoint={trained[0].workdir}", f"--output={tmp_path / 'out'}", "--heatmaps")
     code, output = command(str(folder), *words)
     assert code == 1, output
@@ -356,7 +362,7 @@ def test_detections_in_a_list_from_standard_input(trained, folder, crowd, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_video_in_and_out(trained, crowd, tmp_path):
+def test_a_video_in_and_out(command, trained, crowd, tmp_path):
     writer = cv2.VideoWriter(
         str(tmp_path / "walk.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 20.0, (200, 220)
     )
@@ -406,11 +412,12 @@ def test_ctrl_c_keeps_what_there_is(trained, folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_mistakes_are_sentences(trained, folder, tmp_path):
+def test_mistakes_are_sentences(command, trained, folder, tmp_path):
     run = f"--checkpoint={trained[0].workdir}"
     (tmp_path / "boxes.json").write_text('{"elsewhere.jpg": [[1, 2, 3, 4]]}')
     lines = {
         "error: no input: name pictures": [run],
+        "error: there is no file or folder nowhere/; ": ["nowhere/", run],
         "holds no trained network": [str(folder), f"--checkpoint={tmp_path}"],
         "error: no name in": [str(folder), run, f"--boxes={tmp_path / 'boxes.json'}"],
         "would overwrite the input": [str(folder / "p0.jpg"), run, f"--output={folder}"],

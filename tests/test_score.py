@@ -582,15 +582,20 @@ class TestOutput:
 
 @pytest.mark.slow
 class TestCommand:
-    def answer(self, *words):
-        process = start_python(str(ROOT / "eval_main.py"), *words)
-        output, _ = process.communicate(timeout=300)
-        return process.returncode, output
+    @pytest.fixture
+    def answer(self, fork_script):
+        """A function from words to the exit code and all that eval_main.py says."""
 
-    def test_results_come_back(self, tmp_path, truth, truth_file):
+        def run(*words):
+            found = fork_script(ROOT, "eval_main.py", *words)
+            return found["code"], found["output"] + found["errors"]
+
+        return run
+
+    def test_results_come_back(self, answer, tmp_path, truth, truth_file):
         found = own(tmp_path / "p.json", truth, truth.joints + 4.0)
         files = (f"--predictions={found}", f"--ground_truth={truth_file}")
-        code, output = self.answer(*files, f"--output={tmp_path / 'out'}")
+        code, output = answer(*files, f"--output={tmp_path / 'out'}")
         assert code == 0, output
         results = json.loads((tmp_path / "out" / "results.json").read_text())
         assert results["PCKh@0.2"]["mean14"] == 100 and results["PCKh@0.1"]["mean14"] == 0
@@ -600,27 +605,27 @@ class TestCommand:
             tmp_path / "out" / "curve.csv"
         ).exists()
 
-    def test_mistakes_get_one_sentence(self, tmp_path, truth_file):
+    def test_mistakes_get_one_sentence(self, answer, tmp_path, truth_file):
         found = npy(tmp_path / "p.npy", places(5))
         for words, sentence in (
             ((f"--predictions={found}", f"--ground_truth={truth_file}"), "error: 5 people are"),
             ((f"--predictions={found}",), "error: --predictions, --ground_truth and --output"),
             ((f"--ground_truth={truth_file}",), "error: --predictions, --ground_truth and"),
         ):
-            code, output = self.answer(*words)
+            code, output = answer(*words)
             assert code == 1 and "Traceback" not in output, output
             assert output.strip().splitlines()[-1].startswith(sentence), output
 
-    def test_another_split_and_flags_of_networks(self, tmp_path):
+    def test_another_split_and_flags_of_networks(self, answer, tmp_path):
         """--split is a flag of networks, which are then understood too."""
         truth_file = bearpaw(tmp_path / "a.json", places(6), split=0)
         files = (
             f"--predictions={npy(tmp_path / 'p.npy', places(6))}",
             f"--ground_truth={truth_file}",
         )
-        code, output = self.answer(*files)
+        code, output = answer(*files)
         assert code == 1 and "nobody in the split 'validation'" in output
-        code, output = self.answer(*files, "--split=train", "--flagfile=configs/demo.flags")
+        code, output = answer(*files, "--split=train", "--flagfile=configs/demo.flags")
         assert code == 0 and "mpii train" in output, output
 
     def test_no_more_of_tensorflow_than_needed(self, tmp_path, truth_file):

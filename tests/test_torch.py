@@ -15,7 +15,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, start_python, tiny
+from conftest import ROOT, tiny
 
 if not os.environ.get("HOURGLASS_NEED_TORCH"):
     pytest.importorskip("torch", reason="PyTorch is not installed: make torch")
@@ -396,14 +396,14 @@ def test_an_imported_run_is_not_resumed_nor_overwritten(tmp_path, info):
 
 
 @pytest.mark.slow
-def test_the_commands(tmp_path, info):
+def test_the_commands(tmp_path, info, fork_script):
     """Import, evaluate, export: what a user types."""
 
     def command(*words: str) -> tuple[int, str]:
-        process = start_python(*words, cwd=tmp_path)
-        output, _ = process.communicate(timeout=300)
+        answer = fork_script(tmp_path, *words)
+        output = answer["output"] + answer["errors"]
         assert "Traceback" not in output, output
-        return process.returncode, output
+        return answer["code"], output
 
     script = {name: str(ROOT / "scripts" / f"{name}_torch.py") for name in ("import", "export")}
     twin = torch_twins.scramble(torch_twins.Princeton(2, 8, 16, 1))

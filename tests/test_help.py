@@ -1,0 +1,137 @@
+"""--help of every command line: our own flags in groups, each with its default, and exit code 0."""
+
+import dataclasses
+import re
+
+import pytest
+from conftest import ROOT, start_python
+
+from pipelines import predict_files
+from pipelines.config import Config
+
+OF_CONFIG = ["Run", "Data", "Network", "Precision and devices", "Optimisation", "Evaluation"]
+GROUPS = {
+    "train_main.py": OF_CONFIG,
+    "eval_main.py": ["A prediction file, without a network", *OF_CONFIG],
+    "scripts/benchmark.py": ["Benchmark", *OF_CONFIG],
+    "scripts/browse.py": ["People", "Page"],
+    "scripts/decoder_ceilings.py": ["People"],
+    "scripts/draw_records.py": ["People", "Picture"],
+    "scripts/export.py": ["Network", "File", "Joints from heatmaps", "Verification"],
+    "scripts/export_torch.py": ["Network", "File"],
+    "scripts/import_torch.py": ["Files", "What the file does not say"],
+    "scripts/make_mpii_validation.py": [],
+    "scripts/make_submission.py": ["Files"],
+    "scripts/make_tfrecords.py": ["Data", "Records", "Stored crops", "--dataset=coco only"],
+    "scripts/plot_runs.py": ["Curves"],
+    "scripts/predict.py": ["Network", "People and pictures", "What is written"],
+}
+FIELDS = {field.name for field in dataclasses.fields(Config)}
+WHOLE = {
+    "train_main.py": FIELDS,
+    "eval_main.py": FIELDS | {"predictions", "ground_truth", "output"},
+    "scripts/predict.py": {"checkpoint"}
+    | {field.name for field in dataclasses.fields(predict_files.Options)},
+}
+
+
+@pytest.fixture(scope="module")
+def pages(fork_script):
+    """Script -> its --help, in lines of 80 characters."""
+    answers = {script: fork_script(ROOT, script, "--help") for script in GROUPS}
+    assert {(one["code"], one["errors"]) for one in answers.values()} == {(0, "")}, answers
+    return {script: one["output"] for script, one in answers.items()}
+
+
+def entries(page: str) -> dict[str, str]:
+    """Flag -> what stands behind it, on one line."""
+    found = re.findall(r"^  --(?:\[no\])?(\w+)(.*\n(?:   .*\n)*)", page, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
+
+
+def test_no_script_is_forgotten():
+    scripts = {f"scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py")}
+    # This one runs before anything is installed, and only from find_python.sh.
+    assert scripts - {"scripts/fetch_pip.py"} == {name for name in GROUPS if "/" in name}
+
+
+@pytest.mark.parametrize("script", GROUPS)
+def test_groups_hold_every_own_flag_and_no_other(pages, script):
+    page = pages[script]
+    assert re.findall(r"^(\S.*):\n  --", page, re.MULTILINE) == GROUPS[script]
+    written = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', (ROOT / script).read_text()))
+    found = set(entries(page))
+    assert written <= found
+    if script in WHOLE:
+        assert found == WHOLE[script]
+    assert not found & {"verbosity", "logtostderr", "pdb", "flagfile", "help"}
+
+
+@pytest.mark.parametrize("script", GROUPS)
+def test_every_flag_has_a_meaning_and_a_default(pages, script):
+    for name, text in entries(pages[script]).items():
+        assert re.search(r"\(default: .+\)$|default|\(required\)$", text), (name, text)
+        assert len(text) > 25 and "Flag validation failed" not in text, (name, text)
+
+
+def test_defaults_are_those_of_config(pages):
+    found = entries(pages["train_main.py"])
+    for name, text in found.items():
+        value = getattr(Config(), name)
+        shown = str(value).lower() if isinstance(value, bool) else str(value) or "none"
+        # A flag whose help says what it is by default needs no second word.
+        assert text.endswith(f"(default: {shown})") or "default: --workdir" in text, (name, text)
+
+
+def test_values_that_are_allowed(pages):
+    train, export = entries(pages["train_main.py"]), entries(pages["scripts/export.py"])
+    assert train["stem"] == "NAME <newell|pytorch_pose>: published first layers (default: newell)"
+    assert train["stacks"] == "N hourglasses, each supervised; must be 1 or more (default: 2)"
+    assert train["average"].endswith("must be at least 0 and below 1 (default: 0.999)")
+    assert export["people"].endswith("; a positive integer (default: 300)")
+    assert export["format"].endswith("kind of file (required)")
+
+
+def test_usage_and_purpose(pages):
+    page = pages["scripts/predict.py"]
+    assert page.startswith("usage: python scripts/predict.py [flags] INPUT...\n\nFind the joints")
+    assert "--helpfull lists absl's own flags" in page and "--flagfile=FILE" in page
+    assert pages["train_main.py"].startswith("usage: python train_main.py [flags]\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--stackz=3"], "Unknown command line flag 'stackz'. Did you mean: stacks ?"),
+        (["--stacks=0"], "flag --stacks=0: must be 1 or more"),
+        (["--stem=resnet"], "value should be one of <newell|pytorch_pose>"),
+        (["--flagfile=nowhere.flags"], "No such file or directory: 'nowhere.flags'"),
+        (["steps=3"], "not a flag: steps=3; flags start with --"),
+    ],
+)
+@pytest.mark.parametrize("script", ["train_main.py", "eval_main.py"])
+def test_a_wrong_flag_is_one_sentence(fork_script, script, words, sentence):
+    answer = fork_script(ROOT, script, *words)
+    assert answer["code"] == 1 and answer["output"] == ""
+    (line,) = answer["errors"].splitlines()
+    assert line.startswith("error: ") and sentence in line and "--help lists the flags" in line
+
+
+def test_flags_that_are_missing_are_named(fork_script):
+    answer = fork_script(ROOT, "scripts/make_submission.py", "--annotations=a.mat")
+    assert answer["code"] == 1 and "--predictions" in answer["errors"]
+    answer = fork_script(ROOT, "scripts/make_mpii_validation.py", "valid.h5")
+    assert (answer["code"], answer["output"]) == (1, "")
+    assert answer["errors"].startswith("error: 1 files are named, where there must be three")
+
+
+def test_all_flags_of_absl_are_behind_helpfull(fork_script):
+    answer = fork_script(ROOT, "scripts/plot_runs.py", "--helpfull")
+    assert answer["code"] == 0 and "--verbosity" in answer["output"]
+
+
+def test_in_a_process_of_its_own():
+    """The fastest one: TensorFlow is not imported for --help."""
+    process = start_python("scripts/predict.py", "--help")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and output.startswith("usage: python scripts/predict.py [flags]")
