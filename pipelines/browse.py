@@ -34,6 +34,7 @@ HIT = 0.5
 
 _TEMPLATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "browse.html")
 _STATES = {MISSING: "missing", OCCLUDED: "occluded", LABELLED: "visible"}
+_SIDES = ("right", "left", "middle")
 _JPEG_QUALITY = 85
 _BATCH = 32
 
@@ -228,13 +229,14 @@ def _page(info, facts, found, people: list[dict], *, title: str, size: int, mega
     """The page's bytes and how many of the people fit into it."""
     texts = [_json(one) for one in people]
     colors = {key: _css(value) for key, value in draw.colors(info.skeleton).items()}
-    sides = [skeleton.side(name) or "middle" for name in info.skeleton.joints]
+    side_of = [skeleton.side(name) or "middle" for name in info.skeleton.joints]
+    sides = dict(zip(side_of, colors["joints"]))
     document = {
         "people": len(facts["row"]),
         "scores": _scores(info, found),
         "joints": info.skeleton.joints,
         "limbs": info.skeleton.limbs,
-        "colors": {**colors, "sides": dict(zip(sides, colors["joints"]))},
+        "colors": {**colors, "sides": {k: sides[k] for k in _SIDES if k in sides}},
         "size": size,
         "crop": size / VIEW,
         "hit": HIT,

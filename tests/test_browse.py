@@ -160,6 +160,8 @@ class TestPage:
         last = page.setup["colors"]["joints"][-1]
         assert tuple(bytes.fromhex(last[1:])) == tuple(image[32, 32])
         assert len(page.setup["colors"]["limbs"]) == len(MPII.limbs)
+        assert list(page.setup["colors"]["sides"]) == ["right", "left", "middle"]
+        assert page.setup["colors"]["sides"]["left"] == last
 
     def test_summary(self, page, info):
         assert "10 people, 9 scored; PCKh@0.5 in percent" in page.texts["p"]
