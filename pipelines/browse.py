@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from hourglass import affine, pckh
+from hourglass import affine, pckh, skeleton
 from pipelines import augment, draw, evaluate, inputs, predictions, records
 from pipelines.files import read_whole, write_atomically
 from pipelines.people import LABELLED, MISSING, OCCLUDED
@@ -34,6 +34,7 @@ HIT = 0.5
 
 _TEMPLATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "browse.html")
 _STATES = {MISSING: "missing", OCCLUDED: "occluded", LABELLED: "visible"}
+_SIDES = ("right", "left", "middle")
 _JPEG_QUALITY = 85
 _BATCH = 32
 
@@ -94,7 +95,7 @@ def run(
     for one, place in zip(people, order):
         one["image"] = pictures[place]
     title = f"{info.name} {split}" + (f": {predictions_file}" if predictions_file else "")
-    page, shown = _page(info, people, title, _summary(info, facts, found), size, megabytes)
+    page, shown = _page(info, facts, found, people, title=title, size=size, megabytes=megabytes)
     write_atomically(output, page)
     if found is not None and found.absent.any():
         print(_absent_line(facts, found))
@@ -143,14 +144,21 @@ def _absent_line(facts: dict, found: _Found) -> str:
 
 
 def _summary(info: records.DatasetInfo, facts: dict, found: _Found | None) -> str:
-    text = f"{len(facts['row'])} people; head size: {info.head_rule}"
+    count, head = f"{len(facts['row'])} people", f"One head: {info.head_rule}."
     if found is None:
-        return text
-    scored = ~np.isnan(found.errors)
-    row = pckh.summarize(*pckh.hits_and_counts(found.errors, scored, HIT), info.skeleton)
-    parts = ", ".join(f"{name} {value:.1f}" for name, value in row.items() if np.isfinite(value))
-    text = f"PCKh@{HIT} of {int(scored.any(1).sum())} scored people: {parts or 'none'}. {text}"
-    return text + (f". {_absent_line(facts, found)}" if found.absent.any() else "")
+        return f"{count}. {head}"
+    scored = int((~np.isnan(found.errors)).any(1).sum())
+    absent = f" {_absent_line(facts, found)}." if found.absent.any() else ""
+    return f"{count}, {scored} scored; PCKh@{HIT} in percent. {head}{absent}"
+
+
+def _scores(info: records.DatasetInfo, found: _Found | None) -> dict[str, float | None]:
+    """PCKh of each group of joints and each mean, percent; None where no joint is scored."""
+    if found is None:
+        return {}
+    counted = pckh.hits_and_counts(found.errors, ~np.isnan(found.errors), HIT)
+    row = pckh.summarize(*counted, info.skeleton)
+    return dict(zip(row, _numbers(np.array(list(row.values())))))
 
 
 def _crop_to_thumbnail(facts: dict, size: int) -> tf.Tensor:
@@ -217,21 +225,25 @@ def _data_uri(rgb: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
 
 
-def _page(info, people: list[dict], title: str, summary: str, size: int, megabytes: float):
+def _page(info, facts, found, people: list[dict], *, title: str, size: int, megabytes: float):
     """The page's bytes and how many of the people fit into it."""
     texts = [_json(one) for one in people]
-    colors = draw.colors(info.skeleton)
+    colors = {key: _css(value) for key, value in draw.colors(info.skeleton).items()}
+    side_of = [skeleton.side(name) or "middle" for name in info.skeleton.joints]
+    sides = dict(zip(side_of, colors["joints"]))
     document = {
+        "people": len(facts["row"]),
+        "scores": _scores(info, found),
         "joints": info.skeleton.joints,
         "limbs": info.skeleton.limbs,
-        "colors": {key: _css(value) for key, value in colors.items()},
+        "colors": {**colors, "sides": {k: sides[k] for k in _SIDES if k in sides}},
         "size": size,
         "crop": size / VIEW,
         "hit": HIT,
     }
     parts = {
         "TITLE": html.escape(title),
-        "SUMMARY": html.escape(summary),
+        "SUMMARY": html.escape(_summary(info, facts, found)),
         "SETUP": _json(document),
         "PEOPLE": "[]",
     }

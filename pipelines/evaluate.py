@@ -353,5 +353,6 @@ def run(config: Config) -> dict:
         show(table(results, title))
     else:
         print(f"{title}, none of whom has annotated joints: predictions without a score")
-    print(f"{prefix} ({part} weights) -> {config.workdir}/results.json, predictions.*")
+    also = ", coco_results.json" if "coco" in info.settings else ""
+    print(f"{prefix} ({part} weights) -> {config.workdir}/results.json, predictions.*{also}")
     return results

@@ -8,7 +8,8 @@ measures the table of figures to reach, at the settings where each is defined.
 
 measures parts of one configuration: input (records -> decoded batches), augment (crops -> network
 input and targets), train (the step on a fixed batch), infer (pictures -> heatmaps), convert
-(photographs -> records), end_to_end (the training loop on records).
+(photographs -> records), end_to_end (the training loop on records), predict (picture files ->
+predictions.json, beside reading them and then predicting ready crops).
 
 Everything that is compared takes turns, in processes of their own. Without --records, photographs
 are drawn and converted first. Tables go to standard output; with --json they go to standard error.

@@ -11,7 +11,17 @@ from conftest import ROOT, start_python
 
 from hourglass import model
 from pipelines import augment, inputs, records
-from pipelines.benchmark import Task, comparison, counting, loader, parts, report, rounds, workload
+from pipelines.benchmark import (
+    Task,
+    comparison,
+    counting,
+    loader,
+    parts,
+    predicting,
+    report,
+    rounds,
+    workload,
+)
 from pipelines.config import Config
 
 layers = tf.keras.layers
@@ -137,6 +147,9 @@ def test_chosen_parts_come_with_what_they_are_compared_with():
     assert ("infer", "infer: torch channels_last") in rows
     assert ("infer", "train: torch channels_last") not in rows
     assert {row.how for row in comparison.pairs(group)} == {"rate", "peak"}
+    (files,) = comparison.chosen(["predict"], Config(), 16, True, True)
+    (row,) = comparison.pairs(files)
+    assert (row.over, row.under, row.how) == ("predict", ("its halves in turn",), "rate")
     (alone,) = comparison.chosen(["train"], Config(), 16, False, False)
     assert [task.name for task in alone.tasks] == ["train"]
 
@@ -193,6 +206,20 @@ def test_inference_is_traced_once(info):
         built.run(steps)
     assert built.facts()["traces"] == {"forward": 1}
     assert built.facts()["flop_per_image"] > 0 and built.work == 2
+
+
+def test_predicting_and_its_halves_read_every_picture_at_each_step(info, tmp_path):
+    workload.prepare(str(tmp_path), info.folder, 6)
+    small = dataclasses.asdict(Config(records=info.folder, size=32, stacks=1, channels=8, depth=1))
+    names = ("whole", "reading", "halves", "network")
+    built = {name: getattr(predicting, name)(small, str(tmp_path)) for name in names}
+    for part in built.values():
+        assert part.run(2) is None and part.work == 6 and part.unit == "images"
+    sorted((tmp_path / "photographs").iterdir())[-1].unlink()
+    built["network"].run(1)  # its crops are ready
+    for name, reason in (("whole", "5 people in 6"), ("reading", "no file"), ("halves", "no file")):
+        with pytest.raises((ValueError, OSError), match=reason):
+            built[name].run(1)
 
 
 PACE = rounds.Pace(repeats=2, seconds=0.0, steps=2, limit=100)

@@ -160,10 +160,26 @@ class TestPage:
         last = page.setup["colors"]["joints"][-1]
         assert tuple(bytes.fromhex(last[1:])) == tuple(image[32, 32])
         assert len(page.setup["colors"]["limbs"]) == len(MPII.limbs)
+        assert list(page.setup["colors"]["sides"]) == ["right", "left", "middle"]
+        assert page.setup["colors"]["sides"]["left"] == last
 
     def test_summary(self, page, info):
-        assert "PCKh@0.5 of 9 scored people: head " in page.texts["p"]
-        assert info.head_rule in page.texts["p"]
+        assert "10 people, 9 scored; PCKh@0.5 in percent" in page.texts["p"]
+        assert info.head_rule in page.texts["p"] and page.setup["people"] == 10
+
+    def test_scores(self, page, drawn, offsets):
+        surely, perhaps, joints = 0, 0, 0
+        for person in drawn[1]["validation"]:
+            known = (person.state != MISSING) & np.isfinite(person.head_size)
+            joints += known.sum()
+            # Of person 5, exactly half a head off, rounding decides.
+            surely += (offsets[person.row] < 0.45)[known].sum()
+            perhaps += (offsets[person.row] < 0.55)[known].sum()
+        scores = page.setup["scores"]
+        names = ["head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"]
+        assert list(scores) == [*names, "mean14", "weighted14", "pooled16"]
+        assert surely - 1e-3 <= scores["pooled16"] * joints / 100 <= perhaps + 1e-3
+        assert 0 < surely < perhaps < joints
 
     def test_without_predictions_it_is_the_records_order(self, info, tmp_path, capsys):
         output = tmp_path / "new" / "people.html"
@@ -203,7 +219,7 @@ class TestSomeJointsUnknown:
         line = "2 people without a prediction: validation8.jpg#1, validation9.jpg#1"
         assert line in capsys.readouterr().out and line in page.texts["p"]
         # Nor do they count as misses: of the eight, one has no head size.
-        assert "PCKh@0.5 of 7 scored people" in page.texts["p"]
+        assert "10 people, 7 scored" in page.texts["p"]
 
     def test_positions_that_are_no_numbers_are_infinite_errors(self, info, offsets, tmp_path):
         moved = offsets.copy()

@@ -251,6 +251,7 @@ class TestHead:
         with pytest.raises(ValueError, match='--head="joint:left_ear,joint:right_ear"') as error:
             read(tmp_path, document([annotation(1)]), head=head)
         assert "--head=box:0.1" in str(error.value)
+        assert (f"--head={head} is none" in str(error.value)) == bool(head)
 
     def test_unknown_where_a_joint_is_missing_or_both_are_one_place(self, tmp_path):
         same = [12, 22, 2, 12, 22, 2, 18, 24, 2, 1, 1, 2]
@@ -531,6 +532,7 @@ def test_five_joints_of_a_toy_animal_from_annotations_to_scores(tmp_path, traine
     assert course[-1] < course[0]
 
     results = evaluate.run(config)
+    assert "predictions.*, coco_results.json" in capfd.readouterr().out
     columns = ["nose", "wing one/wing two", "left_fin", "tail", "mean14", "weighted14", "pooled16"]
     assert list(results["PCKh@0.5"]) == columns and results["people_scored_by_PCKh"] > 0
     assert (tmp_path / "run" / "predictions.png").stat().st_size > 10_000

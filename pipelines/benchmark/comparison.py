@@ -10,7 +10,7 @@ from pipelines.benchmark import Task
 from pipelines.config import Config
 from pipelines.records import JPEG_QUALITY
 
-PARTS = ("input", "augment", "train", "infer", "convert", "end_to_end")
+PARTS = ("input", "augment", "train", "infer", "convert", "end_to_end", "predict")
 
 _PRODUCTS = ("matrix product (TensorFlow)", "matrix product (PyTorch)")
 BF16, FP32 = "mixed_bfloat16", "float32"
@@ -70,6 +70,12 @@ class Tasks:
         settings = {**self.settings, "logical_devices": cores}
         shared = cores > 1 and self.settings["batch"] % cores == 0
         return [Task(name, f"parts.{function}", settings)] if shared else []
+
+    def predicting(self) -> list[Task]:
+        """Predicting a folder of pictures, and its halves alone and in turn."""
+        names = {"predict": "whole", "its reading": "reading", "its network": "network"}
+        names["its halves in turn"] = "halves"
+        return [Task(k, f"predicting.{place}", self.settings) for k, place in names.items()]
 
     def _ceiling(self, name: str, place: str, cores: int = 0, needs=(), **arguments) -> list[Task]:
         task = Task(name, f"ceilings.{place}", self.settings, arguments, cores, needs)
@@ -151,6 +157,7 @@ def chosen(
         "infer": [*tasks.ours("infer", "inference"), *tasks.torch_inference(True)],
         "convert": [*tasks.ours("convert", "conversion"), *tasks.bare_conversion()],
         "end_to_end": tasks.ours("end_to_end", "end_to_end"),
+        "predict": tasks.predicting(),
     }
     if "train" in parts and "infer" in parts:  # the same names for other work
         blocks["train"] = [_renamed(task, "train: ") for task in blocks["train"]]
@@ -170,6 +177,7 @@ _BESIDE = {
     "infer": ("torch", "infer: torch"),
     "convert": ("bare",),
     "end_to_end": ("train",),
+    "predict": ("its halves",),
 }
 
 

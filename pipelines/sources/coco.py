@@ -242,9 +242,11 @@ def _head(text: str, skeleton: Skeleton, path: str) -> tuple[typing.Callable, st
         rule = f"|{two[1]} - {two[2]}|; those without both are not scored by PCKh"
         return lambda one: _distance(one, ends), rule
     raise ValueError(
-        f"{path} has no head boxes, so PCKh needs a unit: {_example(skeleton)} (the distance of "
-        f"two joints) or --head=box:0.1 (a share, 0 to 1, of the box's longer side), "
-        f"not {text or 'nothing'}. Joints: {', '.join(skeleton.joints)}"
+        f"{path} has no head boxes, so PCKh needs a unit"
+        + (f", and --head={text} is none" if text else "")
+        + ": --head=box:0.1 (a share, 0 to 1, of the box's longer side: everybody has one) or "
+        f"{_example(skeleton)} (the distance of two joints: those without both are not scored). "
+        f"Joints: {', '.join(skeleton.joints)}"
     )
 
 
