@@ -75,6 +75,12 @@ class Config:
     sigma: float = _flag(1.0, "standard deviation of the target Gaussians, heatmap px")
     round_centers: bool = _flag(False, "Gaussians on whole pixels, as the references draw them")
     shuffle_buffer: int = _flag(0, "records shuffled at a time; 0 = all of them", free=False)
+    cache_gb: float = _flag(
+        4.0,
+        "training records up to this size are read once and kept in memory, still compressed; "
+        "larger ones are read again in every epoch, and so are all with 0",
+        free=True,
+    )
 
     optimizer: str = _flag(
         "rmsprop", "rmsprop (torch's formula) or adamw", OPTIMIZERS, group="Optimisation"
@@ -146,6 +152,7 @@ _RULES = {
     "seed": lambda v: 0 <= v < 2**31,
     "steps": lambda v: v >= 0,
     "warmup": lambda v: 0 <= v < math.inf,
+    "cache_gb": lambda v: 0 <= v < math.inf,
     "weight_decay": lambda v: 0 <= v < math.inf,
     "clip_norm": lambda v: 0 <= v < math.inf,
     "shuffle_buffer": lambda v: v >= 0,
@@ -159,7 +166,7 @@ _RULE_TEXTS = {
     "drop_factor": "must be above 0 and at most 1",
     "average": "must be at least 0 and below 1",
     "steps shuffle_buffer logical_devices": "must not be negative",
-    "warmup weight_decay clip_norm": "must not be negative, and finite",
+    "warmup weight_decay clip_norm cache_gb": "must not be negative, and finite",
     "seed": "must be between 0 and 2147483647",
     "profile": "must be two steps, the first below the second, such as 100:110",
     "drops": "must be fractions between 0 and 1, separated by commas, such as 0.7,0.9",

@@ -29,16 +29,57 @@ def _deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
-def _epoch(shards: list[str], seed: int, epoch: tf.Tensor, buffer: int) -> tf.data.Dataset:
-    """Serialized records of one epoch in the order that (seed, epoch) gives."""
-    order = tf.random.experimental.stateless_shuffle(shards, tf.stack([seed, epoch]))
-    serialized = tf.data.Dataset.from_tensor_slices(order).interleave(
-        tf.data.TFRecordDataset,
+def _interleave(shards: tf.Tensor, of_shard, block: int = 1) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices(shards).interleave(
+        of_shard,
         cycle_length=min(len(shards), 16),
+        block_length=block,
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
-    return serialized.shuffle(buffer, seed=seed + epoch * 1_000_003, reshuffle_each_iteration=False)
+
+
+def _streamed(info: records.DatasetInfo):
+    """function(shard's number) -> its serialized records, and what makes records of these."""
+    paths = tf.constant(info.shards("train"))
+    return lambda shard: tf.data.TFRecordDataset(paths[shard]), lambda record: record
+
+
+def _held(info: records.DatasetInfo):
+    """As ``_streamed``, of records that are read now and stay in memory: numbers stand for them."""
+    people, paths = info.count("train"), tf.constant(info.shards("train"))
+    # One shard after the other, though several are read at a time.
+    whole = _interleave(paths, tf.data.TFRecordDataset, block=people).batch(people)
+    try:
+        serialized = next(iter(_deterministic(whole)))
+    except tf.errors.DataLossError:
+        records.check_shards(info, "train")
+        raise
+    counts = [shard["people"] for shard in info.splits["train"]["shards"]]
+    first = tf.constant(np.cumsum([0, *counts]), tf.int64)
+    return (
+        lambda shard: tf.data.Dataset.range(first[shard], first[shard + 1]),
+        lambda number: tf.gather(serialized, number),
+    )
+
+
+def fits(info: records.DatasetInfo, cache_gb: float) -> bool:
+    """Whether the training records take at most ``cache_gb`` GB of 10^9 bytes; say what follows.
+
+    Raises ValueError for an empty split.
+    """
+    size = info.size("train") / 1e9
+    held = size <= cache_gb
+    how = "read once, kept in memory" if held else f"read in every epoch, --cache_gb={cache_gb:g}"
+    print(f"training records of {size:.3g} GB: {how}")
+    return held
+
+
+def _epoch(of_shard, shards: int, seed: int, epoch: tf.Tensor, buffer: int) -> tf.data.Dataset:
+    """Elements of all shards for one epoch in the order that (seed, epoch) gives."""
+    order = tf.random.experimental.stateless_shuffle(tf.range(shards), tf.stack([seed, epoch]))
+    elements = _interleave(order, of_shard)
+    return elements.shuffle(buffer, seed=seed + epoch * 1_000_003, reshuffle_each_iteration=False)
 
 
 def training(
@@ -48,6 +89,7 @@ def training(
     seed: int,
     start: int = 0,
     buffer: int = 0,
+    cached: bool = False,
     replicas: int = 1,
     worker: int = 0,
     workers: int = 1,
@@ -61,6 +103,8 @@ def training(
       start: examples consumed before.
       buffer: records (still compressed) held for shuffling, by every worker; 0 holds them all: a
         full shuffle.
+      cached: read the files once, now, and hold all records, still compressed; the examples are
+        the same.
       replicas: each global batch is cut into so many equal pieces.
       worker: which worker's pieces these are: the first worker has the first ones, and so on.
       workers: that share the replicas equally.
@@ -70,23 +114,24 @@ def training(
       with "index" [B] int64, each example's place in the sequence.
 
     Raises:
-      ValueError: an empty split.
+      ValueError: an empty split, or with ``cached`` a damaged shard.
     """
     people = info.count("train")
-    shards, buffer = info.shards("train"), buffer or people
+    shards, buffer = len(info.shards("train")), buffer or people
+    of_shard, record_of = (_held if cached else _streamed)(info)
     seed64, first = tf.constant(seed, tf.int64), start // people
 
     def epoch_from(epoch: tf.Tensor) -> tf.data.Dataset:
         done = tf.where(epoch == first, tf.constant(start % people, tf.int64), 0)
-        return _epoch(shards, seed64, epoch, buffer).skip(done)
+        return _epoch(of_shard, shards, seed64, epoch, buffer).skip(done)
 
-    serialized = tf.data.Dataset.range(first, tf.int64.max).flat_map(epoch_from)
-    indexed = tf.data.Dataset.zip((serialized, tf.data.Dataset.range(start, tf.int64.max)))
+    elements = tf.data.Dataset.range(first, tf.int64.max).flat_map(epoch_from)
+    indexed = tf.data.Dataset.zip((elements, tf.data.Dataset.range(start, tf.int64.max)))
     if workers > 1:
         indexed = indexed.filter(lambda _, index: index % batch * workers // batch == worker)
     decode = _decoder(info, ("id", "row"))
     decoded = indexed.map(
-        lambda record, index: {**decode(record), "index": index},
+        lambda element, index: {**decode(record_of(element)), "index": index},
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     pieces = decoded.batch(batch // replicas, drop_remainder=True).prefetch(tf.data.AUTOTUNE)

@@ -267,6 +267,10 @@ class DatasetInfo:
         """Full paths of a split's shards, in order; ValueError when the data set has none."""
         return [os.path.join(self.folder, shard["file"]) for shard in self._split(split)["shards"]]
 
+    def size(self, split: str) -> int:
+        """Bytes of a split's shards; ValueError when the data set has none."""
+        return sum(shard["bytes"] for shard in self._split(split)["shards"])
+
     def _split(self, split: str) -> dict:
         found = self.splits.get(split)
         if not found or not found["people"]:

@@ -322,6 +322,7 @@ def run(config: Config) -> int:
         seed=config.seed,
         start=now * config.batch,
         buffer=config.shuffle_buffer,
+        cached=inputs.fits(info, config.cache_gb),
     )
     validate = validation.make(config, strategy, info, network, averaged, state, mean)
     pace, log, stop = Pace(config.steps_per_call), Log(config.batch), 0

@@ -62,6 +62,7 @@ OTHER = {
     "sigma": 1.75,
     "round_centers": True,
     "shuffle_buffer": 5,
+    "cache_gb": 0.5,
     "optimizer": "adamw",
     "learning_rate": 1.2345678901234567e-5,
     "schedule": "cosine",
@@ -249,7 +250,7 @@ class TestDifferences:
             *("workdir", "records", "strategy", "logical_devices", "steps_per_call"),
             *("evaluate_every", "log_every", "keep"),
             *("checkpoint", "split", "weights", "evaluation_batch", "flip", "decode"),
-            *("test_scales", "accumulate", "remat", "xla", "profile"),
+            *("test_scales", "accumulate", "remat", "xla", "profile", "cache_gb"),
         }
 
     def test_a_flag_that_an_older_version_did_not_have(self):

@@ -1,12 +1,13 @@
 """tf.data: the endless training sequence is arithmetic; evaluation sees everyone once."""
 
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import TRAIN as PEOPLE
 
 from pipelines import inputs
-
-PEOPLE = 24
 
 
 def sequence(info, examples, *, batch=5, **arguments):
@@ -68,8 +69,9 @@ class TestTraining:
         columns = sequence(info, 60, batch=60)
         assert sorted(who(info, columns)[:24]) == list(range(PEOPLE))
 
-    def test_static_shapes_and_no_float_pictures(self, info):
-        spec = inputs.training(info, batch=5, seed=0).element_spec
+    @pytest.mark.parametrize("cached", [False, True])
+    def test_static_shapes_and_no_float_pictures(self, info, cached):
+        spec = inputs.training(info, batch=5, seed=0, cached=cached).element_spec
         assert all(part.shape.is_fully_defined() for part in spec.values())
         assert (spec["image"].shape, spec["image"].dtype) == ((5, 128, 128, 3), tf.uint8)
         assert (spec["joints"].shape, spec["state"].shape) == ((5, 16, 2), (5, 16))
@@ -79,7 +81,10 @@ class TestTraining:
         assert b"PyFunc" in python._as_serialized_graph().numpy()
         for data in (
             inputs.training(info, batch=5, seed=0),
+            inputs.training(info, batch=5, seed=0, cached=True),
+            inputs.training(info, batch=8, seed=0, replicas=2, workers=2),
             inputs.evaluation(info, "validation", batch=4),
+            inputs.chosen(info, "validation", [1, 2], batch=2),
         ):
             assert b"PyFunc" not in data._as_serialized_graph().numpy()
 
@@ -95,6 +100,72 @@ class TestTraining:
         info = own_records(counts={"validation": 3})
         with pytest.raises(ValueError, match="nobody in the split 'train'.*validation 3"):
             inputs.training(info, batch=2, seed=0)
+
+
+class TestCache:
+    """Records held in memory are the same examples in the same order."""
+
+    @pytest.mark.parametrize(
+        "how",
+        [
+            {},
+            {"start": 35},
+            {"start": 48},
+            {"start": 10, "buffer": 4},
+            {"batch": 8, "replicas": 4, "workers": 2, "worker": 0},
+            {"batch": 8, "replicas": 4, "workers": 2, "worker": 1, "start": 40},
+        ],
+        ids=str,
+    )
+    def test_the_same_batches_over_two_epochs(self, info, how):
+        streamed, held = (sequence(info, 60, cached=cached, **how) for cached in (False, True))
+        assert set(streamed) == set(held)
+        for key, values in streamed.items():
+            np.testing.assert_array_equal(held[key], values, err_msg=key)
+
+    def test_shards_of_different_lengths(self, own_records):
+        info = own_records(counts={"train": 20}, shards=7)
+        streamed, held = (sequence(info, 60, cached=cached) for cached in (False, True))
+        np.testing.assert_array_equal(held["joints"], streamed["joints"])
+
+    def test_replicas_get_the_same_pieces(self, info, two_replicas):
+        def pieces(cached):
+            data = inputs.distributed(two_replicas, info, batch=8, seed=3, start=16, cached=cached)
+            found = [two_replicas.experimental_local_results(next(data)["joints"]) for _ in "123"]
+            return tf.nest.map_structure(lambda joints: joints.numpy(), found)
+
+        np.testing.assert_array_equal(pieces(True), pieces(False))
+
+    def test_files_are_read_once_at_the_start(self, own_records):
+        info = own_records(counts={"train": PEOPLE})
+        whole = sequence(info, 60)
+        held, streamed = (
+            iter(inputs.training(info, batch=5, seed=3, cached=cached)) for cached in (True, False)
+        )
+        for path in info.shards("train"):
+            pathlib.Path(path).unlink()
+        joints = np.concatenate([next(held)["joints"] for _ in range(12)])
+        np.testing.assert_array_equal(joints, whole["joints"])
+        with pytest.raises(tf.errors.NotFoundError):
+            next(streamed)
+
+    def test_a_damaged_shard_is_named_at_once(self, own_records):
+        info = own_records()
+        path = pathlib.Path(info.shards("train")[2])
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 4
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=f"{path.name} was altered .* of 8 is damaged"):
+            inputs.training(info, batch=5, seed=3, cached=True)
+
+    def test_they_are_held_up_to_the_bound_and_that_is_said(self, info, capsys):
+        size = sum(pathlib.Path(path).stat().st_size for path in info.shards("train"))
+        assert inputs.fits(info, size / 1e9)
+        said = f"training records of {size / 1e9:.3g} GB: read once, kept in memory"
+        assert capsys.readouterr().out == f"{said}\n"
+        assert not inputs.fits(info, (size - 1) / 1e9)
+        assert capsys.readouterr().out.endswith(f"every epoch, --cache_gb={(size - 1) / 1e9:g}\n")
+        assert not inputs.fits(info, 0.0)
 
 
 class TestWorkers:

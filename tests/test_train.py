@@ -47,6 +47,7 @@ def copy_run(trained, tmp_path, *, until: int | None = None):
 class TestRun:
     def test_prints_its_end_and_traced_once(self, trained):
         assert "step 12 of 12, saved as" in trained[1]
+        assert "GB: read once, kept in memory" in trained[1]
         assert trained[1].rstrip().endswith("1 trace")
         assert "step 6: validation mean14 PCKh@0.5 raw" in trained[1]
         assert "step 12: validation mean14 PCKh@0.5 raw" in trained[1]

@@ -31,7 +31,8 @@ def _until_done(result: tf.Tensor) -> None:
 
 
 def _batches(config: Config, info: records.DatasetInfo) -> tf.data.Dataset:
-    return inputs.training(info, batch=config.batch, seed=0)
+    cached = inputs.fits(info, config.cache_gb)
+    return inputs.training(info, batch=config.batch, seed=0, cached=cached)
 
 
 def _augmented(config: Config, info: records.DatasetInfo, batch: dict, index: tf.Tensor):
@@ -134,7 +135,10 @@ def end_to_end(settings: dict, folder: str) -> Part:
     config = Config(**settings)
     info = records.read_info(config.records)
     strategy = devices.make_strategy(config.strategy, config.logical_devices)
-    iterator = inputs.distributed(strategy, info, batch=config.batch, seed=config.seed)
+    cached = inputs.fits(info, config.cache_gb)
+    iterator = inputs.distributed(
+        strategy, info, batch=config.batch, seed=config.seed, cached=cached
+    )
     return _training(config, info, strategy, iterator)
 
 
