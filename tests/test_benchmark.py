@@ -13,6 +13,7 @@ from hourglass import model
 from pipelines import augment, inputs, records
 from pipelines.benchmark import (
     Task,
+    ceilings,
     comparison,
     counting,
     loader,
@@ -188,6 +189,15 @@ def test_the_loader_makes_what_we_make(folder):
     assert np.abs(picture.transpose(1, 2, 0) - images[0]).mean() < 0.01
     assert np.abs(maps.transpose(1, 2, 0) - heatmaps[0]).max() < 0.012  # cut off at 3 sigma
     assert np.array_equal(known, weight[0])
+
+
+def test_convolutions_alone_do_the_flops_of_a_training_step(info):
+    settings = Config(records=info.folder, batch=2, size=32, channels=8, stacks=1, depth=2)
+    built = ceilings.convolutions(dataclasses.asdict(settings), "")
+    assert built.run(2) is None
+    network = model.build(joints=16, stacks=1, channels=8, depth=2, size=32)
+    flop = 2 * counting.TRAINING * counting.forward_macs(network)
+    assert built.facts() == {"flop_per_image": flop}
 
 
 @pytest.mark.parametrize("part", [parts.read, parts.augmentation, parts.read_and_augment])

@@ -153,7 +153,11 @@ def chosen(
     blocks = {
         "input": [*tasks.ours("input", "read"), *tasks.decode()],
         "augment": tasks.ours("augment", "augmentation"),
-        "train": [*tasks.ours("train", "step"), *tasks.torch_training(True)],
+        "train": [
+            *tasks.ours("train", "step"),
+            *tasks.torch_training(True),
+            *tasks.convolutions(),
+        ],
         "infer": [*tasks.ours("infer", "inference"), *tasks.torch_inference(True)],
         "convert": [*tasks.ours("convert", "conversion"), *tasks.bare_conversion()],
         "end_to_end": tasks.ours("end_to_end", "end_to_end"),
