@@ -1,5 +1,7 @@
 """Compiled prediction: the same joints as the plain path, one trace per length of batch."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -86,6 +88,23 @@ def test_warm_up_traces_every_length_at_once():
     assert traced == [1, 2, 4, 6]
     compiled(np.zeros([5, 2]), np.zeros([5]))
     assert traced == [1, 2, 4, 6]
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_the_folded_network_is_traced_once_per_length_and_static(precision):
+    arguments = {"stacks": 2, "channels": 16, "depth": 1, "size": SIZE, "precision": precision}
+    predict = inference.of_images(folded.fold(model.build(joints=16, **arguments)), largest=2)
+    traced = []
+
+    def noting(images):
+        results = predict.step(images)
+        traced.append([images.shape, *(result.shape for result in results)])
+        return results
+
+    noted = dataclasses.replace(predict, step=noting)
+    for count in (1, 2, 3, 5, 2, 1):
+        noted(_images(count))
+    assert traced == [[(n, SIZE, SIZE, 3), (n, 16, 2), (n, 16)] for n in (1, 2)]
 
 
 @pytest.mark.parametrize(
