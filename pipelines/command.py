@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 
@@ -13,6 +14,9 @@ from absl import app, flags
 
 # What users can mend; anything else is our mistake and keeps its traceback.
 EXPECTED = (OSError, ValueError, FloatingPointError)
+
+# A step's tensors come and go with its operations, and every new page of 4 KB costs a fault.
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 _GROUPS: dict[str, list[str]] = {}  # title -> names of flags, in the order of their definition
 _PLACES = {"int": "N", "float": "X", "string enum": "NAME"}
@@ -28,6 +32,18 @@ def group(title: str) -> Iterator[None]:
     before = set(flags.FLAGS)
     yield
     _GROUPS.setdefault(title, []).extend(name for name in flags.FLAGS if name not in before)
+
+
+def use_huge_pages() -> None:
+    """Start this process again with huge pages for large blocks of memory, unless it has them.
+
+    glibc (from 2.35) reads the setting when a process starts and never again. Call it before
+    anything that takes time is imported. A GLIBC_TUNABLES that is set already stays as it is.
+    """
+    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+        with open("/proc/self/cmdline", "rb") as file:  # sys.argv lacks Python's own options
+            words = file.read().split(b"\0")[1:-1]
+        os.execve(sys.executable, [sys.executable, *words], {**os.environ, **HUGE_PAGES})
 
 
 def run(work: Callable[..., int | None], words: str = "") -> None:

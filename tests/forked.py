@@ -59,6 +59,9 @@ def answer(folder: str, words: list[str]) -> dict:
 
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
+    os.environ.setdefault(
+        "GLIBC_TUNABLES", ""
+    )  # a script that starts itself again would start this
     for name in ("rich.table", "matplotlib.figure", *(f"pipelines.{name}" for name in MODULES)):
         importlib.import_module(name)
     for line in sys.stdin:

@@ -1,7 +1,10 @@
 """--help of every command line: our own flags in groups, each with its default, and exit code 0."""
 
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT, start_python
@@ -135,3 +138,22 @@ def test_in_a_process_of_its_own():
     process = start_python("scripts/predict.py", "--help")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and output.startswith("usage: python scripts/predict.py [flags]")
+
+
+@pytest.mark.parametrize("given, found", [(None, "glibc.malloc.hugetlb=1"), ("", "")])
+def test_a_training_starts_again_with_huge_pages_unless_its_user_chose(tmp_path, given, found):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\n"
+        "from pipelines import command\n"
+        "print('start', flush=True)\n"
+        "command.use_huge_pages()\n"
+        "print(os.environ['GLIBC_TUNABLES'], sys.argv[1:], sys.flags.optimize)\n"
+    )
+    tunables = {} if given is None else {"GLIBC_TUNABLES": given}
+    others = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    env = {**others, **tunables, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-O", str(script), "a b", "--c="]
+    lines = subprocess.run(words, env=env, capture_output=True, text=True, check=True).stdout
+    starts = ["start"] * (2 if given is None else 1)
+    assert lines.splitlines() == [*starts, f"{found} ['a b', '--c='] 1"]

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 
+from pipelines import command
 from pipelines.benchmark import Task
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -55,7 +56,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.said,
-            env={**os.environ, "PYTHONPATH": ROOT},
+            env={**command.HUGE_PAGES, **os.environ, "PYTHONPATH": ROOT},
             bufsize=0,
             start_new_session=True,
         )
