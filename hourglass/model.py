@@ -238,23 +238,32 @@ def _stem(make: _Maker, images, stem: str, channels: int):
     return make.residual(x, channels, "stem_3")
 
 
-def _hourglass(make: _Maker, x, channels: int, blocks: int, depth: int, name: str):
+def _hourglass(make: _Maker, x, channels: int, low: int, blocks: int, depth: int, name: str):
     name = f"{name}_{depth}"
     skip = make.residuals(x, channels, blocks, f"{name}_skip")
-    low = make.residuals(make.pool(x, f"{name}_pool"), channels, blocks, f"{name}_down")
+    inner = make.residuals(make.pool(x, f"{name}_pool"), low, blocks, f"{name}_down")
     if depth > 1:
-        low = _hourglass(make, low, channels, blocks, depth - 1, name)
+        inner = _hourglass(make, inner, low, low, blocks, depth - 1, name)
     else:
-        low = make.residuals(low, channels, blocks, f"{name}_middle")
-    low = make.residuals(low, channels, blocks, f"{name}_up")
-    return make.add([skip, make.upsample(low, f"{name}_upsample")], f"{name}_add")
+        inner = make.residuals(inner, low, blocks, f"{name}_middle")
+    inner = make.residuals(inner, channels, blocks, f"{name}_up")
+    return make.add([skip, make.upsample(inner, f"{name}_upsample")], f"{name}_add")
 
 
 def _stack(
-    make: _Maker, x, *, channels: int, blocks: int, depth: int, joints: int, name: str, last: bool
+    make: _Maker,
+    x,
+    *,
+    channels: int,
+    low: int,
+    blocks: int,
+    depth: int,
+    joints: int,
+    name: str,
+    last: bool,
 ) -> list:
     """Heatmaps of the stack whose input is ``x``; unless it is the last, the next one's input."""
-    features = _hourglass(make, x, channels, blocks, depth, f"{name}_hourglass")
+    features = _hourglass(make, x, channels, low, blocks, depth, f"{name}_hourglass")
     features = make.residuals(features, channels, blocks, f"{name}_head")
     features = make.conv(features, channels, 1, f"{name}_linear")
     features = make.bn_relu(features, f"{name}_linear_bn")
@@ -266,14 +275,17 @@ def _stack(
     return [heatmaps, make.add([x, again, maps], f"{name}_sum")]
 
 
-def _check(stacks: int, blocks: int, channels: int, depth: int, joints: int, size: int):
+def _check(
+    stacks: int, blocks: int, channels: int, low_channels: int, depth: int, joints: int, size: int
+):
     for name, value in (("stacks", stacks), ("blocks", blocks), ("depth", depth)):
         if value < 1:
             raise ValueError(f"{name} must be 1 or more, not {value}")
     if joints < 1:
         raise ValueError(f"joints must be 1 or more, not {joints}")
-    if channels < 8 or channels % 4:
-        raise ValueError(f"channels must be a multiple of 4 from 8 up, not {channels}")
+    for name, value in (("channels", channels), ("low_channels", low_channels)):
+        if value < 8 or value % 4:
+            raise ValueError(f"{name} must be a multiple of 4 from 8 up, not {value}")
     step = STRIDE * 2**depth
     if size < step or size % step:
         raise ValueError(
@@ -295,6 +307,7 @@ def build(
     stacks: int = 2,
     blocks: int = 1,
     channels: int = 256,
+    low_channels: int = 0,
     depth: int = 4,
     size: int = 256,
     stem: str = "newell",
@@ -312,6 +325,8 @@ def build(
       stacks: hourglasses, each supervised.
       blocks: residual blocks at each place of the hourglass and in each head.
       channels: width of the trunk; the bottleneck's inner width is half of it.
+      low_channels: the same below an hourglass' first grid, where width costs little; 0: as
+        ``channels``. (CornerNet's hourglass widens, too: Law and Deng 2018, arXiv 1808.01244.)
       depth: how often an hourglass halves its grid.
       size: side of the square input, px.
       stem: one of ``STEMS``.
@@ -332,12 +347,13 @@ def build(
     Raises:
       ValueError: an argument outside its rule.
     """
-    _check(stacks, blocks, channels, depth, joints, size)
+    _check(stacks, blocks, channels, low_channels or channels, depth, joints, size)
     _check_names(stem, block, norm, precision)
     make = _Maker(precision, seed, sync_bn, block, norm, remat)
     images = tf.keras.Input([size, size, 3], name="images")
     x, outputs = [_stem(make, images, stem, channels)], []
-    sizes = {"channels": channels, "blocks": blocks, "depth": depth, "joints": joints}
+    sizes = {"channels": channels, "low": low_channels or channels}
+    sizes |= {"blocks": blocks, "depth": depth, "joints": joints}
     for stack in range(stacks):
         name, last = f"stack{stack}", stack == stacks - 1
         part = functools.partial(_stack, make, **sizes, name=name, last=last)

@@ -42,6 +42,7 @@ class Config:
     stacks: int = _flag(2, "hourglasses, each supervised", group="Network")
     blocks: int = _flag(1, "residual blocks at each place of an hourglass")
     channels: int = _flag(256, "width of the trunk")
+    low_channels: int = _flag(0, "width of an hourglass below its first grid; 0 = channels")
     depth: int = _flag(4, "how often an hourglass halves its grid")
     size: int = _flag(256, "side of the network input, px; heatmaps are a quarter of it")
     stem: str = _flag("newell", "published first layers", model.STEMS)
@@ -244,5 +245,5 @@ def differences(flagfile: str, config: Config) -> list[str]:
 
 def build_arguments(config: Config, skeleton: Skeleton) -> dict:
     """Arguments of ``hourglass.model.build`` that a Config means."""
-    names = "stacks blocks channels depth size stem block norm sync_bn precision seed".split()
-    return {"joints": len(skeleton), **{name: getattr(config, name) for name in names}}
+    names = "stacks blocks channels low_channels depth size stem block norm sync_bn precision seed"
+    return {"joints": len(skeleton), **{name: getattr(config, name) for name in names.split()}}

@@ -229,7 +229,7 @@ def names(layout: str, arguments: dict, variables: Iterable[str]) -> dict[str, s
     if strange:
         raise ValueError(
             f"layout {layout} has no place for {some(strange)}; it holds networks of --block="
-            "residual with batch norm"
+            "residual with batch norm and one width"
         )
     return named
 

@@ -27,6 +27,21 @@ def trained():
     return networks
 
 
+@pytest.mark.parametrize("depth", [1, 3])
+def test_width_below_the_first_grid_is_free(depth):
+    network = model.build(joints=3, stacks=1, channels=8, low_channels=12, depth=depth, size=64)
+    same = model.build(joints=3, stacks=1, channels=8, low_channels=8, depth=depth, size=64)
+    assert _count(same.trainable_variables) == _expected("newell", 1, joints=3, c=8, depth=depth)
+    # Of 3 * depth + 1 residuals the first skip keeps its width, one goes down and one comes up.
+    kept = _residual(8, 8)
+    wide = (3 * depth - 2) * _residual(12, 12) + _residual(8, 12) + _residual(12, 8)
+    more = wide - 3 * depth * kept
+    assert _count(network.trainable_variables) == _count(same.trainable_variables) + more
+    assert network(_images(1, 64))[0].shape == (1, 16, 16, 3)
+    skips = [layer for layer in network.layers if "skip_0_add" in layer.name]
+    assert sorted(layer.output_shape[-1] for layer in skips) == [8] + [12] * (depth - 1)
+
+
 def _images(batch=2, size=32, seed=0):
     return tf.random.stateless_normal([batch, size, size, 3], [seed, 1])
 

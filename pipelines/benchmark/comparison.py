@@ -239,12 +239,15 @@ def _remat_group(config: Config) -> Group:
     fields = {field.name for field in dataclasses.fields(Config)}
     if "remat" not in fields:
         return Group("memory", config, [], "this version has no --remat")
-    without = dataclasses.replace(config, remat=False)
-    tasks = [Task("train", "parts.step", dataclasses.asdict(without))]
-    with_it = dataclasses.replace(config, remat=True)
-    return Group(
-        "memory", config, [*tasks, Task("train --remat", "parts.step", dataclasses.asdict(with_it))]
-    )
+    kinds = {
+        "train": {"remat": False},
+        "train --remat": {"remat": True},
+        "train, batch 1": {"remat": False, "batch": 1},
+        "train --remat, batch 1": {"remat": True, "batch": 1},
+    }
+    settings = {name: dataclasses.replace(config, **kind) for name, kind in kinds.items()}
+    tasks = [Task(name, "parts.step", dataclasses.asdict(c)) for name, c in settings.items()]
+    return Group("memory", config, tasks)
 
 
 def everything(config: Config, given: set[str], joints: int) -> list[Group]:
@@ -319,6 +322,10 @@ ROWS = (
         ("bare conversion",), "rate", 0.85),
     Row("memory of training hg_s8", "without --remat", "memory", "train --remat", ("train",),
         "memory", 0.5, most=True),
+    Row("memory of training hg_s8, batch 1", "batch 6, both without --remat", "memory",
+        "train, batch 1", ("train",), "memory"),
+    Row("memory of training hg_s8, batch 1, --remat", "batch 6 with --remat", "memory",
+        "train --remat, batch 1", ("train --remat",), "memory"),
     Row("time of training hg_s8 with --remat", "without --remat", "memory", "train",
         ("train --remat",), "rate", 1.35, most=True),
 )  # fmt: skip

@@ -44,6 +44,8 @@ def build(settings: dict, joints: int) -> torch.nn.Module:
         raise ValueError("there is a PyTorch twin of --block=residual --norm=batch only")
     if stem == "newell" and blocks != 1:
         raise ValueError("the PyTorch twin of --stem=newell knows --blocks=1 only")
+    if settings["low_channels"] not in (0, settings["channels"]):
+        raise ValueError("there is a PyTorch twin of --low_channels=0 only")
     names = {key: settings[key] for key in ("stacks", "channels", "depth")}
     torch.manual_seed(0)
     if stem == "newell":
