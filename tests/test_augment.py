@@ -107,6 +107,15 @@ class TestDraw:
         assert (many["color"].min(), many["color"].max()) == pytest.approx(color, abs=1e-3)
         assert many["color"].mean() == pytest.approx(1.0, abs=0.01)
 
+    def test_gentle_people_stand_and_keep_their_size(self):
+        many = draws("gentle", count=20_000)
+        scale = many["scale"]
+        assert (scale.min(), scale.max()) == pytest.approx((0.85, 1.15))
+        # 1 + 0.1 N within 1.5 standard deviations: 13.4 % end at the limits.
+        assert np.mean(np.abs(scale - 1) > 0.1499) == pytest.approx(0.134, abs=0.01)
+        assert np.mean(np.abs(scale - 1) < 0.05) == pytest.approx(0.383, abs=0.01)
+        assert not many["angle"].any()
+
     def test_draws_of_one_example_are_independent(self):
         """Also those of a batch's first example, where one seed for two tables would tie them."""
         first = [draws("pytorch_pose", first=4 * step, count=4) for step in range(400)]

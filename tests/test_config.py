@@ -46,6 +46,7 @@ OTHER = {
     "stacks": 8,
     "blocks": 2,
     "channels": 64,
+    "low_channels": 96,
     "depth": 3,
     "size": 128,
     "stem": "pytorch_pose",
