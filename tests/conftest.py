@@ -7,10 +7,12 @@ stick figure on noise whose joints are discs of their own colours: a network can
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
 import os
 import pathlib
+import pickle
 import signal
 import subprocess
 import sys
@@ -34,6 +36,18 @@ tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfigu
 
 GEOMETRY = records.Geometry(context=2.0, side=64)
 TRAIN, VALIDATION = 24, 10
+
+# Longest first: begun last, one of these would run alone in the end. See TESTS in the Makefile.
+LONG = (
+    *("readme", "convert", "export", "torch", "modes", "step", "multi_worker", "train", "coco"),
+    *("predict", "commands", "benchmark", "setup", "decode", "group_norm", "model", "folded"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    place = {f"test_{name}": k for k, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
 
 # A standing person in units of the crop's side, from the centre; y points down.
 _POSE = np.array(
@@ -139,11 +153,23 @@ def write_records(
     return records.read_info(str(folder)), people
 
 
+def once(tmp_path_factory, name: str, make):
+    """What ``make(folder)`` returned in that of the processes of this test run which came first."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = pathlib.Path(f"{folder}.pickle")
+        if not made.exists():
+            made.write_bytes(pickle.dumps(make(folder)))
+        return pickle.loads(made.read_bytes())
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory) -> tuple[records.DatasetInfo, dict[str, list[Person]]]:
     """The record set that most tests read; nobody may change it."""
-    folder = tmp_path_factory.mktemp("drawn")
-    return write_records(folder, {"train": TRAIN, "validation": VALIDATION})
+    counts = {"train": TRAIN, "validation": VALIDATION}
+    return once(tmp_path_factory, "drawn", lambda folder: write_records(folder, counts))
 
 
 @pytest.fixture(scope="session")
@@ -192,10 +218,14 @@ def tiny(workdir: pathlib.Path, info: records.DatasetInfo, **changes) -> Config:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, info) -> tuple[Config, str]:
     """A finished tiny run of two stacks, and what it printed; nobody may change its folder."""
-    config = tiny(tmp_path_factory.mktemp("trained") / "run", info, stacks=2)
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        assert train.run(config) == 0
-    return config, printed.getvalue()
+
+    def make(folder: pathlib.Path) -> tuple[Config, str]:
+        config = tiny(folder / "run", info, stacks=2)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            assert train.run(config) == 0
+        return config, printed.getvalue()
+
+    return once(tmp_path_factory, "trained", make)
 
 
 ROOT = pathlib.Path(__file__).parents[1]

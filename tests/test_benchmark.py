@@ -298,6 +298,7 @@ def test_the_command(info):
     assert "data wait" in output and "images/s" in output
 
 
-def test_records_that_are_not_there_get_a_sentence():
-    code, output = command("--records=/nowhere/at/all")
-    assert code == 1 and "no records in /nowhere/at/all" in output and "Traceback" not in output
+def test_records_that_are_not_there_get_a_sentence(fork_script):
+    answer = fork_script(ROOT, "scripts/benchmark.py", "--records=/nowhere/at/all")
+    assert answer["code"] == 1 and "no records in /nowhere/at/all" in answer["errors"]
+    assert "Traceback" not in answer["errors"]

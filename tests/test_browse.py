@@ -11,13 +11,11 @@ import re
 import cv2
 import numpy as np
 import pytest
-from conftest import draw_person, start_python, write_records
+from conftest import ROOT, draw_person, write_records
 
 from hourglass.skeleton import LSP, MPII
 from pipelines import browse, draw, evaluate, inputs, predictions
 from pipelines.people import MISSING
-
-SCRIPT = str(pathlib.Path(__file__).parents[1] / "scripts" / "browse.py")
 
 
 class Page(html.parser.HTMLParser):
@@ -333,7 +331,7 @@ class TestRefusals:
 
 
 @pytest.mark.slow
-def test_command(info, written, tmp_path):
+def test_command(info, written, tmp_path, fork_script):
     _, found, output = written
     local = tmp_path / "predictions.json"
     local.write_bytes(pathlib.Path(found).read_bytes())
@@ -342,9 +340,9 @@ def test_command(info, written, tmp_path):
         1: [f"--records={tmp_path}"],
     }
     for code, words in runs.items():
-        process = start_python(SCRIPT, *words)
-        printed, _ = process.communicate(timeout=300)
-        assert process.returncode == code, printed
+        answer = fork_script(ROOT, "scripts/browse.py", *words)
+        printed = answer["output"] + answer["errors"]
+        assert answer["code"] == code, printed
         assert "Traceback" not in printed
         assert ("10 of 10 people" if code == 0 else "error: no records in") in printed
     theirs = Page((tmp_path / "people.html").read_text())

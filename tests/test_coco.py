@@ -4,8 +4,6 @@ import json
 import math
 import os
 import pathlib
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -22,7 +20,6 @@ DATA = os.environ.get("HOURGLASS_TEST_DATA")
 needs_data = pytest.mark.skipif(
     not DATA, reason="HOURGLASS_TEST_DATA does not name the data folder"
 )
-SCRIPT = str(ROOT / "scripts" / "make_tfrecords.py")
 JOINTS = ["nose", "left_ear", "right_ear", "tail"]
 
 
@@ -431,18 +428,18 @@ def test_cocos_tools_find_true_joints_true(tmp_path, away, least, most):
 # ---- end to end
 
 
-def convert(*words, cwd, code=0):
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "--dataset=coco", "--side=32", "--workers=1", *words],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+@pytest.fixture
+def convert(tmp_path, fork_script):
+    """A function from words to all that make_tfrecords.py says."""
+
+    def run(*words, code=0):
+        small = ("--dataset=coco", "--side=32", "--workers=1")
+        done = fork_script(tmp_path, str(ROOT / "scripts" / "make_tfrecords.py"), *small, *words)
+        assert done["code"] == code, done
+        assert "Traceback" not in done["errors"]
+        return done["output"] + done["errors"]
+
+    return run
 
 
 TOY = ["nose", "wing one", "wing two", "left_fin", "tail"]
@@ -492,14 +489,14 @@ def losses(workdir):
 
 
 @pytest.mark.slow
-def test_five_joints_of_a_toy_animal_from_annotations_to_scores(tmp_path, trained, capfd):
+def test_five_joints_of_a_toy_animal_from_annotations_to_scores(tmp_path, trained, convert, capfd):
     """Joints that no other set has, a stated mirror pair, and the trunk of MPII's 16 joints."""
     path = draw_toys(tmp_path / "toys")
     words = [f"--annotations={path}", "--head=joint:nose,joint:tail", "--validation_fraction=0.2"]
-    output = convert(*words, "--records=rec", cwd=tmp_path, code=1)
+    output = convert(*words, "--records=rec", code=1)
     assert "['left_fin']" in output and "--mirror_pairs" in output
     words.append(f"--mirror_pairs={TOY_PAIRS}")
-    output = convert(*words, "--records=rec", cwd=tmp_path)
+    output = convert(*words, "--records=rec")
     assert "mirror pairs: wing one:wing two" in output and "left_fin, tail" in output
     info = records.read_info(str(tmp_path / "rec"))
     assert (info.count("train") + info.count("validation"), info.name) == (27, "coco fish")
@@ -510,7 +507,7 @@ def test_five_joints_of_a_toy_animal_from_annotations_to_scores(tmp_path, traine
     )
     # Another choice of pairs is another record set.
     other = [*words[:-1], "--mirror_pairs=left_fin:left_fin", "--records=rec"]
-    assert "already holds records" in convert(*other, cwd=tmp_path, code=1)
+    assert "already holds records" in convert(*other, code=1)
 
     config = tiny(
         tmp_path / "run",
@@ -549,7 +546,7 @@ def test_five_joints_of_a_toy_animal_from_annotations_to_scores(tmp_path, traine
 
 @needs_data
 @pytest.mark.slow
-def test_coco_people_from_annotations_to_oks(tmp_path):
+def test_coco_people_from_annotations_to_oks(tmp_path, convert):
     (annotations, images), (validation, pictures) = mini("train"), mini("val")
     output = convert(
         f"--annotations={annotations}",
@@ -558,12 +555,11 @@ def test_coco_people_from_annotations_to_oks(tmp_path):
         f"--validation_images={pictures}",
         "--head=box:0.1",
         "--records=rec",
-        cwd=tmp_path,
     )
     assert "left out: no labelled joint" in output and "80" in output
     info = records.read_info(str(tmp_path / "rec"))
     assert (info.count("train"), info.count("validation")) == (86, 68)
-    config = tiny(tmp_path / "run", info, steps=2, evaluate_every=100.0)
+    config = tiny(tmp_path / "run", info, steps=2, evaluate_every=100.0, average=0.0)
     assert train.run(config) == 0
     assert evaluate.run(config)["people"] == 68
     assert 0 <= oks(validation, str(tmp_path / "run" / "coco_results.json")) <= 1

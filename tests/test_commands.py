@@ -116,7 +116,7 @@ def test_stopped_by_every_signal_it_ends_as_if_it_had_never_stopped(tmp_path, in
         np.testing.assert_array_equal(got[name], value, err_msg=name)
 
 
-def test_mistakes_get_a_sentence_and_an_exit_code(tmp_path, info):
+def test_mistakes_get_a_sentence_and_an_exit_code(tmp_path, info, fork_script):
     run = f"--workdir={tmp_path / 'run'}"
     words = {
         "not a flag: steps=3; flags start with --": [MAIN, run, "steps=3"],
@@ -127,8 +127,8 @@ def test_mistakes_get_a_sentence_and_an_exit_code(tmp_path, info):
             f"--records={info.folder}",
         ],
     }
-    processes = {sentence: start_python(*line) for sentence, line in words.items()}
-    for sentence, process in processes.items():
-        output = finish(process)
-        assert process.returncode == 1 and sentence in output, output
+    for sentence, line in words.items():
+        answer = fork_script(ROOT, *line)
+        assert answer["code"] == 1 and sentence in answer["errors"], answer
+        assert "Traceback" not in answer["errors"]
     assert not (tmp_path / "run").exists()

@@ -434,7 +434,7 @@ def script(cwd, *args):
     )
 
 
-# One process for many command lines, because TensorFlow takes seconds to start.
+# One process for many command lines.
 MANY = """
 import contextlib, io, json, sys
 sys.path.insert(0, sys.argv[1])
@@ -454,11 +454,32 @@ for arguments in json.loads(sys.argv[2]):
 """
 
 
-def errors_of(cwd, command_lines):
-    command = [sys.executable, "-c", MANY, os.path.dirname(SCRIPT), json.dumps(command_lines)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+@pytest.fixture
+def errors_of(tmp_path, tmp_path_factory, fork_script):
+    """A function from command lines to what each says in the end."""
+    many = tmp_path_factory.mktemp("many") / "many.py"
+    many.write_text(MANY)
+
+    def run(command_lines):
+        words = (str(many), os.path.dirname(SCRIPT), json.dumps(command_lines))
+        answer = fork_script(tmp_path, *words)
+        assert answer["code"] == 0, answer["errors"]
+        return [json.loads(line) for line in answer["output"].splitlines()]
+
+    return run
+
+
+@pytest.fixture
+def forked(tmp_path, fork_script):
+    """A function from words to the output and the errors of a script that ends so."""
+
+    def run(*words, code=0):
+        answer = fork_script(tmp_path, SCRIPT, *map(str, words))
+        assert answer["code"] == code, answer["errors"]
+        assert "Traceback" not in answer["errors"]
+        return answer["output"], answer["errors"]
+
+    return run
 
 
 def finish(process, code=0, seconds=200):
@@ -488,18 +509,18 @@ def lsp(tmp_path_factory):
 
 
 class TestScript:
-    def test_flag_values(self, tmp_path):
-        _, error = finish(script(tmp_path, "--dataset=voc"), code=1)
+    def test_flag_values(self, tmp_path, forked, errors_of):
+        _, error = forked("--dataset=voc", code=1)
         assert "dataset" in error and "voc" in error and "synthetic" in error
         wrong = "shards=-1 workers=many context=0.5 side=4 jpeg_quality=101 people=0 nonsense=1"
         cases = [[f"--{flag}"] for flag in wrong.split()]
-        errors = errors_of(tmp_path, cases)
+        errors = errors_of(cases)
         assert len(errors) == len(cases)
         for flag, error in zip(wrong.split(), errors):
             assert flag.split("=")[0] in error
         assert not list(tmp_path.iterdir())
 
-    def test_annotations_that_are_not_there(self, tmp_path):
+    def test_annotations_that_are_not_there(self, tmp_path, errors_of):
         cases = {
             "no annotations of mpii in data/mpii": ["--dataset=mpii"],
             "no annotations of lsp in x (joints.mat)": ["--dataset=lsp", "--images=x/images"],
@@ -517,19 +538,19 @@ class TestScript:
                 "--validation_images=v",
             ],
         }
-        errors = errors_of(tmp_path, list(cases.values()))
+        errors = errors_of(list(cases.values()))
         assert len(errors) == len(cases)
         for sentence, error in zip(cases, errors):
             assert sentence in error
         assert not list(tmp_path.iterdir())
 
-    def test_empty_annotation_file(self, tmp_path):
+    def test_empty_annotation_file(self, tmp_path, forked):
         (tmp_path / "a.json").write_text("")
-        _, error = finish(script(tmp_path, "--dataset=mpii", "--annotations=a.json"), code=1)
+        _, error = forked("--dataset=mpii", "--annotations=a.json", code=1)
         assert "a.json is empty" in error
 
     @pytest.mark.slow
-    def test_lsp_and_its_table(self, tmp_path, lsp):
+    def test_lsp_and_its_table(self, tmp_path, lsp, forked):
         arguments = ("--dataset=lsp", f"--images={lsp}/images", "--side=16", "--records=r")
         out, error = finish(script(tmp_path, *arguments))
         cells = [line.replace("│", " ").split()[:3] for line in out.splitlines()]
@@ -537,24 +558,24 @@ class TestScript:
         assert ["validation", "1,000", "2"] in cells
         assert "left out: nobody" in out
         assert "people/s" in error and "1002/1002" in error
-        out, _ = finish(script(tmp_path, *arguments))
+        out, _ = forked(*arguments)
         assert "already holds exactly these records: nothing to do" in out
-        _, error = finish(script(tmp_path, *arguments, "--context=1.5"), code=1)
+        _, error = forked(*arguments, "--context=1.5", code=1)
         assert "already holds records of 'lsp'" in error and "--overwrite" in error
 
     @pytest.mark.slow
-    def test_auto_without_mpii_says_so_and_draws_people(self, tmp_path):
+    def test_auto_without_mpii_says_so_and_draws_people(self, tmp_path, forked):
         arguments = ("--people=12", "--side=64", "--seed=3")
-        out, _ = finish(script(tmp_path, *arguments))
+        out, _ = forked(*arguments)
         assert "no MPII in data/mpii" in out and "12 synthetic people" in out
         assert "data/mpii/images" in out and "mpii_annotations.json" in out
         info = records.read_info(str(tmp_path / "data" / "records"))
         assert (info.name, info.count("train"), info.count("validation")) == ("synthetic", 10, 2)
         drawn = tmp_path / "data" / "synthetic" / "images" / "000003.jpg"
         before = drawn.stat().st_mtime_ns
-        out, _ = finish(script(tmp_path, *arguments, "--records=other"))
+        out, _ = forked(*arguments, "--records=other")
         assert "Using the synthetic people" in out and drawn.stat().st_mtime_ns == before
-        _, error = finish(script(tmp_path, "--people=13", "--side=64", "--seed=3"), code=1)
+        _, error = forked("--people=13", "--side=64", "--seed=3", code=1)
         assert "already holds records of 'synthetic'" in error
 
     @pytest.mark.slow
@@ -568,7 +589,7 @@ class TestScript:
         assert not list((tmp_path / "r").iterdir())
 
     @pytest.mark.slow
-    def test_kill_leaves_no_records_and_no_workers(self, tmp_path, lsp):
+    def test_kill_leaves_no_records_and_no_workers(self, tmp_path, lsp, forked):
         process = self.start_slow(tmp_path, lsp)
         process.kill()
         # Its pipes close when the last of its workers has gone.
@@ -576,7 +597,7 @@ class TestScript:
         left = sorted(contents(tmp_path / "r"))
         assert left and all(name.endswith(".tfrecord.partial") for name in left)
         arguments = ("--dataset=lsp", f"--images={lsp}/images", "--records=r", "--side=16")
-        finish(script(tmp_path, *arguments, "--shards=3"))
+        forked(*arguments, "--shards=3")
         assert len(contents(tmp_path / "r")) == 2 + 2 + 3  # two people to train on
 
     def start_slow(self, tmp_path, lsp):
@@ -602,12 +623,12 @@ class TestScript:
 @pytest.mark.skipif(not TEST_DATA, reason="HOURGLASS_TEST_DATA is not set: no real annotations")
 class TestRealPeople:
     @pytest.mark.slow
-    def test_the_labelled_mpii_photographs_at_hand(self, tmp_path):
+    def test_the_labelled_mpii_photographs_at_hand(self, tmp_path, forked):
         images = pathlib.Path(TEST_DATA, "mpii", "images")
         arguments = ("--dataset=mpii", f"--images={images}", "--records=r")
-        _, error = finish(script(tmp_path, *arguments), code=1)
+        _, error = forked(*arguments, code=1)
         assert "photographs are not in" in error and "--allow_missing_images" in error
-        out, _ = finish(script(tmp_path, *arguments, "--allow_missing_images"))
+        out, _ = forked(*arguments, "--allow_missing_images")
         assert "left out: photograph missing" in out and "25,201" in out
         info = records.read_info(str(tmp_path / "r"))
         assert info.count("validation") == 3
@@ -623,15 +644,14 @@ class TestRealPeople:
             np.testing.assert_allclose(back[labelled], truth[labelled], atol=1e-4)
 
     @pytest.mark.slow
-    def test_all_of_mpii_comes_to_the_published_counts(self, tmp_path):
+    def test_all_of_mpii_comes_to_the_published_counts(self, tmp_path, forked):
         """25,204 people with one placeholder under every photograph's name."""
         names = {entry["img_paths"] for entry in self.entries()}
         first = photograph(tmp_path / "images" / "placeholder.jpg")
         for name in names:
             os.link(first, tmp_path / "images" / name)
         annotations = pathlib.Path(TEST_DATA, "mpii", "mpii_annotations.json.gz")
-        process = script(
-            tmp_path,
+        forked(
             "--dataset=mpii",
             f"--annotations={annotations}",
             f"--images={tmp_path}/images",
@@ -639,7 +659,6 @@ class TestRealPeople:
             "--context=1",
             "--side=8",
         )
-        finish(process, seconds=500)
         info = records.read_info(str(tmp_path / "r"))
         assert (info.count("train"), info.count("validation")) == (22_246, 2_958)
         assert info.left_out == {}

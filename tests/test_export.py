@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import pathlib
@@ -245,14 +246,34 @@ def known(tmp_path_factory, trained, info) -> str:
     return write_records(tmp_path_factory.mktemp("known") / "records", counts, draw=draw)[0].folder
 
 
-@pytest.fixture
-def ask(tmp_path, trained, known):
-    """A function that makes a Request of the trained network."""
+@pytest.fixture(scope="module")
+def ask_in(trained, known):
+    """A function that makes a Request of the trained network, to be written in a folder."""
 
-    def make(kind: str, **changes) -> export.Request:
-        output = str(tmp_path / f"pose.{kind}")
-        request = export.Request(trained[0].workdir, kind, output, known)
+    def make(folder: pathlib.Path, kind: str, **changes) -> export.Request:
+        request = export.Request(trained[0].workdir, kind, str(folder / f"pose.{kind}"), known)
         return dataclasses.replace(request, **changes)
+
+    return make
+
+
+@pytest.fixture
+def ask(tmp_path, ask_in):
+    return functools.partial(ask_in, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, ask_in):
+    """A function: the folder of an export, its Request and what it printed; each made once."""
+
+    @functools.cache
+    def make(kind: str, *changes) -> tuple[pathlib.Path, export.Request, str]:
+        needs(kind)
+        folder = tmp_path_factory.mktemp("exported")
+        request = ask_in(folder, kind, **dict(changes))
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            export.run(request)
+        return folder, request, printed.getvalue()
 
     return make
 
@@ -274,17 +295,14 @@ CASES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind, changes", CASES)
-def test_export_equals_its_checkpoint(ask, tmp_path, known, trained, kind, changes, capsys):
-    needs(kind)
-    request = ask(kind, **changes)
-    export.run(request)
-    assert left(tmp_path) == [f"pose.{kind}", f"pose.{kind}.json"]
-    report = json.loads((tmp_path / f"pose.{kind}.json").read_text())
+def test_export_equals_its_checkpoint(exported, trained, kind, changes):
+    folder, request, printed = exported(kind, *changes.items())
+    assert left(folder) == [f"pose.{kind}", f"pose.{kind}.json"]
+    report = json.loads((folder / f"pose.{kind}.json").read_text())
     rows = report["verification"]
     signatures = ["heatmaps", "joints", "joints_of_pixels"]
     ways = signatures if kind == "savedmodel" else [kind]
     assert list(rows) == ["checkpoint", *ways] and rows["checkpoint"]["mean14"] == 100.0
-    printed = capsys.readouterr().out
     for way, row in rows.items():
         assert row["people"] == VALIDATION and row["joints"] == VALIDATION * len(MPII)
         assert row["mean14"] == 100.0 and row["loss"] == 0.0, way
@@ -304,16 +322,18 @@ def test_export_equals_its_checkpoint(ask, tmp_path, known, trained, kind, chang
 
 
 @pytest.mark.slow
-def test_savedmodel_serves_photographs_without_this_project(ask, tmp_path, trained, run_python):
+def test_savedmodel_serves_photographs_without_this_project(
+    exported, tmp_path, trained, run_python
+):
     """In a process that has TensorFlow alone: files and boxes in, image px out."""
-    export.run(ask("savedmodel"))
-    assert left(tmp_path / "pose.savedmodel") == ["1"]
+    place = exported("savedmodel")[0] / "pose.savedmodel"
+    assert left(place) == ["1"]
     files, boxes, people = photographs("jpeg")
     for k, data in enumerate(files):
         (tmp_path / f"{k}.jpg").write_bytes(data)
     output = run_python(f"""
 import json, sys, tensorflow as tf
-model = tf.saved_model.load({str(tmp_path / "pose.savedmodel" / "1")!r})
+model = tf.saved_model.load({str(place / "1")!r})
 assert sorted(model.signatures) == ["heatmaps", "joints", "joints_of_pixels"]
 files = tf.stack([tf.io.read_file(f"{tmp_path}/{{k}}.jpg") for k in range({len(files)})])
 found = model.signatures["joints"](images=files, boxes=tf.constant({boxes.tolist()}))
@@ -434,14 +454,15 @@ def test_people_without_head_size_cannot_clear_an_export(ask, own_records, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("package", ["tf2onnx", "onnxruntime"])
-def test_missing_package_is_one_sentence(ask, run_python, package):
+def test_missing_package_is_one_sentence(ask, fork_script, tmp_path, package):
     request = ask("onnx")
-    output = run_python(f"""
+    (tmp_path / "without.py").write_text(f"""
 import sys
 sys.modules[{package!r}] = None
 from pipelines import command, export
 request = export.Request({request.checkpoint!r}, "onnx", {request.output!r}, {request.records!r})
-print("code", command.answer(lambda: export.run(request)))
+sys.exit(command.answer(lambda: export.run(request)))
 """)
-    assert "code 1" in output and "error: " in output
-    assert "make export-tools" in output
+    answer = fork_script(tmp_path, "without.py")
+    assert answer["code"] == 1 and answer["errors"].startswith("error: ")
+    assert "make export-tools" in answer["errors"] and "Traceback" not in answer["errors"]

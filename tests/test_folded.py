@@ -13,7 +13,7 @@ KINDS = {
     "newell": {"stem": "newell", "stacks": 3},
     "one stack": {"stem": "newell", "stacks": 1},
     "pytorch_pose": {"stem": "pytorch_pose", "stacks": 1, "blocks": 2},
-    "pytorch_pose, 3 stacks": {"stem": "pytorch_pose", "stacks": 3},
+    "pytorch_pose, 2 stacks": {"stem": "pytorch_pose", "stacks": 2},
     "mobile": {"block": "mobile", "stacks": 2},
     "group": {"norm": "group", "stacks": 2},
     "mobile group": {"block": "mobile", "norm": "group", "stacks": 1},

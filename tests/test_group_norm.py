@@ -68,7 +68,7 @@ def test_an_example_is_judged_alone_also_in_training(grouped):
 def gradients_of(strategy, images, target):
     """Gradients summed over the replicas, each of which sees its share of the four examples."""
     with strategy.scope():
-        network = model.build(**GROUPED)
+        network = model.build(**{**GROUPED, "stacks": 1, "depth": 1, "size": 16})
     replicas = strategy.num_replicas_in_sync
 
     @tf.function
@@ -93,8 +93,8 @@ def gradients_of(strategy, images, target):
 @pytest.mark.slow
 def test_two_replicas_have_the_gradients_of_one(two_replicas):
     """Without synchronising anything; the batch-normalised network needs --sync_bn for this."""
-    images = _images(4)
-    target = tf.random.stateless_uniform([4, 8, 8, 3], [2, 2])
+    images = _images(4, size=16)
+    target = tf.random.stateless_uniform([4, 4, 4, 3], [2, 2])
     one = gradients_of(devices.make_strategy("one"), images, target)
     two = gradients_of(two_replicas, images, target)
     largest = max(np.abs(gradient).max() for gradient in one)

@@ -88,13 +88,15 @@ class TestTraining:
         ):
             assert b"PyFunc" not in data._as_serialized_graph().numpy()
 
-    def test_no_operation_on_the_device_when_imported(self, run_python):
+    def test_no_operation_on_the_device_when_imported(self, fork_script, tmp_path):
         """Else devices could no longer be configured: logical CPUs, a GPU's memory growth."""
-        run_python(
+        (tmp_path / "begun.py").write_text(
             "from pipelines import train\n"
             "from tensorflow.python.eager import context\n"
-            "assert not context.context()._initialized"
+            "print(context.context()._initialized)"
         )
+        answer = fork_script(tmp_path, "begun.py")
+        assert answer["output"] == "False\n", answer
 
     def test_empty_split(self, own_records):
         info = own_records(counts={"validation": 3})

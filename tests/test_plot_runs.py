@@ -1,17 +1,15 @@
 """Validation curves of runs, read back from real event files and drawn."""
 
 import pathlib
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 
 from pipelines import board
 
-ROOT = pathlib.Path(__file__).parents[1]
 CURVE = {"raw": [(100, 10.0), (200, 50.0), (300, 45.5)], "averaged": [(100, 5.0), (300, 60.25)]}
 
 
@@ -27,11 +25,6 @@ def write_run(folder, curve):
 @pytest.fixture
 def run(tmp_path):
     return write_run(tmp_path / "first", CURVE)
-
-
-def plot(*words):
-    command = [sys.executable, "scripts/plot_runs.py", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 def test_curves_come_back(run):
@@ -60,14 +53,14 @@ def test_what_is_not_there(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_command_draws_two_runs(run, tmp_path):
+def test_command_draws_two_runs(run, tmp_path, fork_script):
     other = write_run(tmp_path / "second", {"raw": [(50, 20.0), (150, 30.0)]})
     output = tmp_path / "folder" / "curves.png"
-    done = plot(run, other, f"--output={output}")
-    assert done.returncode == 0, done.stderr
-    assert f"{run}, averaged: best 60.25 at step 300, last 60.25 at step 300" in done.stdout
-    assert f"{run}, raw: best 50.00 at step 200, last 45.50 at step 300" in done.stdout
-    assert f"{other}, raw: best 30.00 at step 150" in done.stdout
+    done = fork_script(ROOT, "scripts/plot_runs.py", run, other, f"--output={output}")
+    assert done["code"] == 0, done
+    assert f"{run}, averaged: best 60.25 at step 300, last 60.25 at step 300" in done["output"]
+    assert f"{run}, raw: best 50.00 at step 200, last 45.50 at step 300" in done["output"]
+    assert f"{other}, raw: best 30.00 at step 150" in done["output"]
     image = cv2.imread(str(output))
     assert image.shape == (600, 960, 3)
     # Matplotlib's first two colours, blue and orange, in BGR: one for each run.
@@ -76,7 +69,7 @@ def test_command_draws_two_runs(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_command_refuses_in_one_sentence(run, tmp_path):
-    done = plot(run, f"--output={tmp_path / 'curves.docx'}")
-    assert done.returncode == 1 and not (tmp_path / "curves.docx").exists()
-    assert "must end in .png, .svg, .pdf" in done.stderr and "Traceback" not in done.stderr
+def test_command_refuses_in_one_sentence(run, tmp_path, fork_script):
+    done = fork_script(ROOT, "scripts/plot_runs.py", run, f"--output={tmp_path / 'curves.docx'}")
+    assert done["code"] == 1 and not (tmp_path / "curves.docx").exists()
+    assert "must end in .png, .svg, .pdf" in done["errors"] and "Traceback" not in done["errors"]

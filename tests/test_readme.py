@@ -35,10 +35,9 @@ from hourglass.skeleton import MPII
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-SMALL = (
-    "--stacks=1 --channels=8 --depth=1 --size=32 --batch=8 --steps=4 --average=0.9 --log_every=2"
-)
-TRAIN = f"{SMALL} --evaluate_every=100 --evaluation_batch=4"
+SMALL = "--stacks=1 --channels=8 --depth=1 --size=32 --batch=8 --steps=4 --log_every=2"
+TRAIN = f"{SMALL} --evaluate_every=100 --evaluation_batch=4 --average=0"
+AVERAGED = f"{TRAIN} --average=0.9"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +56,7 @@ RUN = {
         ("data/records/dataset.json",),
     ),
     "python train_main.py --flagfile=configs/hg_s2.flags": Small(
-        TRAIN, ("step 4 of 4, saved as runs/hg_s2/checkpoints/ckpt-4",)
+        AVERAGED, ("step 4 of 4, saved as runs/hg_s2/checkpoints/ckpt-4",)
     ),
     "python scripts/draw_records.py": Small(
         "--count=4 --size=64", writes=("data/records/truth.png",)

@@ -659,9 +659,15 @@ def published(name):
 
 @needs_data
 class TestPublished:
+    @pytest.mark.parametrize("name", list(PUBLISHED)[1:])
+    def test_the_published_table(self, name):
+        truth = published("detections_our_format.mat")
+        row = score.run(published(name), truth)["PCKh@0.5"]
+        np.testing.assert_allclose([row[m] for m in score.MEANS], PUBLISHED[name], atol=0.01)
+
     @pytest.mark.slow
-    @pytest.mark.parametrize("name", PUBLISHED)
-    def test_the_published_table_in_under_ten_seconds(self, tmp_path, name):
+    def test_the_published_table_in_under_ten_seconds(self, tmp_path):
+        name = next(iter(PUBLISHED))
         words = (
             f"--predictions={published(name)}",
             f"--ground_truth={published('detections_our_format.mat')}",

@@ -148,8 +148,9 @@ def plain(info):
 
 @pytest.mark.slow
 class TestModesInTraining:
-    @pytest.mark.parametrize("modes", [{"accumulate": 2}, {"remat": True}, {"xla": True}], ids=str)
-    def test_one_device(self, info, plain, modes):
+    def test_one_device(self, info, plain):
+        """With XLA, too: on two replicas, and each mode by itself in test_modes.py."""
+        modes = {"accumulate": 2, "remat": True}
         agree(plain, run_steps(devices.make_strategy("one"), info, **modes), 1e-4)
 
     def test_two_replicas(self, info, plain, two_replicas):

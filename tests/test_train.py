@@ -375,28 +375,33 @@ class TestDevices:
         with pytest.raises(ValueError, match="--logical_devices=3.*fresh process"):
             devices.make_strategy("mirrored", 3)
 
-    def test_each_part_of_a_cpu_computes_on_its_share_of_the_cores(self, run_python):
-        run_python(
-            "import os; import tensorflow as tf; from pipelines import devices;"
-            "assert devices.make_strategy('auto', 2).num_replicas_in_sync == 2;"
-            "threads = tf.config.threading.get_intra_op_parallelism_threads();"
-            "assert threads == max(1, os.cpu_count() // 2), threads"
+    def test_each_part_of_a_cpu_computes_on_its_share_of_the_cores(self, fork_script, tmp_path):
+        (tmp_path / "parts.py").write_text(
+            "import tensorflow as tf\n"
+            "from pipelines import devices\n"
+            "print(devices.make_strategy('auto', 2).num_replicas_in_sync)\n"
+            "print(tf.config.threading.get_intra_op_parallelism_threads())"
         )
+        answer = fork_script(tmp_path, "parts.py")
+        assert answer["output"].split() == ["2", f"{max(1, os.cpu_count() // 2)}"], answer
 
     def test_round_up(self, two_replicas):
         assert [devices.round_up(n, two_replicas) for n in (1, 2, 3)] == [2, 2, 4]
 
 
-def take_steps(strategy, info, opt, count, *, average=0.0, clip_norm=0.0):
-    """Sums, initial weights, weights and averages after calls of ``count`` steps of 8 people."""
+def take_steps(strategy, info, count, *, clip_norm):
+    """Calls of ``count`` steps of 8 people with AdamW, averaged with 0.5.
+
+    Sums of each call, initial weights, AdamW's means of gradients after the first call, weights,
+    and their averages.
+    """
     arguments = {"joints": 16, "stacks": 1, "channels": 8, "depth": 1, "size": 32, "sync_bn": True}
     with strategy.scope():
         step = tf.Variable(
             0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
-        network = model.build(**arguments)
-        averaged = model.build(**arguments) if average else None
-        opt = opt()
+        network, averaged = model.build(**arguments), model.build(**arguments)
+        opt = optimizer.build("adamw", lambda: tf.constant(1e-3), 0.1)
         optimizer.create_slots(opt, network.trainable_variables)
     steps = device_step.make_train_steps(
         strategy,
@@ -411,67 +416,69 @@ def take_steps(strategy, info, opt, count, *, average=0.0, clip_norm=0.0):
         sigma=1.0,
         rounded=False,
         clip_norm=clip_norm,
-        average=average,
+        average=0.5,
         seed=3,
     )
     data = inputs.training(info, batch=8, seed=3)
     iterator = iter(strategy.experimental_distribute_dataset(data))
-    start = {name: value.numpy() for name, value in checkpoint.by_name(network.variables).items()}
-    sums = [steps(iterator, tf.constant(n)) for n in count]
+    start = arrays(network.variables)
+    sums = [steps(iterator, tf.constant(count[0]))]
+    means = {
+        name: opt.get_slot(variable, "m").numpy()
+        for name, variable in checkpoint.by_name(network.trainable_variables).items()
+    }
+    sums += [steps(iterator, tf.constant(n)) for n in count[1:]]
     assert steps.experimental_get_tracing_count() == 1
     assert int(step.numpy()) == sum(count)
     for variable in network.trainable_variables:
         first, *others = (v.numpy() for v in strategy.experimental_local_results(variable))
         for other in others:
             np.testing.assert_array_equal(first, other)
-    weights = {name: value.numpy() for name, value in checkpoint.by_name(network.variables).items()}
-    means = checkpoint.by_name(averaged.variables) if averaged else {}
-    means = {name: value.numpy() for name, value in means.items()}
     sums = [{key: value.numpy() for key, value in one.items()} for one in sums]
-    return sums, start, weights, means
+    return sums, start, means, arrays(network.variables), arrays(averaged.variables)
 
 
-def sgd():
-    return tf.keras.optimizers.legacy.SGD(1.0)
+def arrays(variables) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in checkpoint.by_name(variables).items()}
 
 
 @pytest.mark.slow
 class TestReplicas:
     """Two logical replicas under MirroredStrategy with synchronised batch norm equal one."""
 
-    def test_loss_and_gradients(self, info, two_replicas):
-        """Plain descent at rate 1 for one step: the change of a weight is its gradient."""
+    CLIPPED = 0.1
+
+    @pytest.fixture(scope="class")
+    def runs(self, info, two_replicas):
+        """Ten steps in three calls, the first of one step, on one device and on two."""
         strategies = devices.make_strategy("one"), two_replicas
-        one, two = (take_steps(strategy, info, sgd, [1]) for strategy in strategies)
+        return [take_steps(s, info, [1, 4, 5], clip_norm=self.CLIPPED) for s in strategies]
+
+    def test_loss_and_gradients(self, runs):
+        """AdamW's mean after one step is a tenth of the gradient, which was clipped."""
+        one, two = (run[0][0] for run in runs)
         for key in ("losses", "hits", "counts", "norm"):
-            np.testing.assert_allclose(one[0][0][key], two[0][0][key], rtol=1e-5, err_msg=key)
-        gradients = [{n: run[1][n] - run[2][n] for n in run[1]} for run in (one, two)]
+            np.testing.assert_allclose(one[key], two[key], rtol=1e-5, err_msg=key)
+        whole = 10 * max(1.0, one["norm"] / self.CLIPPED)
+        gradients = [{name: whole * mean for name, mean in run[2].items()} for run in runs]
         largest = max(np.abs(value).max() for value in gradients[0].values())
-        assert largest > 1e-3
+        assert largest > 1e-3 and len(gradients[0]) > 100
         for name, value in gradients[0].items():
             error = np.abs(value - gradients[1][name]).max()
             assert error < 1e-5 * max(1.0, largest), (name, error)
 
-    def test_adamw_with_clipping_and_averages(self, info, two_replicas):
-        """Ten steps in two calls. Adam divides by the gradient's size, so rounding grows: where
-        the true gradient is 0 (a bias before batch norm) its sign alone moves the weight."""
-
-        def adamw():
-            return optimizer.build("adamw", lambda: tf.constant(1e-3), 0.1)
-
+    def test_adamw_with_clipping_and_averages(self, runs):
+        """Adam divides by the gradient's size, so rounding grows: where the true gradient is 0 (a
+        bias before batch norm) its sign alone moves the weight."""
         head = "stack0_heatmaps.kernel"
-        runs = [
-            take_steps(strategy, info, adamw, [4, 6], average=0.5, clip_norm=0.1)
-            for strategy in (devices.make_strategy("one"), two_replicas)
-        ]
-        for _, start, weights, averages in runs:
+        for _, start, _, weights, averages in runs:
             assert np.abs(weights[head] - start[head]).max() > 5e-3
             # 0.5 ** 10 at step 10: the average has forgotten the initial weights but for 0.1 %.
             expected = weights[head] + 0.5**10 * (start[head] - weights[head])
             np.testing.assert_allclose(averages[head], expected, atol=1e-6)
         for one, two in zip(runs[0][0], runs[1][0]):
             np.testing.assert_allclose(one["losses"], two["losses"], rtol=2e-3)
-        np.testing.assert_allclose(runs[0][2][head], runs[1][2][head], atol=1e-3)
+        np.testing.assert_allclose(runs[0][3][head], runs[1][3][head], atol=1e-3)
 
 
 @pytest.mark.slow
@@ -490,7 +497,9 @@ class TestLongRuns:
         assert checkpoint.latest(os.path.dirname(last)) == last
         assert finite(last)
 
-    def test_flipped_bit_in_a_training_shard(self, tmp_path, own_records):
+    @pytest.mark.parametrize("cache_gb", [0.0, 4.0])
+    def test_flipped_bit_in_a_training_shard(self, tmp_path, own_records, cache_gb):
+        """Named when a step needs it; records that are held at once, before anything is written."""
         info = own_records()
         path = pathlib.Path(info.shards("train")[2])
         data = bytearray(path.read_bytes())
@@ -498,7 +507,8 @@ class TestLongRuns:
         path.write_bytes(data)
         match = f"{path.name} was altered .* record [34] of 8 is damaged"
         with pytest.raises(ValueError, match=match):
-            train.run(tiny(tmp_path / "run", info))
+            train.run(tiny(tmp_path / "run", info, cache_gb=cache_gb))
+        assert (tmp_path / "run").exists() == (cache_gb == 0)
 
     def test_fine_tuning_to_other_joints(self, trained, tmp_path, own_records, capfd):
         """Without a validation split, in bfloat16, with AdamW; LSP's 14 of MPII's joints."""
