@@ -33,6 +33,8 @@ from pipelines.people import LABELLED, MISSING, OCCLUDED, Person
 # must come before TensorFlow's first operation.
 _CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+if "PYTEST_XDIST_WORKER" in os.environ:  # the other core has tests of its own
+    tf.config.threading.set_intra_op_parallelism_threads(1)
 
 GEOMETRY = records.Geometry(context=2.0, side=64)
 TRAIN, VALIDATION = 24, 10

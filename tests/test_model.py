@@ -79,9 +79,11 @@ def _expected(stem, stacks, joints=16, c=256, blocks=1, depth=4, block="residual
 PUBLISHED = [
     ("newell", 1, 3.426),
     ("newell", 2, 6.570),
+    pytest.param("newell", 4, 12.858, marks=pytest.mark.slow),
     pytest.param("newell", 8, 25.434, marks=pytest.mark.slow),
     ("pytorch_pose", 1, 3.587),
     ("pytorch_pose", 2, 6.731),
+    pytest.param("pytorch_pose", 4, 13.019, marks=pytest.mark.slow),
     pytest.param("pytorch_pose", 8, 25.595, marks=pytest.mark.slow),
 ]
 
