@@ -71,15 +71,26 @@ class _Upsample(layers.Layer):
         return tf.keras.backend.resize_images(x, 2, 2, "channels_last")
 
 
-# Set while a part runs for the second time. Each replica is traced by a thread of its own.
-_again = threading.local()
+class _Tracing(threading.local):
+    """What is being traced. Each replica is traced by a thread of its own."""
+
+    again = False  # a part runs for the second time
+    moments = None  # by layer's name, while they are gathered
+
+
+_tracing = _Tracing()
 
 
 class _BatchNorm(layers.BatchNormalization):
-    """Batch norm whose moving statistics rest while a part is computed again."""
+    """Batch norm whose moving statistics rest in a second run and while moments are gathered."""
+
+    def call(self, x, training=None):
+        if _tracing.moments is not None:
+            _tracing.moments[self.name] = tf.nn.moments(tf.cast(x, tf.float32), [0, 1, 2])
+        return super().call(x, training=training)
 
     def add_update(self, updates):
-        if not getattr(_again, "now", False):
+        if not _tracing.again and _tracing.moments is None:
             super().add_update(updates)
 
 
@@ -115,11 +126,11 @@ class _Recomputed(layers.Layer):
         return forward(x)
 
     def _second(self, x):
-        _again.now = True
+        _tracing.again = True
         try:
             return self._part(x, training=True)
         finally:
-            _again.now = False
+            _tracing.again = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -361,3 +372,26 @@ def build(
         outputs.append(layers.Activation("linear", dtype="float32", name=f"{name}_out")(heatmaps))
     # A tuple: Keras unwraps a list of one, and [-1] would then be the last picture of the batch.
     return tf.keras.Model(images, tuple(outputs), name="stacked_hourglass")
+
+
+def batch_norms(network: tf.keras.Model) -> list[layers.BatchNormalization]:
+    """The network's batch norms, in an order that stays; none with group norm."""
+    return [layer for layer in network.submodules if isinstance(layer, _BatchNorm)]
+
+
+def moments(network: tf.keras.Model, images: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """By what each batch norm normalises a training batch; no moving average moves.
+
+    Args:
+      network: from ``build``.
+      images: [B, size, size, 3] float32 normalised.
+
+    Returns:
+      (mean [C], variance [C]) float32 of each of ``batch_norms``.
+    """
+    _tracing.moments = {}
+    try:
+        network(images, training=True)
+        return [_tracing.moments[layer.name] for layer in batch_norms(network)]
+    finally:
+        _tracing.moments = None

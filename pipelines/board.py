@@ -119,6 +119,15 @@ def write_errors(
     writer.flush()
 
 
+def write_staleness(
+    writer: tf.summary.SummaryWriter, step: int, weights: str, stale: float | None
+) -> None:
+    """Write "batch_norm/stale_<weights>", what ``batch_statistics`` found; nothing for None."""
+    if stale is not None:
+        with writer.as_default(step=step):
+            tf.summary.scalar(f"batch_norm/stale_{weights}", stale)
+
+
 class Statistics:
     """Batch norm's moving statistics from one validation to the next.
 

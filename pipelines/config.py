@@ -113,6 +113,12 @@ class Config:
     logical_devices: int = _flag(0, "split the CPU into so many devices", free=True)
     steps_per_call: int = _flag(50, "most steps per tf.function call", free=True, group="Run")
     evaluate_every: float = _flag(1.0, "epochs between validations", free=True)
+    bn_people: int = _flag(
+        1000,
+        "training people from whom batch norm's statistics are taken anew for each validation and "
+        "the best checkpoint; 0 = moving averages, which lag behind while the rate is high",
+        free=True,
+    )
     log_every: int = _flag(50, "steps between TensorBoard scalars", free=True)
     profile: str = _flag(
         "", "steps start:stop to write a TensorFlow profiler trace of, for TensorBoard", free=True

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import tqdm
 
 from hourglass import model
-from pipelines import augment, board, checkpoint, devices, evaluate, inputs, records
+from pipelines import (
+    augment,
+    batch_statistics,
+    board,
+    checkpoint,
+    devices,
+    evaluate,
+    inputs,
+    records,
+)
 from pipelines.config import Config, build_arguments
 
 # People in each grid of pictures.
@@ -74,12 +85,28 @@ def _make_alone(config: Config, strategy, info, networks: dict, state, mean):
         weights: evaluate.make_predict(strategy, one, mirror=mirror, mean=mean, **how)
         for weights, one in networks.items()
     }
+    training = {"people": config.bn_people, "recipe": config.recipe, "seed": config.seed}
+    renewed = {
+        weights: batch_statistics.make(
+            strategy, one, info, batch=config.evaluation_batch, mean=mean, **training
+        )
+        for weights, one in networks.items()
+    }
     batch = devices.round_up(config.evaluation_batch, strategy)
     dataset = inputs.evaluation(info, "validation", batch=batch)
     last = networks.get("averaged", networks["raw"])
     even, statistics = evaluate.evenly(len(facts["row"]), SHOWN), board.Statistics()
 
     def validate(writer, step: int) -> None:
+        statistics.write(writer, step, networks["raw"])
+        with contextlib.ExitStack() as renewals:
+            for weights, renew in renewed.items():
+                board.write_staleness(writer, step, weights, renewals.enter_context(renew()))
+            results = validate_renewed(writer, step)
+            best = checkpoint.save_best(state, config.workdir, step, results)
+        tqdm.tqdm.write(line(step, results, best))
+
+    def validate_renewed(writer, step: int) -> dict:
         results, errors = {}, None
         for weights, predict_batch in predicts.items():
             found, _ = evaluate.predict(strategy, predict_batch, dataset, facts)
@@ -91,8 +118,6 @@ def _make_alone(config: Config, strategy, info, networks: dict, state, mean):
         places = np.concatenate([even, evaluate.worst(errors)[:SHOWN]])
         shown = evaluate.picture(last, info, "validation", places=places, mean=mean, **how)
         board.write_pictures(writer, step, shown, info.skeleton, len(even))
-        statistics.write(writer, step, networks["raw"])
-        best = checkpoint.save_best(state, config.workdir, step, results)
-        tqdm.tqdm.write(line(step, results, best))
+        return results
 
     return validate

@@ -47,6 +47,7 @@ OTHER = {
     "blocks": 2,
     "channels": 64,
     "low_channels": 96,
+    "bn_people": 50,
     "depth": 3,
     "size": 128,
     "stem": "pytorch_pose",
@@ -248,6 +249,7 @@ class TestDifferences:
     def test_exactly_these_fields_are_free(self):
         free = {field.name for field in dataclasses.fields(Config) if field.metadata["free"]}
         assert free == {
+            "bn_people",
             *("workdir", "records", "strategy", "logical_devices", "steps_per_call"),
             *("evaluate_every", "log_every", "keep"),
             *("checkpoint", "split", "weights", "evaluation_batch", "flip", "decode"),

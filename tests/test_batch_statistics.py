@@ -1,0 +1,124 @@
+"""Batch norm's statistics from training people: by hand, on replicas, and what a training keeps."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hourglass import model
+from pipelines import augment, batch_statistics, devices, inputs
+
+SIZE = 32
+HOW = {"recipe": "none", "seed": 3}
+
+
+def build(**options):
+    return model.build(
+        joints=16, stacks=1, channels=8, depth=1, size=SIZE, **{"seed": 4, **options}
+    )
+
+
+def statistics(network) -> list[np.ndarray]:
+    layers = model.batch_norms(network)
+    return [v.numpy() for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
+
+
+def pictures(info, count):
+    batch = next(iter(inputs.evaluation(info, "train", batch=count)))
+    return augment.images(batch, SIZE)[0]
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("remat", [False, True])
+def test_moments_are_those_of_a_layer_s_input_and_move_nothing(info, traced, remat):
+    network = build(remat=remat)
+    images, before = pictures(info, 4), statistics(network)
+    of_stem = tf.keras.Model(network.input, network.get_layer("stem_conv").output)
+    gather = tf.function(model.moments) if traced else model.moments
+    found = gather(network, images)
+    first = [layer.name for layer in model.batch_norms(network)].index("stem_bn")
+    np.testing.assert_allclose(found[first][0], np.mean(of_stem(images), (0, 1, 2)), atol=1e-5)
+    np.testing.assert_allclose(found[first][1], np.var(of_stem(images), (0, 1, 2)), rtol=1e-3)
+    assert len(found) == len(before) / 2
+    np.testing.assert_equal(statistics(network), before)
+
+
+def test_training_moves_the_averages_as_before(info):
+    network = build()
+    images, layer = pictures(info, 4), network.get_layer("stem_bn")
+    mean = dict(
+        zip([one.name for one in model.batch_norms(network)], model.moments(network, images))
+    )
+    network(images, training=True)
+    np.testing.assert_allclose(layer.moving_mean, 0.1 * mean["stem_bn"][0], rtol=1e-3, atol=1e-6)
+
+
+def test_statistics_of_several_batches_are_those_of_all_their_pixels(info):
+    network, strategy = build(), devices.make_strategy("one")
+    first = [layer.name for layer in model.batch_norms(network)].index("stem_bn")
+    renewed = batch_statistics.make(strategy, network, info, people=24, batch=4, **HOW)
+    of_stem = tf.keras.Model(network.input, network.get_layer("stem_conv").output)
+    features = of_stem(pictures(info, 24))
+    with renewed():
+        mean, variance = statistics(network)[2 * first : 2 * first + 2]
+    np.testing.assert_allclose(mean, np.mean(features, (0, 1, 2)), atol=1e-5)
+    np.testing.assert_allclose(variance, np.var(features, (0, 1, 2)), rtol=1e-3)
+
+
+def test_two_replicas_find_what_one_finds_with_batches_of_their_shares(info, two_replicas):
+    found = []
+    for strategy, batch in ((devices.make_strategy("one"), 4), (two_replicas, 8)):
+        with strategy.scope():
+            network = build()
+        renewed = batch_statistics.make(strategy, network, info, people=24, batch=batch, **HOW)
+        with renewed():
+            found.append(statistics(network))
+    for one, two in zip(*found):
+        np.testing.assert_allclose(two, one, rtol=1e-3, atol=1e-5)
+
+
+def test_training_s_averages_come_back_on_every_replica_also_after_an_error(info, two_replicas):
+    with two_replicas.scope():
+        network = build()
+    averages = [layer.moving_mean for layer in model.batch_norms(network)]
+    for variable in averages:
+        for k, copy in enumerate(variable.values):
+            copy.assign(np.full(copy.shape, 0.1 + k, np.float32))
+    renewed = batch_statistics.make(two_replicas, network, info, people=24, batch=8, **HOW)
+    with pytest.raises(KeyError), renewed():
+        assert all((abs(copy.numpy() - 1.1) > 1e-3).all() for copy in averages[0].values)
+        raise KeyError
+    for variable in averages:
+        values = [copy.numpy() for copy in variable.values]
+        np.testing.assert_equal(
+            values, [np.full_like(v, np.float32(0.1 + k)) for k, v in enumerate(values)]
+        )
+
+
+def test_stale_averages_are_named_and_change_no_prediction(info):
+    network, images = build(), pictures(info, 4)
+    strategy = devices.make_strategy("one")
+    renewed = batch_statistics.make(strategy, network, info, people=24, batch=8, **HOW)
+    layer = network.get_layer("stem_bn")
+    with renewed():
+        center, spread = layer.moving_mean.numpy(), layer.moving_variance.numpy()
+        expected = network(images, training=False)[-1].numpy()
+        fresh = [(v, v.numpy()) for v in network.non_trainable_variables]
+    for variable, value in fresh:
+        variable.assign(value)
+    layer.moving_mean.assign(center + 5 * np.sqrt(spread + 1e-5))
+    assert np.abs(network(images, training=False)[-1] - expected).max() > 1e-3
+    with renewed() as stale:
+        assert stale == pytest.approx(5, rel=1e-3)
+        np.testing.assert_allclose(network(images, training=False)[-1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("norm", "people"), [("batch", 0), ("group", 24)])
+def test_nothing_is_done_where_nothing_is_asked_or_to_be_done(info, norm, people):
+    network = build(norm=norm)
+    before = statistics(network)
+    renewed = batch_statistics.make(
+        devices.make_strategy("one"), network, info, people=people, batch=8, **HOW
+    )
+    with renewed() as stale:
+        assert stale is None
+        np.testing.assert_equal(statistics(network), before)
