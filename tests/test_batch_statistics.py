@@ -64,11 +64,13 @@ def test_statistics_of_several_batches_are_those_of_all_their_pixels(info):
     np.testing.assert_allclose(variance, np.var(features, (0, 1, 2)), rtol=1e-3)
 
 
-def test_two_replicas_find_what_one_finds_with_batches_of_their_shares(info, two_replicas):
+@pytest.mark.parametrize("sync_bn", [False, True])
+def test_two_replicas_find_what_one_finds(info, two_replicas, sync_bn):
+    """Without synchronisation what it finds with batches of their shares."""
     found = []
-    for strategy, batch in ((devices.make_strategy("one"), 4), (two_replicas, 8)):
+    for strategy, batch in ((devices.make_strategy("one"), 8 if sync_bn else 4), (two_replicas, 8)):
         with strategy.scope():
-            network = build()
+            network = build(sync_bn=sync_bn)
         renewed = batch_statistics.make(strategy, network, info, people=24, batch=batch, **HOW)
         with renewed():
             found.append(statistics(network))
