@@ -1,11 +1,15 @@
 """Batch norm's statistics from training people: by hand, on replicas, and what a training keeps."""
 
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import tiny
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hourglass import model
-from pipelines import augment, batch_statistics, devices, inputs
+from pipelines import augment, batch_statistics, checkpoint, devices, evaluate, inputs, train
 
 SIZE = 32
 HOW = {"recipe": "none", "seed": 3}
@@ -124,3 +128,24 @@ def test_nothing_is_done_where_nothing_is_asked_or_to_be_done(info, norm, people
     with renewed() as stale:
         assert stale is None
         np.testing.assert_equal(statistics(network), before)
+
+
+def test_a_training_validates_and_keeps_its_best_with_statistics_of_its_weights(tmp_path, info):
+    config = tiny(tmp_path / "run", info, bn_people=24)
+    assert train.run(config) == 0
+    events = EventAccumulator(str(pathlib.Path(config.workdir) / "logs")).Reload()
+    for weights in ("raw", "averaged"):
+        seen = events.Tensors(f"batch_norm/stale_{weights}")
+        assert [one.step for one in seen] == [6, 12]
+        assert all(float(tf.make_ndarray(one.tensor_proto)) > 0.1 for one in seen)
+    best = checkpoint.find(f"{config.workdir}/best")
+    same_step = f"{config.workdir}/checkpoints/{pathlib.Path(best).name}"
+    kept, passing = (evaluate.load_network(place, weights="raw")[0] for place in (best, same_step))
+    for one, other in zip(kept.trainable_variables, passing.trainable_variables):
+        np.testing.assert_array_equal(one, other)
+    strategy, options = devices.make_strategy("one"), {"recipe": config.recipe, "seed": config.seed}
+    renewed = batch_statistics.make(strategy, passing, info, people=24, batch=4, **options)
+    assert np.abs(statistics(passing)[0] - statistics(kept)[0]).max() > 0.01
+    with renewed():
+        for one, other in zip(statistics(passing), statistics(kept)):
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
