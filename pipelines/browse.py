@@ -212,7 +212,8 @@ def _thumbnails(info: records.DatasetInfo, split: str, places: np.ndarray, size:
     pictures = {}
     with tqdm.tqdm(total=len(places), unit="person", disable=None) as bar:
         for batch in inputs.chosen(info, split, places, batch=_BATCH):
-            pixels = affine.warp(batch["image"], _crop_to_thumbnail(batch, size), size).numpy()
+            pixels = affine.warp(batch["image"], _crop_to_thumbnail(batch, size), size)
+            pixels = np.rint(pixels).astype(np.uint8)
             for place, rgb in zip(batch["index"].numpy().tolist(), pixels):
                 pictures[place] = _data_uri(rgb)
             bar.update(len(pixels))

@@ -42,6 +42,7 @@ def multi_scale(
     mirror,
     scales: tuple[float, ...] = (1.0,),
     mean=augment.MEAN,
+    compiled: bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Heatmaps averaged over crops of several sizes about the same centre, in the frame of size 1.
 
@@ -54,20 +55,22 @@ def multi_scale(
       mirror: [J] permutation.
       scales: factors of the crop's side; (1.0,) costs nothing more than one forward pass.
       mean: RGB [3], subtracted from pictures in [0, 1].
+      compiled: see ``augment.images``.
 
     Returns:
       Heatmaps [B, h, w, J] float32 and crop_to_input [B, 2, 3] float32 of scale 1.
     """
     size, total, seen = network.input_shape[1], 0.0, 0.0
     for scale in scales:
-        images, _ = augment.images({**batch, "side": batch["side"] * scale}, size, mean=mean)
+        scaled = {**batch, "side": batch["side"] * scale}
+        images, _ = augment.images(scaled, size, mean=mean, compiled=compiled)
         maps = heatmaps_of(network, images, flip, mirror)
         if scales == (1.0,):
             return maps, augment.crop_to_input(batch, size)
         width = maps.shape[1]
-        to_one = affine.zoom(width, scale)[None]
+        to_one = tf.broadcast_to(affine.zoom(width, scale), [tf.shape(maps)[0], 2, 3])
         total += affine.warp(maps, to_one, width)
-        seen += affine.warp(tf.ones([1, width, width, 1]), to_one, width)
+        seen += affine.warp(tf.ones([1, width, width, 1]), to_one[:1], width)
     return tf.math.divide_no_nan(total, seen), augment.crop_to_input(batch, size)
 
 
@@ -239,8 +242,9 @@ def picture(
     )
     predicted = heatmap.to_input(heatmap.decode(maps, decode, sigma)[0], STRIDE)
     crop_joints = affine.apply(affine.invert(crop_to_input), predicted).numpy()
+    levels = tf.round((images + tf.constant(mean, tf.float32)) * 255.0)
     return {
-        "images": tf.cast((images + tf.constant(mean, tf.float32)) * 255.0, tf.uint8).numpy(),
+        "images": tf.cast(levels, tf.uint8).numpy(),
         "truth": affine.apply(crop_to_input, batch["joints"]).numpy(),
         "predicted": predicted.numpy(),
         "state": facts["state"],

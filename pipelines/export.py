@@ -147,18 +147,24 @@ def write(request: Request, path: str, network, info: records.DatasetInfo, how: 
 
 def _ways(request: Request, place: str, network, one: dict, how: dict) -> dict:
     """Checkpoint and export by name, each a ``verification.Way``; ``one`` is a batch of one."""
-    size = network.input_shape[1]
-    picture = augment.images(one, size, mean=how["mean"])[0]
-    straight = tf.function(lambda images: network(images, training=False)[-1])
-    predict = evaluate.make_predict(tf.distribute.get_strategy(), network, **how)
-    ways = {"checkpoint": verification.Way(predict, lambda: straight(picture).numpy())}
-
-    run = formats.LOAD[request.format](place)
-    exported = verification.Exported(run, size, request.with_preprocessing, how["mean"])
-    given = exported.pictures(picture)
-    predict = verification.by_heatmaps(exported, **how)
+    size, mean = network.input_shape[1], how["mean"]
+    picture = augment.images(one, size, mean=mean)[0]
+    # The checkpoint sees what the export sees: whole grey levels where that takes bytes.
+    plain = serving.heatmaps(network, request.with_preprocessing, mean)
     name = "heatmaps" if request.format == "savedmodel" else request.format
-    ways[name] = verification.Way(predict, lambda: np.asarray(run(given)))
+    runs = {
+        "checkpoint": lambda pictures: plain(pictures)["heatmaps"],
+        name: formats.LOAD[request.format](place),
+    }
+
+    def way(run) -> verification.Way:
+        exported = verification.Exported(run, size, request.with_preprocessing, mean)
+        given = exported.pictures(picture)
+        return verification.Way(
+            verification.by_heatmaps(exported, **how), lambda: np.asarray(run(given))
+        )
+
+    ways = {name: way(run) for name, run in runs.items()}
     if request.format == "savedmodel":
         loaded = tf.saved_model.load(place)
         for name, encoded in JOINTS.items():

@@ -136,7 +136,8 @@ def joints(network: tf.keras.Model, geometry: records.Geometry, encoded: bool, *
     def run(images, boxes):
         *batch, crop_to_image = tf.map_fn(one, (images, boxes), fn_output_signature=crops)
         batch = dict(zip(("image", "center", "side"), batch))
-        points, confidences = evaluate.joints_of(network, batch, **how)
+        # A server may be built without XLA.
+        points, confidences = evaluate.joints_of(network, batch, compiled=False, **how)
         return {"joints": affine.apply(crop_to_image, points), "confidences": confidences}
 
     return run

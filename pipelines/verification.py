@@ -34,7 +34,7 @@ class Exported:
         if not self._preprocess:
             return images
         # ``augment.normalize`` backwards.
-        levels = (images + tf.constant(self._mean, tf.float32)) * 255.0 - 0.5
+        levels = (images + tf.constant(self._mean, tf.float32)) * 255.0
         return tf.cast(tf.round(levels), tf.uint8)
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor]:

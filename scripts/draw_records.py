@@ -32,7 +32,8 @@ def truth_grid(info: records.DatasetInfo, split: str, count: int, size: int) -> 
     facts = {key: value[:count] for key, value in inputs.facts(info, split, every).items()}
     shown = len(facts["row"])
     batch = next(iter(inputs.evaluation(info, split, batch=shown, every=every)))
-    pixels = affine.warp(batch["image"], augment.crop_to_input(batch, size), size).numpy()
+    pixels = affine.warp(batch["image"], augment.crop_to_input(batch, size), size)
+    pixels = np.rint(pixels).astype(np.uint8)
     joints = affine.apply(augment.crop_to_input(batch, size), facts["joints"]).numpy()
     labelled = facts["state"] != MISSING
     colored = np.where(labelled[..., None], joints, np.nan)

@@ -154,7 +154,7 @@ class TestPixelsAndJointsMoveTogether:
         np.testing.assert_allclose(points.numpy(), centroids(pictures.numpy()), atol=0.05)
         np.testing.assert_array_equal(state, batch["state"])
         same, _ = augment.images(batch, SIZE, fixed(2))
-        np.testing.assert_array_equal(pictures, same)
+        np.testing.assert_allclose(pictures, same, atol=1e-6)
         # By hand: the crop's centre comes to the middle, 58 crop px become 64.
         np.testing.assert_allclose(
             points[0, 0], 31.5 + (PLACES[0] - (46.2, 44.9)) * 64 / 58, atol=1e-4
@@ -202,19 +202,22 @@ class TestPictures:
     def test_color_multiplies_each_channel_and_stops_at_white(self):
         pixels = tf.constant([[[[100, 100, 200]]]], tf.uint8)
         picture = augment.normalize(pixels, tf.constant([[0.5, 1.0, 1.4]])).numpy()[0, 0, 0]
-        expected = np.array([100.5 / 255 * 0.5, 100.5 / 255, 1.0]) - (0.4404, 0.4440, 0.4327)
+        expected = np.array([100 / 255 * 0.5, 100 / 255, 1.0]) - (0.4404, 0.4440, 0.4327)
         np.testing.assert_allclose(picture, expected, atol=1e-6)
 
     def test_evaluation_subtracts_the_mean_only(self):
         picture = augment.normalize(tf.constant([[[[0, 127, 255]]]], tf.uint8)).numpy()[0, 0, 0]
-        expected = np.array([0.5, 127.5, 255.5]) / 255 - (0.4404, 0.4440, 0.4327)
+        expected = np.array([0, 127, 255]) / 255 - (0.4404, 0.4440, 0.4327)
         np.testing.assert_allclose(picture, expected, atol=1e-6)
 
-    def test_pictures_are_warped_once_and_stay_uint8_until_then(self):
+    def test_pictures_are_warped_once_compiled_and_stay_uint8_until_then(self):
         graph = tf.function(lambda b, d: augment.images(b, SIZE, d)[0])
-        nodes = graph.get_concrete_function(dots(2), fixed(2)).graph.as_graph_def().node
-        warps = [node for node in nodes if "ImageProjectiveTransform" in node.op]
-        assert [node.attr["dtype"].type for node in warps] == [tf.uint8.as_datatype_enum]
+        graph = graph.get_concrete_function(dots(2), fixed(2)).graph
+        (function,) = graph.as_graph_def().library.function
+        assert function.attr["_XlaMustCompile"].b
+        reads = [node for node in function.node_def if node.op == "GatherV2"]
+        kinds = [node.attr["Tparams"].type for node in reads]
+        assert kinds == [tf.uint8.as_datatype_enum] * 4
 
     def test_whole_step_is_the_same_eagerly_and_traced(self):
         def step(batch):
@@ -224,7 +227,7 @@ class TestPictures:
             return pictures, *augment.targets(points, state, size=SIZE, sigma=1.0)
 
         for eager, traced in zip(step(dots(4)), tf.function(step)(dots(4))):
-            np.testing.assert_allclose(eager, traced, atol=1e-6)
+            np.testing.assert_allclose(eager, traced, atol=2e-6)
         for once, again in zip(tf.function(step)(dots(4)), tf.function(step)(dots(4))):
             np.testing.assert_array_equal(once, again)
 

@@ -302,10 +302,13 @@ def test_export_equals_its_checkpoint(exported, trained, kind, changes):
     rows = report["verification"]
     signatures = ["heatmaps", "joints", "joints_of_pixels"]
     ways = signatures if kind == "savedmodel" else [kind]
-    assert list(rows) == ["checkpoint", *ways] and rows["checkpoint"]["mean14"] == 100.0
+    # The truth is what the checkpoint finds, in pictures that are not rounded to grey levels.
+    best = rows["checkpoint"]["mean14"]
+    assert list(rows) == ["checkpoint", *ways]
+    assert best > 95 if request.with_preprocessing else best == 100.0
     for way, row in rows.items():
         assert row["people"] == VALIDATION and row["joints"] == VALIDATION * len(MPII)
-        assert row["mean14"] == 100.0 and row["loss"] == 0.0, way
+        assert row["mean14"] == best and row["loss"] == 0.0, way
         assert row["all_input_px"]["median"] < 1e-3, way
         assert row["milliseconds"] > 0 and row["bytes"] > 0
         assert way in printed
@@ -335,6 +338,8 @@ def test_savedmodel_serves_photographs_without_this_project(
 import json, sys, tensorflow as tf
 model = tf.saved_model.load({str(place / "1")!r})
 assert sorted(model.signatures) == ["heatmaps", "joints", "joints_of_pixels"]
+functions = model.signatures["joints"].graph.as_graph_def().library.function
+assert functions and not any(one.attr["_XlaMustCompile"].b for one in functions)
 files = tf.stack([tf.io.read_file(f"{tmp_path}/{{k}}.jpg") for k in range({len(files)})])
 found = model.signatures["joints"](images=files, boxes=tf.constant({boxes.tolist()}))
 assert not {{"hourglass", "pipelines", "tensorflow_addons"}} & set(sys.modules)
