@@ -5,7 +5,7 @@ from pipelines import command
 
 def main() -> int:
     """Train what the flags say; the same command resumes."""
-    from pipelines import train
+    from pipelines import config, train
 
     return train.run(config.from_flags())
 

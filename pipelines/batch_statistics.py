@@ -15,13 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from hourglass import model
-from pipelines import augment, devices, inputs
+from pipelines import augment, devices, inputs, records
 
 
 def make(
     strategy: tf.distribute.Strategy,
     network: tf.keras.Model,
-    info,
+    info: records.DatasetInfo,
     *,
     people: int,
     batch: int,
@@ -39,7 +39,7 @@ def make(
       strategy: under which the network was created.
       network: from ``hourglass.model.build``.
       info: the record set; its "train" split is read.
-      people: how many, about; 0 leaves the moving averages.
+      people: how many at most; 0 leaves the moving averages.
       batch: people per step over all replicas.
       recipe: of the augmentation, a key of ``augment.RECIPES``.
       seed: of the augmentation.
@@ -48,27 +48,17 @@ def make(
     Returns:
       function() -> context manager. Its value says how stale the moving averages were: the largest
       distance of a moving mean from the mean, in standard deviations; None where nothing is done.
+
+    Raises:
+      ValueError: an empty training split.
     """
     layers = model.batch_norms(network)
     if not people or not layers:
         return contextlib.nullcontext
     variables = [layer.moving_mean for layer in layers]
     variables += [layer.moving_variance for layer in layers]
-    every = max(1, info.count("train") // people)
-    batch = devices.round_up(min(batch, people), strategy)
-    steps = max(1, info.count("train") // every // batch)
-    dataset = inputs.evaluation(info, "train", batch=batch, every=every).take(steps)
-
-    def of_replica(share: dict) -> tf.Tensor:
-        draws = augment.draw(augment.RECIPES[recipe], seed, share["index"], batch)
-        images, _ = augment.images(share, network.input_shape[1], draws, mean)
-        means, spreads = zip(*model.moments(network, images))
-        squares = [spread + average**2 for average, spread in zip(means, spreads)]
-        return tf.stack([tf.concat(means, 0), tf.concat(squares, 0)])
-
-    @tf.function
-    def of_batch(share: dict) -> tf.Tensor:
-        return strategy.reduce("MEAN", strategy.run(of_replica, (share,)), axis=None)
+    dataset, batch = _evenly(info, strategy, people, batch)
+    of_batch = _make_of_batch(strategy, network, augment.RECIPES[recipe], seed, batch, mean)
 
     @contextlib.contextmanager
     def renewed() -> Iterator[float]:
@@ -84,6 +74,32 @@ def make(
             _assign(variables, before)
 
     return renewed
+
+
+def _evenly(info, strategy, people: int, batch: int) -> tuple[tf.data.Dataset, int]:
+    """Full batches of at most ``people`` people from the whole training split, and their size."""
+    every = -(-info.count("train") // people)
+    found = -(-info.count("train") // every)
+    batch = devices.round_up(min(batch, found), strategy)
+    dataset = inputs.evaluation(info, "train", batch=batch, every=every)
+    return dataset.take(max(1, found // batch)), batch
+
+
+def _make_of_batch(strategy, network, recipe: augment.Recipe, seed: int, batch: int, mean):
+    """A function from a batch to [2, C]: mean and mean square of each norm's input channels."""
+
+    def of_replica(share: dict) -> tf.Tensor:
+        draws = augment.draw(recipe, seed, share["index"], batch)
+        images, _ = augment.images(share, network.input_shape[1], draws, mean)
+        means, spreads = zip(*model.moments(network, images))
+        squares = [spread + average**2 for average, spread in zip(means, spreads)]
+        return tf.stack([tf.concat(means, 0), tf.concat(squares, 0)])
+
+    @tf.function
+    def of_batch(share: dict) -> tf.Tensor:
+        return strategy.reduce("MEAN", strategy.run(of_replica, (share,)), axis=None)
+
+    return of_batch
 
 
 def _copies(variable) -> tuple:

@@ -164,6 +164,7 @@ _RULES = {
     "clip_norm": lambda v: 0 <= v < math.inf,
     "shuffle_buffer": lambda v: v >= 0,
     "logical_devices": lambda v: v >= 0,
+    "bn_people": lambda v: v >= 0,
     "drops": lambda v: all(0 < drop < 1 for drop in fractions(v)),
     "test_scales": lambda v: fractions(v) and all(0.25 <= scale <= 4 for scale in fractions(v)),
 }
@@ -172,7 +173,7 @@ _RULE_TEXTS = {
     "sigma learning_rate epochs evaluate_every": "must be above 0 and finite",
     "drop_factor": "must be above 0 and at most 1",
     "average": "must be at least 0 and below 1",
-    "steps shuffle_buffer logical_devices": "must not be negative",
+    "steps shuffle_buffer logical_devices bn_people": "must not be negative",
     "warmup weight_decay clip_norm cache_gb": "must not be negative, and finite",
     "seed": "must be between 0 and 2147483647",
     "profile": "must be two steps, the first below the second, such as 100:110",
@@ -239,14 +240,20 @@ def to_flagfile(config: Config) -> str:
 
 
 def differences(flagfile: str, config: Config) -> list[str]:
-    """Fields that training depends on and that differ between a flagfile's text and ``config``."""
-    before = dict(line[2:].split("=", 1) for line in flagfile.splitlines() if line[:2] == "--")
-    now = dict(line[2:].split("=", 1) for line in to_flagfile(config).splitlines()[1:])
+    """Fields that training depends on and that differ between a flagfile's text and ``config``.
+
+    A field that the file lacks is newer than it: its default is what versions before it did.
+    """
+    before, now = _values(to_flagfile(Config())) | _values(flagfile), _values(to_flagfile(config))
     return [
-        f"--{field.name}: {before.get(field.name, 'absent')} there, {now[field.name]} here"
+        f"--{field.name}: {before[field.name]} there, {now[field.name]} here"
         for field in dataclasses.fields(Config)
-        if not field.metadata["free"] and before.get(field.name) != now[field.name]
+        if not field.metadata["free"] and before[field.name] != now[field.name]
     ]
+
+
+def _values(flagfile: str) -> dict[str, str]:
+    return dict(line[2:].split("=", 1) for line in flagfile.splitlines() if line[:2] == "--")
 
 
 def build_arguments(config: Config, skeleton: Skeleton) -> dict:

@@ -118,6 +118,19 @@ def test_stale_averages_are_named_and_change_no_prediction(info):
         np.testing.assert_allclose(network(images, training=False)[-1], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("people", [1, 5, 13, 24, 1000])
+def test_no_more_people_than_asked_nobody_twice_and_from_the_whole_split(info, people):
+    everybody = info.count("train")
+    strategy = devices.make_strategy("one")
+    dataset, batch = batch_statistics._evenly(info, strategy, people, 4)
+    places = np.concatenate([share["index"] for share in dataset])
+    taken = min(people, everybody)
+    assert taken / 2 - batch < len(places) <= taken and batch <= 4
+    every = -(-everybody // taken)
+    np.testing.assert_array_equal(places, np.arange(len(places)))  # of every ``every``-th
+    assert (len(places) + batch) * every >= everybody
+
+
 @pytest.mark.parametrize(("norm", "people"), [("batch", 0), ("group", 24)])
 def test_nothing_is_done_where_nothing_is_asked_or_to_be_done(info, norm, people):
     network = build(norm=norm)

@@ -175,6 +175,7 @@ class TestRules:
             "--drops=0.7,often",
             "--drops=1.2",
             "--steps=-1",
+            "--bn_people=-1",
             "--test_scales=",
             "--test_scales=1,0",
             "--test_scales=big",
@@ -258,4 +259,6 @@ class TestDifferences:
 
     def test_a_flag_that_an_older_version_did_not_have(self):
         older = config.to_flagfile(Config()).replace("--sigma=1.0\n", "")
-        assert config.differences(older, Config()) == ["--sigma: absent there, 1.0 here"]
+        assert config.differences(older, Config()) == []
+        wider = Config(sigma=2.0)
+        assert config.differences(older, wider) == ["--sigma: 1.0 there, 2.0 here"]

@@ -18,12 +18,11 @@ BF16, FP32 = "mixed_bfloat16", "float32"
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Tasks that are measured in alternation; ``remark`` says why some are missing."""
+    """Tasks that are measured in alternation."""
 
     name: str
     config: Config
     tasks: list[Task]
-    remark: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,9 +235,6 @@ def _inference_group(config: Config, joints: int) -> list[Task]:
 
 
 def _remat_group(config: Config) -> Group:
-    fields = {field.name for field in dataclasses.fields(Config)}
-    if "remat" not in fields:
-        return Group("memory", config, [], "this version has no --remat")
     kinds = {
         "train": {"remat": False},
         "train --remat": {"remat": True},

@@ -94,7 +94,7 @@ def reached(row: Row, results: dict[str, dict]) -> tuple[float | None, str]:
 
 def line(row: Row, group: Group, results: dict[str, dict], defined: bool) -> dict:
     """A row of the table of figures; ``defined``: measured at the settings it is defined at."""
-    value, other = (None, group.remark) if group.remark else reached(row, results)
+    value, other = reached(row, results)
     return {
         **dataclasses.asdict(row),
         "settings": settings(group),
@@ -198,7 +198,6 @@ def show(console: rich.console.Console, measured: list[tuple[Group, dict]]) -> N
 def as_json(about: dict, measured: list[tuple[Group, dict]], lines: list[dict]) -> dict:
     """Everything, for json.dump."""
     groups = [
-        {"name": g.name, "config": dataclasses.asdict(g.config), "remark": g.remark, "parts": r}
-        for g, r in measured
+        {"name": g.name, "config": dataclasses.asdict(g.config), "parts": r} for g, r in measured
     ]
     return {"environment": about, "groups": groups, "figures": lines}
