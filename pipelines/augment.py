@@ -129,7 +129,7 @@ def images(
       Pictures [B, size, size, 3] float32 and crop_to_input [B, 2, 3] float32.
     """
     matrix = crop_to_input(batch, size, draws)
-    # XLA for GPUs needs files that a machine may lack; the operations run well there one by one.
+    # XLA for GPUs needs files (CUDA's libdevice) that a machine may lack.
     compiled = compiled and not tf.config.list_logical_devices("GPU")
     color = None if draws is None else draws["color"]
     pixels = _compiled_pixels if compiled else _pixels
