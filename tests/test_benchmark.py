@@ -4,6 +4,7 @@ import dataclasses
 import json
 import statistics
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -168,7 +169,7 @@ def test_the_loader_makes_what_we_make(folder):
     """Same draw, same picture and heatmaps: the peer does the same work."""
     info = records.read_info(f"{folder}/records")
     batch = next(iter(inputs.training(info, batch=1, seed=0)))
-    examples = loader.Examples(folder, "crops", 256, 1.0)
+    examples = loader.Examples(folder, "crops", 256, 1.0, "one_warp")
     same = [
         k
         for k, center in enumerate(examples.columns["center"])
@@ -188,6 +189,32 @@ def test_the_loader_makes_what_we_make(folder):
     assert np.abs(picture.transpose(1, 2, 0) - images[0]).mean() < 0.01
     assert np.abs(maps.transpose(1, 2, 0) - heatmaps[0]).max() < 0.012  # cut off at 3 sigma
     assert np.array_equal(known, weight[0])
+
+
+@pytest.mark.parametrize("scale, angle", [(1.1, 0.3), (0.75, 0.0), (1.25, -1.0)])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_published_steps_end_in_the_same_picture(folder, scale, angle, mirrored):
+    """To a pixel or two: every pass rounds the square's place. The joints are the same."""
+    color = np.array([0.9, 1.0, 1.1], np.float32)
+    kinds = ("published", "one_warp")
+    both = [loader.Examples(folder, "photographs", 256, 1.0, kind) for kind in kinds]
+    for k in range(3):
+        (one, *targets), (other, *same) = (
+            e.example(k, scale, angle, mirrored, color) for e in both
+        )
+        calm = [cv2.blur(picture.transpose(1, 2, 0), (9, 9)) for picture in (one, other)]
+        assert np.abs(calm[0] - calm[1]).mean() < 0.02
+        assert all(np.array_equal(*pair) for pair in zip(targets, same))
+
+
+def test_only_tasks_like_train_main_have_huge_pages(monkeypatch, tmp_path):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    for pages, found in ((True, "glibc.malloc.hugetlb=1"), (False, "")):
+        task = Task("t", "parts.no_such_function", {}, huge_pages=pages)
+        worker = rounds.Worker(task, str(tmp_path))
+        with open(f"/proc/{worker.process.pid}/environ") as file:
+            assert (f"GLIBC_TUNABLES={found}\0" in file.read()) == pages
+        worker.close()
 
 
 def test_convolutions_alone_do_the_flops_of_a_training_step(info):

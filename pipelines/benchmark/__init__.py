@@ -47,6 +47,7 @@ class Task:
       arguments: further ones.
       cores: that the process may use; 0 = all.
       needs: packages without which it cannot be measured.
+      huge_pages: whether the process has them, as ``train_main.py`` has.
     """
 
     name: str
@@ -55,3 +56,4 @@ class Task:
     arguments: dict = dataclasses.field(default_factory=dict)
     cores: int = 0
     needs: tuple[str, ...] = ()
+    huge_pages: bool = False

@@ -59,16 +59,21 @@ class Tasks:
         self.joints, self.peers, self.ceilings = joints, peers, ceilings
         self.bf16 = config.precision == BF16
 
-    def ours(self, name: str, function: str, cores: int = 0) -> list[Task]:
-        """One of our own parts."""
-        return [Task(name, f"parts.{function}", self.settings, {}, cores)]
+    def training(self, name: str, function: str, cores: int = 0) -> list[Task]:
+        """One of our own parts that ``train_main.py`` runs, with the huge pages it asks for."""
+        place = f"parts.{function}"
+        return [Task(name, place, self.settings, {}, cores, huge_pages=True)]
+
+    def other(self, name: str, function: str) -> list[Task]:
+        """One of our own parts that other commands run."""
+        return [Task(name, f"parts.{function}", self.settings)]
 
     def per_core(self, name: str, function: str) -> list[Task]:
         """One of our own parts with one logical device per core, where they can share the batch."""
         cores = len(os.sched_getaffinity(0))
         settings = {**self.settings, "logical_devices": cores}
         shared = cores > 1 and self.settings["batch"] % cores == 0
-        return [Task(name, f"parts.{function}", settings)] if shared else []
+        return [Task(name, f"parts.{function}", settings, huge_pages=True)] if shared else []
 
     def predicting(self) -> list[Task]:
         """Predicting a folder of pictures, and its halves alone and in turn."""
@@ -77,11 +82,11 @@ class Tasks:
         return [Task(k, f"predicting.{place}", self.settings) for k, place in names.items()]
 
     def _ceiling(self, name: str, place: str, cores: int = 0, needs=(), **arguments) -> list[Task]:
-        task = Task(name, f"ceilings.{place}", self.settings, arguments, cores, needs)
+        task = Task(name, f"ceilings.{place}", self.settings, arguments, cores, needs, True)
         return [task] if self.ceilings else []
 
-    def _peer(self, name: str, place: str, **arguments) -> list[Task]:
-        task = Task(name, place, self.settings, arguments, needs=("torch",))
+    def _peer(self, name: str, place: str, huge_pages=False, **arguments) -> list[Task]:
+        task = Task(name, place, self.settings, arguments, 0, ("torch",), huge_pages)
         return [task] if self.peers else []
 
     def decode(self, cores: int = 0) -> list[Task]:
@@ -109,16 +114,21 @@ class Tasks:
         """Ceiling of convert."""
         return self._ceiling("bare conversion", "bare_conversion", quality=JPEG_QUALITY)
 
-    def _network(self, name: str, place: str, channels_last: bool, bf16, compiled: bool):
+    def _network(self, name, place, channels_last: bool, bf16, compiled: bool, huge_pages=False):
         how = {"channels_last": channels_last, "bf16": bf16, "compiled": compiled}
-        return self._peer(name, place, joints=self.joints, **how)
+        return self._peer(name, place, huge_pages, joints=self.joints, **how)
 
     def torch_training(self, compiled: bool) -> list[Task]:
-        """Peers of train, in the settings' precision; with torch.compile if ``compiled``."""
+        """Peers of train, in the settings' precision; with torch.compile if ``compiled``.
+
+        PyTorch as it comes, and with the huge pages that nothing sets for its users.
+        """
         place, kind = "peers.training", " bf16 autocast" if self.bf16 else ""
+        name = f"torch channels_last{kind}"
         last = self._network(f"torch compile{kind}", place, True, self.bf16, True)
         return [
-            *self._network(f"torch channels_last{kind}", place, True, self.bf16, False),
+            *self._network(name, place, True, self.bf16, False),
+            *self._network(f"{name}, huge pages", place, True, self.bf16, False, True),
             *(last if compiled else []),
         ]
 
@@ -138,10 +148,14 @@ class Tasks:
 
     def loaders(self) -> list[Task]:
         """Peers of input and augment together."""
-        return [
-            *self._peer("loader of photographs", "loader.per_example", table="photographs"),
-            *self._peer("loader of crops", "loader.per_example", table="crops"),
-        ]
+        kinds = {
+            "loader as published": ("photographs", "published"),
+            "loader of photographs": ("photographs", "one_warp"),
+            "loader of crops": ("crops", "one_warp"),
+        }
+        place = "loader.per_example"
+        peers = [self._peer(k, place, table=t, steps=how) for k, (t, how) in kinds.items()]
+        return sum(peers, [])
 
 
 def chosen(
@@ -150,23 +164,25 @@ def chosen(
     """One group of the parts asked for, with everything that they are to be compared with."""
     tasks = Tasks(config, joints, peers, ceilings)
     blocks = {
-        "input": [*tasks.ours("input", "read"), *tasks.decode()],
-        "augment": tasks.ours("augment", "augmentation"),
+        "input": [*tasks.training("input", "read"), *tasks.decode()],
+        "augment": tasks.training("augment", "augmentation"),
         "train": [
-            *tasks.ours("train", "step"),
+            *tasks.training("train", "step"),
             *tasks.torch_training(True),
             *tasks.convolutions(),
         ],
-        "infer": [*tasks.ours("infer", "inference"), *tasks.torch_inference(True)],
-        "convert": [*tasks.ours("convert", "conversion"), *tasks.bare_conversion()],
-        "end_to_end": tasks.ours("end_to_end", "end_to_end"),
+        "infer": [*tasks.other("infer", "inference"), *tasks.torch_inference(True)],
+        "convert": [*tasks.other("convert", "conversion"), *tasks.bare_conversion()],
+        "end_to_end": tasks.training("end_to_end", "end_to_end"),
         "predict": tasks.predicting(),
     }
     if "train" in parts and "infer" in parts:  # the same names for other work
         blocks["train"] = [_renamed(task, "train: ") for task in blocks["train"]]
         blocks["infer"] = [_renamed(task, "infer: ") for task in blocks["infer"]]
     both = "input" in parts and "augment" in parts
-    extra = [*tasks.ours("input + augment", "read_and_augment"), *tasks.loaders()] if both else []
+    extra = (
+        [*tasks.training("input + augment", "read_and_augment"), *tasks.loaders()] if both else []
+    )
     products = tasks.products() if {"train", "infer"} & set(parts) else []
     found = [task for part in PARTS if part in parts for task in blocks[part]]
     return [Group("parts", config, [*found, *extra, *products])]
@@ -216,11 +232,11 @@ def _training_group(config: Config, joints: int, whole: bool) -> list[Task]:
     tasks = Tasks(config, joints)
     around = [
         *tasks.per_core("train, a device per core", "step"),
-        *tasks.ours("end_to_end", "end_to_end"),
-        *tasks.ours("augment", "augmentation"),
+        *tasks.training("end_to_end", "end_to_end"),
+        *tasks.training("augment", "augmentation"),
     ]
     return [
-        *tasks.ours("train", "step"),
+        *tasks.training("train", "step"),
         *(around if whole else []),
         *tasks.torch_training(compiled=whole),
         *tasks.convolutions(),
@@ -231,7 +247,7 @@ def _training_group(config: Config, joints: int, whole: bool) -> list[Task]:
 def _inference_group(config: Config, joints: int) -> list[Task]:
     tasks = Tasks(config, joints)
     peers = tasks.torch_inference(compiled=tasks.bf16)
-    return [*tasks.ours("infer", "inference"), *peers, *tasks.products()]
+    return [*tasks.other("infer", "inference"), *peers, *tasks.products()]
 
 
 def _remat_group(config: Config) -> Group:
@@ -242,8 +258,8 @@ def _remat_group(config: Config) -> Group:
         "train --remat, batch 1": {"remat": True, "batch": 1},
     }
     settings = {name: dataclasses.replace(config, **kind) for name, kind in kinds.items()}
-    tasks = [Task(name, "parts.step", dataclasses.asdict(c)) for name, c in settings.items()]
-    return Group("memory", config, tasks)
+    tasks = [Tasks(c, 0).training(name, "step") for name, c in settings.items()]
+    return Group("memory", config, sum(tasks, []))
 
 
 def everything(config: Config, given: set[str], joints: int) -> list[Group]:
@@ -263,15 +279,15 @@ def everything(config: Config, given: set[str], joints: int) -> list[Group]:
     large = settings(BF16, stacks=8, batch=6)
     plain = Tasks(fp32, joints)
     pair = [
-        *plain.ours("input + augment", "read_and_augment"),
-        *plain.ours("input", "read"),
+        *plain.training("input + augment", "read_and_augment"),
+        *plain.training("input", "read"),
         *plain.decode(),
         *plain.loaders(),
     ]
     return [
-        Group("input, one core", fp32, [*plain.ours("input", "read", 1), *plain.decode(1)]),
+        Group("input, one core", fp32, [*plain.training("input", "read", 1), *plain.decode(1)]),
         Group("input, all cores", fp32, pair),
-        Group("convert", fp32, [*plain.ours("convert", "conversion"), *plain.bare_conversion()]),
+        Group("convert", fp32, [*plain.other("convert", "conversion"), *plain.bare_conversion()]),
         Group("train, bf16", bf16, _training_group(bf16, joints, whole=True)),
         Group("train, float32", fp32, _training_group(fp32, joints, whole=False)),
         Group("infer, bf16", bf16, _inference_group(bf16, joints)),
@@ -286,6 +302,8 @@ _LAST = "torch channels_last"
 ROWS = (
     Row("train, bf16", "PyTorch channels_last bf16 autocast", "train, bf16", "train", (_AUTO,),
         "rate", 1.25),
+    Row("train, bf16", "the same with huge pages, which only we set", "train, bf16", "train",
+        (f"{_AUTO}, huge pages",), "rate"),
     Row("train, bf16, a device per core", "PyTorch channels_last bf16 autocast", "train, bf16",
         "train, a device per core", (_AUTO,), "rate"),
     Row("train, bf16: share of dense bf16 peak", "matrix product in the same run", "train, bf16",
@@ -296,19 +314,23 @@ ROWS = (
         "train, bf16", "convolutions alone", _PRODUCTS, "peak"),
     Row("infer, bf16: share of dense bf16 peak", "matrix product in the same run", "infer, bf16",
         "infer", _PRODUCTS, "peak"),
-    Row("input + augmentation, all cores, same crops", "per-example loader of the stored crops",
+    Row("input + augmentation, all cores, same crops", "the same loader on the stored crops",
         "input, all cores", "input + augment", ("loader of crops",), "rate"),
     Row("train, float32", "PyTorch channels_last float32", "train, float32", "train", (_LAST,),
         "rate", 1.25),
+    Row("train, float32", "the same with huge pages, which only we set", "train, float32", "train",
+        (f"{_LAST}, huge pages",), "rate"),
     Row("infer, bf16", "PyTorch channels_last bf16, inference mode, the faster of two",
         "infer, bf16", "infer", (_AUTO, "torch channels_last bf16 weights"), "rate", 1.4),
     Row("infer, batch 1 latency, float32", "PyTorch channels_last float32",
         "infer, one picture, float32", "infer", (_LAST,), "rate", 1.4),
     Row("input, per core, to a decoded batch", "bare decode of the same bytes, the faster of two",
         "input, one core", "input", ("decode (OpenCV)", "decode (TensorFlow)"), "rate", 0.90),
-    Row("input + augmentation, all cores", "per-example loader of photographs, all cores",
+    Row("input + augmentation, all cores", "per-example loader in the published steps, all cores",
+        "input, all cores", "input + augment", ("loader as published",), "rate", 8.0),
+    Row("input + augmentation, all cores", "per-example loader with one warp, all cores",
         "input, all cores", "input + augment", ("loader of photographs",), "rate", 8.0),
-    Row("bare decode of the same crops, all cores", "per-example loader of photographs, all cores",
+    Row("bare decode of the same crops, all cores", "per-example loader with one warp, all cores",
         "input, all cores", "decode (TensorFlow)", ("loader of photographs",), "rate"),
     Row("augmentation on the device", "time of the training step, bf16", "train, bf16", "train",
         ("augment",), "rate", 0.03, most=True),

@@ -51,12 +51,13 @@ class Worker:
     def __init__(self, task: Task, folder: str):
         """Start it; building goes on while others start."""
         self.task, self.said = task, tempfile.TemporaryFile()
+        pages = command.HUGE_PAGES if task.huge_pages else {}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.benchmark.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.said,
-            env={**command.HUGE_PAGES, **os.environ, "PYTHONPATH": ROOT},
+            env={**pages, **os.environ, "PYTHONPATH": ROOT},
             bufsize=0,
             start_new_session=True,
         )
