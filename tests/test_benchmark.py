@@ -209,11 +209,11 @@ def test_the_published_steps_end_in_the_same_picture(folder, scale, angle, mirro
 
 def test_only_tasks_like_train_main_have_huge_pages(monkeypatch, tmp_path):
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    for pages, found in ((True, "glibc.malloc.hugetlb=1"), (False, "")):
+    for pages in (True, False):
         task = Task("t", "parts.no_such_function", {}, huge_pages=pages)
         worker = rounds.Worker(task, str(tmp_path))
         with open(f"/proc/{worker.process.pid}/environ") as file:
-            assert (f"GLIBC_TUNABLES={found}\0" in file.read()) == pages
+            assert ("GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in file.read()) == pages
         worker.close()
 
 
