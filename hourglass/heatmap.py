@@ -41,7 +41,7 @@ def render(joints: tf.Tensor, size: int, sigma: float, rounded: bool = False) ->
 def _around(maps: tf.Tensor, pixels: tf.Tensor, reach: int) -> tf.Tensor:
     """[B, J, n, n], n = 2 reach + 1, of maps [B, J, H, W]; beyond the border it is repeated."""
     _, joints, height, width = maps.shape
-    steps = tf.range(-reach, reach + 1)
+    steps = tf.constant([*range(-reach, reach + 1)], pixels.dtype)
     columns = tf.clip_by_value(pixels[..., :1] + steps, 0, width - 1)
     rows = tf.clip_by_value(pixels[..., 1:] + steps, 0, height - 1)
     index = rows[..., :, None] * width + columns[..., None, :]
@@ -50,7 +50,7 @@ def _around(maps: tf.Tensor, pixels: tf.Tensor, reach: int) -> tf.Tensor:
 
 def _inside(maps: tf.Tensor, pixels: tf.Tensor, before: int, after: int) -> tf.Tensor:
     """[B, J, 2] bool: along that axis there are ``before`` pixels before and ``after`` after it."""
-    last = tf.constant([maps.shape[3] - 1, maps.shape[2] - 1])
+    last = tf.constant([maps.shape[3] - 1, maps.shape[2] - 1], pixels.dtype)
     return (pixels >= before) & (pixels <= last - after)
 
 
@@ -91,7 +91,7 @@ def _newton(logs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def _subpixel(maps: tf.Tensor, pixels: tf.Tensor, peak: tf.Tensor) -> tf.Tensor:
     # On the border the fit is made around the next pixel inwards, so that it never needs a
     # neighbour that does not exist; a joint beyond the border is found by extrapolation.
-    limit = tf.constant([maps.shape[3] - 2, maps.shape[2] - 2])
+    limit = tf.constant([maps.shape[3] - 2, maps.shape[2] - 2], pixels.dtype)
     middle = tf.clip_by_value(pixels, 1, limit)
     # Relative to the peak, so that the floor keeps its meaning for a low one.
     near = _around(maps, middle, 1) / tf.maximum(peak, 1e-30)[..., None, None]
@@ -170,7 +170,8 @@ def decode(
         raise ValueError(f"subpixel needs heatmaps of 3x3 px or more, not {width}x{height}")
     maps = tf.transpose(heatmaps, [0, 3, 1, 2])
     flat = tf.reshape(maps, [-1, joints, height * width])
-    index = tf.argmax(flat, axis=-1, output_type=tf.int32)
+    # int64: TensorFlow keeps int32 of GPU graphs in host memory.
+    index = tf.argmax(flat, axis=-1)
     pixels = tf.stack([index % width, index // width], -1)
     peak = tf.gather(flat, index[..., None], batch_dims=2)[..., 0]
     if method in ("hourglass", "hrnet"):
