@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
+import sysconfig
 
 import numpy as np
 import tensorflow as tf
@@ -189,6 +191,29 @@ def _split_cpu(count: int) -> list[str]:
         except RuntimeError as error:
             raise ValueError(f"--logical_devices={count}: {error}; use a fresh process") from error
     return [f"/cpu:{i}" for i in range(count)]
+
+
+def _cuda_folders() -> list[str]:
+    """Where XLA looks for CUDA's files: as told, in the pip packages, where CUDA is installed."""
+    told = re.findall(r"--xla_gpu_cuda_data_dir=(\S+)", os.environ.get("XLA_FLAGS", ""))
+    packages = os.path.join(sysconfig.get_path("purelib"), "nvidia", "cuda_nvcc")
+    return [*told, packages, os.environ.get("CUDA_HOME", "/usr/local/cuda"), "/opt/cuda"]
+
+
+def check_xla(gpus: list) -> None:
+    """Check that XLA can compile for these GPUs; it fails in the middle of a step otherwise.
+
+    Raises:
+      ValueError: CUDA's libdevice, which XLA links what it compiles with, is nowhere.
+    """
+    folders = _cuda_folders()
+    paths = [os.path.join(root, "nvvm", "libdevice", "libdevice.10.bc") for root in folders]
+    if gpus and not any(map(os.path.exists, paths)):
+        raise ValueError(
+            "--xla on a GPU needs CUDA's nvvm/libdevice/libdevice.10.bc, which is in none of "
+            f"{', '.join(folders)}; install the GPU requirements (BUILD=gpu make venv), set "
+            "XLA_FLAGS=--xla_gpu_cuda_data_dir=FOLDER, or leave --xla out"
+        )
 
 
 def round_up(batch: int, strategy: tf.distribute.Strategy) -> int:

@@ -134,7 +134,8 @@ def joints(network: tf.keras.Model, geometry: records.Geometry, encoded: bool, *
 
     @tf.function(input_signature=[pictures, boxes])
     def run(images, boxes):
-        *batch, crop_to_image = tf.map_fn(one, (images, boxes), fn_output_signature=crops)
+        with tf.device("/cpu:0"):  # as records are cut; GPUs can neither decode nor shrink
+            *batch, crop_to_image = tf.map_fn(one, (images, boxes), fn_output_signature=crops)
         batch = dict(zip(("image", "center", "side"), batch))
         # A server may be built without XLA.
         points, confidences = evaluate.joints_of(network, batch, compiled=False, **how)

@@ -261,6 +261,8 @@ def run(config: Config) -> int:
     records.check_shards(info, "train", contents=False)
     lengths = Lengths.of(config, info.count("train"))
     strategy = devices.training_strategy(config.strategy, config.logical_devices)
+    if config.xla:
+        devices.check_xla(tf.config.list_logical_devices("GPU"))
     agree_on_run(strategy, config, info)
     if config.batch % strategy.num_replicas_in_sync:
         raise ValueError(

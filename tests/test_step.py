@@ -253,3 +253,23 @@ def profiled(logs: pathlib.Path) -> int:
         marks = {key for key, value in plane.event_metadata.items() if value.name == "train"}
         count += sum(e.metadata_id in marks for line in plane.lines for e in line.events)
     return count
+
+
+class TestLibdevice:
+    """XLA for GPUs links CUDA's libdevice; a training must not find out in its first step."""
+
+    def test_missing_is_named_before_training(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XLA_FLAGS", f"--xla_gpu_cuda_data_dir={tmp_path}/cuda")
+        monkeypatch.setenv("CUDA_HOME", str(tmp_path / "home"))
+        with pytest.raises(ValueError, match=f"in none of {tmp_path}/cuda, .*BUILD=gpu make venv"):
+            devices.check_xla(["GPU"])
+        devices.check_xla([])
+
+    @pytest.mark.parametrize("folder", ["cuda", "home"])
+    def test_is_found_where_xla_looks(self, tmp_path, monkeypatch, folder):
+        monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to=x --xla_gpu_cuda_data_dir={tmp_path}/cuda")
+        monkeypatch.setenv("CUDA_HOME", str(tmp_path / "home"))
+        libdevice = tmp_path / folder / "nvvm" / "libdevice" / "libdevice.10.bc"
+        libdevice.parent.mkdir(parents=True)
+        libdevice.write_bytes(b"BC")
+        devices.check_xla(["GPU"])
