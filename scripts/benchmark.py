@@ -30,7 +30,7 @@ import tensorflow as tf
 from absl import flags
 
 from pipelines import command, config
-from pipelines.benchmark import comparison, report, rounds, workload
+from pipelines.benchmark import comparison, environment, report, rounds, workload
 
 _FLAGS = flags.FLAGS
 
@@ -63,7 +63,10 @@ def _lines(measured: list, joints: int) -> list[dict]:
 
 def run(settings: config.Config) -> None:
     """Measure what the flags ask for and print it."""
-    about = report.environment([gpu.name for gpu in tf.config.list_physical_devices("GPU")])
+    gpus = tf.config.list_physical_devices("GPU")
+    # Reading records here would take all of their memory from the processes that measure.
+    tf.config.set_visible_devices([], "GPU")
+    about = environment.describe([gpu.name for gpu in gpus])
     pace = rounds.Pace(_FLAGS.repeats, _FLAGS.seconds, _FLAGS.benchmark_steps, _FLAGS.limit)
     start = time.perf_counter()
     given = settings.records if "records" in _given() else ""
