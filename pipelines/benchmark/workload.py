@@ -107,13 +107,15 @@ def _enlarge(points: np.ndarray) -> np.ndarray:
     return (points + 0.5) * ENLARGED - 0.5
 
 
-def convert_into(folder: str, target: str) -> tuple[records.DatasetInfo, bool]:
+def convert_into(
+    folder: str, target: str, geometry: records.Geometry | None = None
+) -> tuple[records.DatasetInfo, bool]:
     """Convert the photographs to records in ``target`` as scripts/make_tfrecords.py would."""
     return convert(
         photographs(folder),
         os.path.join(folder, "photographs"),
         target,
-        geometry=records.Geometry(),
+        geometry=geometry or records.Geometry(),
         shards=SHARDS,
         overwrite=True,
     )
