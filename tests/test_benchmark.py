@@ -22,6 +22,7 @@ from pipelines.benchmark import (
     predicting,
     report,
     rounds,
+    stored,
     workload,
 )
 from pipelines.config import Config
@@ -328,3 +329,49 @@ def test_records_that_are_not_there_get_a_sentence(fork_script):
     answer = fork_script(ROOT, "scripts/benchmark.py", "--records=/nowhere/at/all")
     assert answer["code"] == 1 and "no records in /nowhere/at/all" in answer["errors"]
     assert "Traceback" not in answer["errors"]
+
+
+# ---- stored sizes
+
+
+def test_geometries_are_read():
+    small, large = stored.geometries(["171:1.3", "362:2"])
+    assert (small.side, small.context, large.side, large.context) == (171, 1.3, 362, 2.0)
+    for text in ("362", "big:2", "362:"):
+        with pytest.raises(ValueError):
+            stored.geometries([text])
+
+
+def test_padding_is_what_a_warp_of_white_crops_shows():
+    """By the pipeline's own warp and draws, on crops that fill their window."""
+    draws = augment.draw(augment.RECIPES["newell"], 0, tf.range(64, dtype=tf.int64), 64)
+    white = {
+        "image": tf.fill([64, 125, 125, 3], tf.constant(255, tf.uint8)),
+        "center": tf.fill([64, 2], 62.0),
+        "side": tf.fill([64], 100.0),
+    }
+    draws["color"] = tf.ones_like(draws["color"])
+    pictures = augment.images(white, 64, draws, mean=(0.0, 0.0, 0.0))[0]
+    expected = 1 - float(tf.reduce_mean(pictures))
+    assert stored.padding("newell", 1.25, 64) == pytest.approx(expected, abs=0.004)
+    assert expected > 0.01
+
+
+def test_what_the_defaults_of_the_records_promise():
+    default = records.Geometry()
+    for name in stored.RECIPES:
+        assert stored.padding(name, default.context) == 0
+        assert stored.enlarged(name, default.side, 256) == 0
+    assert stored.padding("upright", 1.25) == 0 < stored.padding("upright", 1.1)
+    assert stored.enlarged("newell", 128, 256) > 0.9 > stored.enlarged("newell", 256, 256) > 0.1
+
+
+@pytest.mark.slow
+def test_the_command_s_stored_sizes():
+    words = ("--stored=64:1.5,128:2", "--people=6", "--repeats=1", "--seconds=0", "--json")
+    code, output = command(*TINY, *words)
+    assert code == 0, output
+    small, large = json.loads(output[output.index("\n{") :])["stored"]
+    assert (small["canvas"], large["canvas"]) == (96, 256) and small["kb"] < large["kb"]
+    assert small["cores_per_1000"] == pytest.approx(1000 / small["images_per_second"])
+    assert "cores per" in output

@@ -47,6 +47,7 @@ SEEN = {
         "cudnn": "8",
         "gpus": [{"name": "NVIDIA H100", "compute_capability": "9.0"}],
         "said": [],
+        "broken": "",
         "xla": "",
     },
 }
@@ -72,7 +73,7 @@ NO_LIBRARY = {"cuda": "", "cu_init": None, "count": 0, "error": "libcuda.so.1: c
 @pytest.mark.parametrize(
     ("facts", "why", "do"),
     [
-        (unseen(tensorflow={"failed": "ImportError"}), "cannot be imported", "BUILD=gpu make venv"),
+        (unseen(tensorflow={"failed": "ImportError"}), "does not start", "BUILD=gpu make venv"),
         (unseen(tensorflow__cuda_build=False), "CPU build", "BUILD=gpu make venv"),
         (unseen(variables={"CUDA_VISIBLE_DEVICES": ""}), "hides every GPU", "unset"),
         (unseen(variables={"CUDA_VISIBLE_DEVICES": "1"}), "hides every GPU", "unset"),
@@ -273,8 +274,11 @@ def check(tmp_path, seconds: float) -> gpu_check.Check:
 
 def test_when_time_is_over_the_report_says_so(tmp_path):
     found = gpu_check.run(check(tmp_path, 0.0))
-    assert found["records"]["failed"] == "left out, time was over"
-    assert found["torch"]["failed"] == "there are no records: left out, time was over"
+    assert found["records"]["failed"] == "left out, time was over; --minutes gives more"
+    assert (
+        found["torch"]["failed"]
+        == "there are no records: left out, time was over; --minutes gives more"
+    )
     assert set(found) == {"machine", *gpu_check.SECTIONS} == set(gpu_report.TITLES)
     page = page_of(found)
     assert page.count("Not measured: ") == len(gpu_check.SECTIONS)
@@ -331,6 +335,10 @@ def test_gpus_that_are_not_seen_and_wrong_results_are_problems():
     assert "**TensorFlow does not see the GPU: TensorFlow's CPU build is installed. BUILD=" in page
     assert page.count("Not measured: TensorFlow does not see the GPUs.") == len(gpu_check.SECTIONS)
     found["machine"]["unseen"] = None
+    assert gpu_check.problems(found) == []
+    found["machine"]["tensorflow"]["broken"] = "no kernel image"
+    assert gpu_check.problems(found) == ["TensorFlow cannot compute on the GPU: no kernel image"]
+    found["machine"]["tensorflow"]["broken"] = ""
     assert gpu_check.problems({**found, "network": {"wrong": ["the loss is off"]}}) == [
         "the loss is off"
     ]
@@ -350,6 +358,16 @@ def test_a_process_has_its_task_s_variables_and_grows_its_memory(tmp_path):
     assert {"CUDA_VISIBLE_DEVICES=1", "TF_FORCE_GPU_ALLOW_GROWTH=true"} <= set(variables)
 
 
+def test_pytorch_without_a_gpu_is_not_measured_beside_one():
+    peers = pytest.importorskip("pipelines.benchmark.peers")
+    if peers.torch.cuda.is_available():
+        pytest.skip("this PyTorch has a GPU")
+    how = {"joints": 16, "channels_last": True, "bf16": True, "compiled": False}
+    with pytest.raises(ValueError, match="sees no GPU; name one that does by --torch_python"):
+        peers.training({}, "", **how, device="cuda")
+
+
+@pytest.mark.skipif(gpu_machine.look()["gpus_there"] > 0, reason="this hides the GPU that is there")
 @pytest.mark.slow
 def test_the_command(tmp_path):
     """On this CPU, at its smallest; every section has something to say."""

@@ -18,6 +18,7 @@ GROUPS = {
     "eval_main.py": ["A prediction file, without a network", *OF_CONFIG],
     "scripts/benchmark.py": ["Benchmark", *OF_CONFIG],
     "scripts/browse.py": ["People", "Page"],
+    "scripts/check_gpu.py": ["Check"],
     "scripts/decoder_ceilings.py": ["People"],
     "scripts/draw_records.py": ["People", "Picture"],
     "scripts/export.py": ["Network", "File", "Joints from heatmaps", "Verification"],

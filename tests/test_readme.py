@@ -146,6 +146,10 @@ ELSEWHERE = {
     ),
     "python scripts/benchmark.py --flagfile=configs/demo.flags "
     "--parts=input,augment,train,end_to_end": "tests/test_benchmark.py::test_the_command",
+    "python scripts/benchmark.py --stored=362:2,362:1.77,256:2,256:1.77,256:1.5,256:1.25,171:1.3": (
+        "tests/test_benchmark.py::test_the_command_s_stored_sizes"
+    ),
+    "python scripts/check_gpu.py": "tests/test_gpu_check.py::test_the_command",
     "python scripts/decoder_ceilings.py --annotations=FILE": (
         "tests/test_decode.py::test_the_command_prints_the_table"
     ),

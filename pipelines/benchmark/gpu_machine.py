@@ -111,7 +111,7 @@ def driver(settings: dict, folder: str) -> Part:
 
 
 def tensorflow(settings: dict, folder: str) -> Part:
-    """TensorFlow's build, and the GPUs that it sees and can multiply on."""
+    """TensorFlow's build and the GPUs that it sees; "broken": why it cannot multiply on one."""
     import tensorflow as tf
 
     from pipelines import devices
@@ -119,14 +119,8 @@ def tensorflow(settings: dict, folder: str) -> Part:
     build = tf.sysconfig.get_build_info()
     gpus = tf.config.list_physical_devices("GPU")
     logical = tf.config.list_logical_devices("GPU") if gpus else []
-    for gpu in logical:
-        with tf.device(gpu.name):
-            tf.matmul(tf.ones([64, 64]), tf.ones([64, 64])).numpy()
-    try:
-        devices.check_xla(logical)
-        xla = ""
-    except ValueError as error:
-        xla = str(error)
+    broken = _error(lambda: [_multiply(tf, gpu.name) for gpu in logical])
+    xla = _error(lambda: devices.check_xla(logical))
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     facts = {
         "version": tf.__version__,
@@ -141,9 +135,24 @@ def tensorflow(settings: dict, folder: str) -> Part:
             }
             for one in details
         ],
+        "broken": broken,
         "xla": xla,
     }
     return Part(lambda steps: None, 1, facts=lambda: facts)
+
+
+def _multiply(tf, device: str) -> None:
+    with tf.device(device):
+        tf.matmul(tf.ones([64, 64]), tf.ones([64, 64])).numpy()
+
+
+def _error(work: Callable[[], object]) -> str:
+    """What goes wrong in ``work``, or ""."""
+    try:
+        work()
+    except Exception as error:  # TensorFlow's have no common class
+        return " ".join(str(error).split())[:300]
+    return ""
 
 
 def telling(log: str) -> list[str]:
@@ -201,7 +210,7 @@ class Remedy:
 # The first that holds is the one to try; the others may follow from it.
 REMEDIES = (
     Remedy(
-        "TensorFlow cannot be imported",
+        "TensorFlow does not start",
         lambda f: "failed" in f["tensorflow"],
         "make the environment afresh: make clean, then BUILD=gpu make venv",
     ),

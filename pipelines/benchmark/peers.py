@@ -68,12 +68,23 @@ def _autocast(on: bool):
 
 
 def training(
-    settings: dict, folder: str, joints: int, channels_last: bool, bf16: bool, compiled: bool
+    settings: dict,
+    folder: str,
+    joints: int,
+    channels_last: bool,
+    bf16: bool,
+    compiled: bool,
+    device: str = "",
 ) -> Part:
     """Forward, loss, backward and RMSprop on a fixed batch.
 
     Less than our step does: no augmentation, no PCKh and no average of the weights.
+
+    Raises ValueError where ``device`` is "cuda" and this PyTorch has no GPU.
     """
+    if device == "cuda" != _device():
+        raise ValueError("this PyTorch sees no GPU; name one that does by --torch_python")
+    torch.backends.cudnn.benchmark = True  # TensorFlow, too, tries which algorithm is fastest
     network = _layout(build(settings, joints), channels_last).train()
     images, size = _pictures(settings, channels_last), settings["size"] // 4
     target = _layout(torch.rand(settings["batch"], joints, size, size), channels_last)

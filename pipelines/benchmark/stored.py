@@ -24,7 +24,7 @@ def geometries(texts: list[str]) -> list[records.Geometry]:
     found = []
     for text in texts:
         side, colon, context = text.partition(":")
-        if not colon or not side.isdigit():
+        if not colon or not side.isdigit() or not context:
             raise ValueError(f"--stored: {text!r} must be SIDE:CONTEXT, such as 256:1.5")
         found.append(records.Geometry(float(context), int(side)))
     return found
@@ -45,20 +45,20 @@ def group(config: Config, folder: str, chosen: list[records.Geometry], joints: i
     return Group("stored crops, one core", config, tasks)
 
 
-def _scales_and_matrices(recipe: str, window: float, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _scales_and_matrices(recipe: str, window: float, count: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws of a recipe for a crop side of 1 in the middle of a window: scales, window to input."""
-    index = tf.range(DRAWS, dtype=tf.int64)
-    draws = augment.draw(augment.RECIPES[recipe], 0, index, DRAWS)
-    batch = {"center": tf.fill([DRAWS, 2], (window - 1) / 2), "side": tf.ones([DRAWS])}
-    return draws["scale"], augment.crop_to_input(batch, size, draws)
+    index = tf.range(count, dtype=tf.int64)
+    draws = augment.draw(augment.RECIPES[recipe], 0, index, count)
+    batch = {"center": tf.fill([count, 2], (window - 1) / 2), "side": tf.ones([count])}
+    return draws["scale"], augment.crop_to_input(batch, _GRID, draws)
 
 
-def padding(recipe: str, context: float) -> float:
-    """Share of the input's pixels that lie outside the stored square, over a recipe's draws.
+def padding(recipe: str, context: float, count: int = DRAWS) -> float:
+    """Share of the input's pixels that lie outside the stored square, over ``count`` draws.
 
     They are black though the photograph may go on there.
     """
-    _, matrix = _scales_and_matrices(recipe, context, _GRID)
+    _, matrix = _scales_and_matrices(recipe, context, count)
     row = tf.range(_GRID, dtype=tf.float32)
     points = tf.reshape(tf.stack(tf.meshgrid(row, row), -1), [1, -1, 2])
     source = affine.apply(affine.invert(matrix), points)
@@ -68,7 +68,7 @@ def padding(recipe: str, context: float) -> float:
 
 def enlarged(recipe: str, side: int, size: int) -> float:
     """Share of a recipe's draws in which a stored pixel becomes more than one of the input."""
-    scales, _ = _scales_and_matrices(recipe, 2.0, _GRID)
+    scales, _ = _scales_and_matrices(recipe, 2.0, DRAWS)
     # 362 px are 256 times the root of 2 but for rounding.
     return float(tf.reduce_mean(tf.cast(scales * side < 0.999 * size, tf.float32)))
 
