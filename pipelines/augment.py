@@ -10,7 +10,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from hourglass import affine, heatmap
+from hourglass import affine, heatmap, quiet
 from hourglass.model import STRIDE
 from pipelines.people import MISSING
 from pipelines.people import OCCLUDED as OCCLUDED_STATE
@@ -132,6 +132,8 @@ def images(
     # XLA for GPUs needs files (CUDA's libdevice) that a machine may lack.
     compiled = compiled and not tf.config.list_logical_devices("GPU")
     color = None if draws is None else draws["color"]
+    if compiled:
+        quiet.start_xla()
     pixels = _compiled_pixels if compiled else _pixels
     return pixels(batch["image"], matrix, color, tuple(mean), size), matrix
 
