@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import math
 import multiprocessing
@@ -39,6 +40,7 @@ PEOPLE_PER_SHARD = 512
 
 _SHARD = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}\.tfrecord")
 _PARTIAL = ".partial"
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def convert(
@@ -264,7 +266,7 @@ def _write_shards(
     # threads' locks. OpenCV reads its limit on import, that is in the fork server.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(image_io.MAX_PIXELS))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tensorflow", "cv2"])
+    context.set_forkserver_preload(["hourglass", "tensorflow", "cv2"])
     done, stop = context.Value("q", 0), context.Event()
     _start_fork_server()
     pool = concurrent.futures.ProcessPoolExecutor(
@@ -297,9 +299,21 @@ def _start_fork_server() -> None:
     # With SIGINT blocked, as in its workers from birth: Ctrl-C is the parent's, which sets stop.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        multiprocessing.forkserver.ensure_running()
+        with _project_on_path():
+            multiprocessing.forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _project_on_path():
+    """For a fork server, which finds hourglass only so: with it TensorFlow starts quietly."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, before]))
+    try:
+        yield
+    finally:
+        os.environ["PYTHONPATH"] = before or ""
 
 
 def _show_progress(tasks: list, done, total: int) -> None:

@@ -26,7 +26,6 @@ import tempfile
 import time
 
 import rich.console
-import tensorflow as tf
 from absl import flags
 
 from pipelines import command, config
@@ -63,6 +62,8 @@ def _lines(measured: list, joints: int) -> list[dict]:
 
 def run(settings: config.Config) -> None:
     """Measure what the flags ask for and print it."""
+    import tensorflow as tf  # at the top it would come before hourglass, which has it start quietly
+
     about = report.environment([gpu.name for gpu in tf.config.list_physical_devices("GPU")])
     pace = rounds.Pace(_FLAGS.repeats, _FLAGS.seconds, _FLAGS.benchmark_steps, _FLAGS.limit)
     start = time.perf_counter()
