@@ -307,7 +307,7 @@ def _check(
 
 def _check_names(stem: str, block: str, norm: str, precision: str):
     rules = (("stem", stem, STEMS), ("block", block, BLOCKS), ("norm", norm, NORMS))
-    for name, value, allowed in (*rules, ("precision", precision, PRECISIONS)):
+    for name, value, allowed in (*rules, ("precision", precision, (*PRECISIONS, "float64"))):
         if value not in allowed:
             raise ValueError(f"{name} {value!r} is not one of {allowed}")
 
@@ -345,7 +345,7 @@ def build(
       norm: one of ``NORMS``; "group" normalises each example alone (Wu and He 2018), so that the
         result depends neither on the batch nor on the number of replicas.
       sync_bn: batch norm over all replicas instead of each replica's own examples.
-      precision: Keras dtype policy, one of ``PRECISIONS``.
+      precision: Keras dtype policy, one of ``PRECISIONS``, or "float64" to compare others with.
       seed: of the initial weights.
       remat: training keeps the input of each stack and computes the rest of it again in the
         backward pass (Chen et al. 2016, arXiv 1604.06174), so that one stack's activations are in

@@ -19,7 +19,7 @@ from pipelines import augment, board, checkpoint, device_step, devices, inputs, 
 from pipelines import config as configuration
 from pipelines.config import Config
 from pipelines.files import read_whole, write_atomically
-from pipelines.progress import Log, Pace
+from pipelines.progress import Log, Pace, Waiting
 
 FLAGS_FILE = "flags.txt"
 
@@ -317,6 +317,7 @@ def run(config: Config) -> int:
         loss_scale=loss_scale,
         **device_step.arguments(config, info.skeleton),
     )
+    cached = inputs.fits(info, config.cache_gb)
     iterator = inputs.distributed(
         strategy,
         info,
@@ -324,10 +325,11 @@ def run(config: Config) -> int:
         seed=config.seed,
         start=now * config.batch,
         buffer=config.shuffle_buffer,
-        cached=inputs.fits(info, config.cache_gb),
+        cached=cached,
     )
     validate = validation.make(config, strategy, info, network, averaged, state, mean)
     pace, log, stop = Pace(config.steps_per_call), Log(config.batch), 0
+    waiting = Waiting(info.geometry.canvas, info.size("train") / 1e9, cached)
     bar = tqdm.tqdm(
         total=lengths.total,
         initial=now,
@@ -354,10 +356,13 @@ def run(config: Config) -> int:
             count, stop = agree_on_steps(strategy, count, signals)
             if stop:
                 break
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             sums = _take_steps(train_steps, iterator, count, info)
             seconds = time.perf_counter() - start
             pace.add(count, seconds, sums["wait"])
+            sentence = waiting.add(seconds, sums["wait"], time.process_time() - used)
+            if sentence:
+                bar.write(sentence)
             check_finite(sums, now, now + count, saved)
             if int(step.numpy()) != now + count:
                 raise RuntimeError(f"{step.numpy()} steps taken, {now + count} expected")

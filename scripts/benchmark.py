@@ -11,6 +11,11 @@ input and targets), train (the step on a fixed batch), infer (pictures -> heatma
 (photographs -> records), end_to_end (the training loop on records), predict (picture files ->
 predictions.json, beside reading them and then predicting ready crops).
 
+    python scripts/benchmark.py --stored=362:2,256:1.5
+
+measures the input pipeline on records of each SIDE:CONTEXT, on one core, and says what share of the
+augmented pictures is then black or enlarged.
+
 Everything that is compared takes turns, in processes of their own. Without --records, photographs
 are drawn and converted first. Tables go to standard output; with --json they go to standard error.
 """
@@ -29,7 +34,7 @@ import rich.console
 from absl import flags
 
 from pipelines import command, config
-from pipelines.benchmark import comparison, report, rounds, workload
+from pipelines.benchmark import comparison, environment, report, rounds, stored, workload
 
 _FLAGS = flags.FLAGS
 
@@ -43,7 +48,9 @@ def _given() -> set[str]:
     return {name for name in _FLAGS if _FLAGS[name].present}
 
 
-def _groups(settings: config.Config, joints: int) -> list[comparison.Group]:
+def _groups(settings: config.Config, folder: str, joints: int) -> list[comparison.Group]:
+    if _FLAGS.stored:
+        return [stored.group(settings, folder, stored.geometries(_FLAGS.stored), joints)]
     if _FLAGS.all:
         return comparison.everything(settings, _given(), joints)
     kinds = (_FLAGS.peers, _FLAGS.ceilings)
@@ -53,7 +60,7 @@ def _groups(settings: config.Config, joints: int) -> list[comparison.Group]:
 def _lines(measured: list, joints: int) -> list[dict]:
     """Rows of the table of figures, or with --parts of all comparisons that these allow."""
     found = {group.name: (group, results) for group, results in measured}
-    if not _FLAGS.all:
+    if _FLAGS.stored or not _FLAGS.all:
         group, results = measured[0]
         return [report.line(row, group, results, True) for row in comparison.pairs(group)]
     defined = {group.name: comparison.as_defined(group, joints) for group, _ in measured}
@@ -64,7 +71,10 @@ def run(settings: config.Config) -> None:
     """Measure what the flags ask for and print it."""
     import tensorflow as tf  # at the top it would come before hourglass, which has it start quietly
 
-    about = report.environment([gpu.name for gpu in tf.config.list_physical_devices("GPU")])
+    gpus = tf.config.list_physical_devices("GPU")
+    # Reading records here would take all of their memory from the processes that measure.
+    tf.config.set_visible_devices([], "GPU")
+    about = environment.describe([gpu.name for gpu in gpus])
     pace = rounds.Pace(_FLAGS.repeats, _FLAGS.seconds, _FLAGS.benchmark_steps, _FLAGS.limit)
     start = time.perf_counter()
     given = settings.records if "records" in _given() else ""
@@ -73,25 +83,30 @@ def run(settings: config.Config) -> None:
         info = workload.prepare(folder, given, _FLAGS.people)
         settings = dataclasses.replace(settings, records=info.folder)
         measured = []
-        for group in _groups(settings, len(info.skeleton)):
+        for group in _groups(settings, folder, len(info.skeleton)):
             _say(f"{group.name}: {report.settings(group)}")
             measured.append((group, rounds.measure(group.tasks, folder, pace, _say)))
+        sizes = stored.geometries(_FLAGS.stored)
+        kept = stored.lines(sizes, *measured[0], settings.size) if sizes else []
     about["seconds"] = round(time.perf_counter() - start, 1)
-    _print(about, measured, _lines(measured, len(info.skeleton)))
+    _print(about, measured, _lines(measured, len(info.skeleton)), kept)
 
 
-def _print(about: dict, measured: list, lines: list[dict]) -> None:
+def _print(about: dict, measured: list, lines: list[dict], kept: list[dict]) -> None:
     width = None if sys.stdout.isatty() else 180
     console = rich.console.Console(stderr=_FLAGS.json, width=width, soft_wrap=False)
     report.show(console, measured)
     if lines:
         console.print(report.figures(lines))
+    if kept:
+        console.print(stored.table(kept))
     machine = f"{about['cores']} cores of {about['cpu']}, {', '.join(about['instructions'])}"
     versions = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     console.print(f"{about['date']}, commit {about['commit']}, {machine}; {versions}")
     console.print(f"{about['seconds']} s in all; load at the start {about['load_at_start']:.1f}")
     if _FLAGS.json:
-        json.dump(report.as_json(about, measured, lines), sys.stdout, indent=1)
+        found = {**report.as_json(about, measured, lines), "stored": kept}
+        json.dump(found, sys.stdout, indent=1)
         print()
 
 
@@ -103,6 +118,9 @@ def main() -> None:
 def _define_flags() -> None:
     flags.DEFINE_bool("all", False, "measure the table of figures to reach")
     flags.DEFINE_list("parts", list(comparison.PARTS), "which parts, without --all")
+    flags.DEFINE_list(
+        "stored", [], "instead: the input pipeline on records of each SIDE:CONTEXT, such as 256:1.5"
+    )
     flags.DEFINE_bool("peers", True, "measure PyTorch, too, where it is installed")
     flags.DEFINE_bool("ceilings", True, "measure what the machine can do, too")
     flags.DEFINE_bool("json", False, "JSON to standard output; tables go to standard error")

@@ -64,14 +64,12 @@ class Golden:
 
 
 def float64(network, arguments: dict) -> tf.keras.Model:
-    """The same network in float64, which training does not offer.
+    """The same network in float64.
 
     A narrow network in training mode multiplies float32's rounding to per cents of the gradient, in
     PyTorch as here.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "PRECISIONS", ("float64",))
-        wide = model.build(**{**arguments, "size": network.input_shape[1], "precision": "float64"})
+    wide = model.build(**{**arguments, "size": network.input_shape[1], "precision": "float64"})
     weights = checkpoint.by_name(network.variables)
     for name, variable in checkpoint.by_name(wide.variables).items():
         variable.assign(tf.cast(weights[name], tf.float64))

@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+BF16, FP16, FP32 = "mixed_bfloat16", "mixed_float16", "float32"
+
 
 def _nothing() -> dict:
     return {}
@@ -48,6 +50,8 @@ class Task:
       cores: that the process may use; 0 = all.
       needs: packages without which it cannot be measured.
       huge_pages: whether the process has them, as ``train_main.py`` has.
+      environment: further variables of the process.
+      python: runs it; "" = the one that runs us. ``needs`` is not checked in another one.
     """
 
     name: str
@@ -57,3 +61,5 @@ class Task:
     cores: int = 0
     needs: tuple[str, ...] = ()
     huge_pages: bool = False
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    python: str = ""

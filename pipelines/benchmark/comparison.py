@@ -6,14 +6,13 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from pipelines.benchmark import Task
+from pipelines.benchmark import BF16, FP32, Task
 from pipelines.config import Config
 from pipelines.records import JPEG_QUALITY
 
 PARTS = ("input", "augment", "train", "infer", "convert", "end_to_end", "predict")
 
 _PRODUCTS = ("matrix product (TensorFlow)", "matrix product (PyTorch)")
-BF16, FP32 = "mixed_bfloat16", "float32"
 
 
 @dataclasses.dataclass(frozen=True)

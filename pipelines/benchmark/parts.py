@@ -99,7 +99,8 @@ def read_and_augment(settings: dict, folder: str) -> Part:
     return _reading(config, info, lambda batch: _augmented(config, info, batch, batch["index"]))
 
 
-def _training(config: Config, info, strategy, iterator) -> Part:
+def train_steps(config: Config, info: records.DatasetInfo, strategy):
+    """The training loop as ``train_main.py`` makes it, with fresh weights, and its network."""
     with strategy.scope():
         step = tf.Variable(
             0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
@@ -112,11 +113,23 @@ def _training(config: Config, info, strategy, iterator) -> Part:
         loss_scale = optimizer.LossScale() if config.precision == "mixed_float16" else None
     arguments = {**device_step.arguments(config, info.skeleton), "loss_scale": loss_scale}
     run = device_step.make_train_steps(strategy, network, averaged, opt, step, **arguments)
+    return run, network
+
+
+def _gpu_peaks() -> dict:
+    """{"gpu_peak_mb": of each GPU} where there is one; what TensorFlow used, not what it took."""
+    names = [gpu.name.rpartition("device:")[2] for gpu in tf.config.list_logical_devices("GPU")]
+    peaks = [tf.config.experimental.get_memory_info(name)["peak"] / 2**20 for name in names]
+    return {"gpu_peak_mb": [round(peak) for peak in peaks]} if peaks else {}
+
+
+def _training(config: Config, info, strategy, iterator) -> Part:
+    run, network = train_steps(config, info, strategy)
     flop = 2 * counting.TRAINING * counting.forward_macs(network)
     return Part(
         lambda steps: float(run(iterator, tf.constant(steps))["wait"]),
         config.batch,
-        facts=lambda: {**_traces(train_steps=run), "flop_per_image": flop},
+        facts=lambda: {**_traces(train_steps=run), "flop_per_image": flop, **_gpu_peaks()},
     )
 
 
@@ -130,16 +143,18 @@ def step(settings: dict, folder: str) -> Part:
     return _training(config, info, strategy, iterator)
 
 
+def batches_of(config: Config, info: records.DatasetInfo, strategy):
+    """Iterator of the batches that ``train_main.py`` trains on."""
+    cached = inputs.fits(info, config.cache_gb)
+    return inputs.distributed(strategy, info, batch=config.batch, seed=config.seed, cached=cached)
+
+
 def end_to_end(settings: dict, folder: str) -> Part:
     """The training loop as it is, on records."""
     config = Config(**settings)
     info = records.read_info(config.records)
     strategy = devices.make_strategy(config.strategy, config.logical_devices)
-    cached = inputs.fits(info, config.cache_gb)
-    iterator = inputs.distributed(
-        strategy, info, batch=config.batch, seed=config.seed, cached=cached
-    )
-    return _training(config, info, strategy, iterator)
+    return _training(config, info, strategy, batches_of(config, info, strategy))
 
 
 def inference(settings: dict, folder: str) -> Part:

@@ -91,7 +91,15 @@ def training(
             opt.step()
         loss.item()
 
-    return Part(run, settings["batch"])
+    return Part(run, settings["batch"], facts=_facts)
+
+
+def _facts() -> dict:
+    """{"device", "torch"}, and on a GPU {"gpu_peak_mb": what PyTorch used}."""
+    facts = {"device": _device(), "torch": torch.__version__}
+    if _device() == "cuda":
+        facts["gpu_peak_mb"] = [round(torch.cuda.max_memory_allocated() / 2**20)]
+    return facts
 
 
 def inference(

@@ -20,6 +20,9 @@ from pipelines.benchmark import Task
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+# Several processes take turns on one GPU: none may take all of its memory.
+_SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+
 # Between turns, for what the last one left behind: a prefetch to finish, threads to fall asleep.
 PAUSE = 0.3
 
@@ -53,11 +56,11 @@ class Worker:
         self.task, self.said = task, tempfile.TemporaryFile()
         pages = command.HUGE_PAGES if task.huge_pages else {}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.benchmark.worker"],
+            [task.python or sys.executable, "-m", "pipelines.benchmark.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.said,
-            env={**pages, **os.environ, "PYTHONPATH": ROOT},
+            env={**pages, **_SHARED_GPU, **os.environ, "PYTHONPATH": ROOT, **task.environment},
             bufsize=0,
             start_new_session=True,
         )
@@ -85,9 +88,13 @@ class Worker:
         self._send(question)
         return self.answer(limit)
 
-    def _last_words(self) -> str:
+    def log(self) -> str:
+        """What the process has printed so far, but for its answers."""
         self.said.seek(0)
-        lines = self.said.read().decode(errors="replace").strip().splitlines()
+        return self.said.read().decode(errors="replace")
+
+    def _last_words(self) -> str:
+        lines = self.log().strip().splitlines()
         return lines[-1] if lines else f"exit code {self.process.wait()}"
 
     def close(self) -> None:
@@ -103,10 +110,27 @@ class Worker:
 
 
 def _missing(task: Task) -> str:
-    for package in task.needs:
+    for package in () if task.python else task.needs:
         if importlib.util.find_spec(package) is None:
             return f"{package} is not installed"
     return ""
+
+
+def ask(task: Task, folder: str, limit: float) -> tuple[dict, str]:
+    """Facts of a task's part after one step, or {"failed": why}; and what its process printed.
+
+    ``limit``: seconds after which it is given up.
+    """
+    if _missing(task):
+        return {"failed": _missing(task)}, ""
+    worker = Worker(task, folder)
+    try:
+        worker.answer(limit)
+        return worker.ask(None, limit), worker.log()
+    except Failed as error:
+        return {"failed": str(error)}, worker.log()
+    finally:
+        worker.close()
 
 
 def measure(tasks: list[Task], folder: str, pace: Pace, say=lambda text: None) -> dict[str, dict]:

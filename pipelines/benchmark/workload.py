@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import records
+from pipelines.benchmark import Part
 from pipelines.convert import convert
 from pipelines.people import Annotated
 from pipelines.sources import mpii, synthetic
@@ -52,6 +53,12 @@ def prepare(folder: str, given: str, people: int) -> records.DatasetInfo:
         info, _ = convert_into(folder, os.path.join(folder, "records"))
     _write_tables(folder, info)
     return info
+
+
+def prepared(settings: dict, folder: str, people: int) -> Part:
+    """``prepare`` in a process of its own; it tells {"records": folder of the records}."""
+    info = prepare(folder, "", people)
+    return Part(lambda steps: None, 1, facts=lambda: {"records": info.folder})
 
 
 def _original(name: str) -> str:
@@ -100,13 +107,15 @@ def _enlarge(points: np.ndarray) -> np.ndarray:
     return (points + 0.5) * ENLARGED - 0.5
 
 
-def convert_into(folder: str, target: str) -> tuple[records.DatasetInfo, bool]:
+def convert_into(
+    folder: str, target: str, geometry: records.Geometry | None = None
+) -> tuple[records.DatasetInfo, bool]:
     """Convert the photographs to records in ``target`` as scripts/make_tfrecords.py would."""
     return convert(
         photographs(folder),
         os.path.join(folder, "photographs"),
         target,
-        geometry=records.Geometry(),
+        geometry=geometry or records.Geometry(),
         shards=SHARDS,
         overwrite=True,
     )

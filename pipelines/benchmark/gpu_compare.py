@@ -1,0 +1,207 @@
+"""What the GPU computes, compared with the CPU and with float64.
+
+Every function takes (settings: fields of a Config, folder: filled by ``workload.prepare``). Without
+a GPU the CPU stands in for it: the comparison then runs, and says nothing about GPUs.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import scipy.ndimage
+import tensorflow as tf
+
+from hourglass import affine, model
+from hourglass.model import STRIDE
+from pipelines import augment, device_step, inputs, records
+from pipelines.benchmark import Part
+from pipelines.config import Config, build_arguments
+
+# Largest differences allowed, as shares: of the pictures' range, of a heatmap's peak, of the norm.
+# Positions at 700 px are exact to 6e-5 px in float32, and a pixel's neighbour may be black.
+PICTURES, HEATMAPS = 1e-4, 1e-5
+# Of float32 against float64, whichever is larger: this share, or so many times what the CPU's own
+# float32 is off. Gradients of a fresh network multiply rounding to per cents on any device.
+FLOAT32, TIMES = 1e-4, 4.0
+# Of TF32's ten bits of mantissa, as shares. Its gradients are reported and judged by their angle.
+TF32, TF32_COSINE = 3e-2, 0.9
+
+
+def _device() -> str:
+    gpus = tf.config.list_logical_devices("GPU")
+    return gpus[0].name if gpus else "/cpu:0"
+
+
+def _batch(config: Config) -> tuple[dict, records.DatasetInfo]:
+    info = records.read_info(config.records)
+    with tf.device("/cpu:0"):
+        return next(iter(inputs.training(info, batch=config.batch, seed=0))), info
+
+
+def _augmented(config: Config, info: records.DatasetInfo, batch: dict):
+    """Draws, pictures, their matrix, joints and heatmaps [B, H, W, J], and weights [B, J]."""
+    draws = augment.draw(augment.RECIPES["newell"], config.seed, batch["index"], config.batch)
+    images, matrix = augment.images(batch, config.size, draws)
+    points, state = augment.joints(batch, matrix, info.skeleton.mirror, draws)
+    target, weight = augment.targets(points, state, size=config.size, sigma=config.sigma)
+    return draws, images, matrix, points, target, weight
+
+
+def exact_pictures(batch: dict, draws: dict, matrix: np.ndarray, size: int) -> np.ndarray:
+    """[B, size, size, 3] float64 in [0, 1] less the mean: the same warp by SciPy."""
+    rows, columns = np.mgrid[:size, :size]
+    pictures = []
+    for crop, to_input, color in zip(batch["image"].numpy(), matrix, draws["color"].numpy()):
+        back = np.linalg.inv(np.vstack([to_input, [0, 0, 1]]).astype(np.float64))
+        x, y, _ = np.tensordot(back, np.stack([columns, rows, np.ones_like(rows)]), 1)
+        planes = [
+            scipy.ndimage.map_coordinates(
+                crop[..., c].astype(np.float64), [y, x], order=1, mode="grid-constant"
+            )
+            for c in range(3)
+        ]
+        pictures.append(np.clip(np.stack(planes, -1) / 255 * color, 0, 1))
+    return np.stack(pictures) - np.array(augment.MEAN)
+
+
+def exact_heatmaps(points: np.ndarray, size: int, sigma: float) -> np.ndarray:
+    """[B, H, W, J] float64 Gaussians at ``points`` [B, J, 2], input px."""
+    at = affine.resample(points.astype(np.float64), 1 / STRIDE)
+    grid = np.arange(size // STRIDE)
+    x, y = (np.exp(-((grid - at[..., k, None]) ** 2) / (2 * sigma**2)) for k in (0, 1))
+    return np.einsum("bjy,bjx->byxj", y, x)
+
+
+def augmentation(settings: dict, folder: str) -> Part:
+    """Warp, colours and heatmaps on the GPU and on the CPU, each against float64."""
+    config = Config(**settings)
+    batch, info = _batch(config)
+    found = {}
+
+    def run(steps: int) -> None:
+        for name, device in (("GPU", _device()), ("CPU", "/cpu:0")):
+            with tf.device(device):
+                draws, images, matrix, points, target, _ = _augmented(config, info, batch)
+            exact = exact_pictures(batch, draws, matrix.numpy(), config.size)
+            maps = exact_heatmaps(points.numpy(), config.size, config.sigma)
+            found[name] = {
+                "pictures": float(np.abs(images.numpy() - exact).max()),
+                "heatmaps": float(np.abs(target.numpy() - maps).max()),
+            }
+
+    def facts() -> dict:
+        limits = {"pictures": PICTURES, "heatmaps": HEATMAPS}
+        wrong = [
+            f"{what} on the {name} are {off:.2g} off float64, more than {limits[what]:g}"
+            for name, parts in found.items()
+            for what, off in parts.items()
+            if not off <= limits[what]
+        ]
+        return {"device": _device(), "differences": found, "limits": limits, "wrong": wrong}
+
+    return Part(run, config.batch, facts=facts)
+
+
+def _share(value: np.ndarray, exact: np.ndarray) -> float:
+    """Norm of the difference over the norm."""
+    return float(np.linalg.norm(value - exact) / np.linalg.norm(exact))
+
+
+def _cosine(value: np.ndarray, exact: np.ndarray) -> float:
+    return float(value @ exact / (np.linalg.norm(value) * np.linalg.norm(exact)))
+
+
+def difference(value: dict, exact: dict) -> dict[str, float]:
+    """How far heatmaps, loss and gradient are from the exact ones, as shares, and the angle."""
+    shares = {key: _share(value[key], exact[key]) for key in ("heatmaps", "loss", "gradient")}
+    return {**shares, "cosine": _cosine(value["gradient"], exact["gradient"])}
+
+
+def judge(name: str, off: dict, cpu: dict) -> list[str]:
+    """What is wrong with the differences ``off`` of the mode ``name``; ``cpu``: of its float32."""
+    if "TF32" in name:
+        limits = {"heatmaps": TF32, "loss": TF32}
+        wrong = [] if off["cosine"] >= TF32_COSINE else [f"{name}: cosine {off['cosine']:.3f}"]
+    else:
+        limits = {key: max(FLOAT32, TIMES * cpu[key]) for key in ("heatmaps", "loss", "gradient")}
+        wrong = []
+    return wrong + [
+        f"{name}: the {key} is {off[key]:.2g} off float64, more than {limit:.2g}"
+        for key, limit in limits.items()
+        if not off[key] <= limit
+    ]
+
+
+def _passes(config: Config, info, device: str, precision: str, weights, tensors) -> dict:
+    """Heatmaps, loss and gradient, flat, of the network with ``weights`` on ``device``."""
+    kind = np.float64 if precision == "float64" else np.float32
+    with tf.device(device):
+        arguments = {**build_arguments(config, info.skeleton), "precision": precision}
+        network = model.build(**arguments)
+        if weights is not None:
+            network.set_weights([value.astype(kind) for value in weights])
+        step = tf.function(device_step.make_gradients(network, global_batch=config.batch))
+        kept = network.get_weights()
+        losses, gradients, heatmaps = step(*map(tf.constant, tensors), 1.0)
+    flat = np.concatenate([gradient.numpy().ravel() for gradient in gradients])
+    return {
+        "heatmaps": heatmaps.numpy().astype(np.float64).ravel(),
+        "loss": losses.numpy().astype(np.float64),
+        "gradient": flat.astype(np.float64),
+        "weights": kept,
+    }
+
+
+def network(settings: dict, folder: str) -> Part:
+    """Forward pass, loss and gradients of one batch in float32: CPU and GPU, against float64.
+
+    What it compares with stays in ``folder``, for ``network_tf32``.
+    """
+    config = Config(**settings)
+    batch, info = _batch(config)
+    found = {}
+
+    def run(steps: int) -> None:
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        with tf.device("/cpu:0"):
+            _, images, _, _, target, weight = _augmented(config, info, batch)
+        tensors = [images.numpy(), target.numpy(), weight.numpy()]
+        exact = _passes(config, info, "/cpu:0", "float64", None, tensors)
+        for name, device in (("CPU float32", "/cpu:0"), ("GPU float32", _device())):
+            value = _passes(config, info, device, "float32", exact["weights"], tensors)
+            found[name] = difference(value, exact)
+        with open(_kept(folder), "wb") as file:
+            pickle.dump((tensors, exact), file)
+
+    def facts() -> dict:
+        wrong = judge("GPU float32", found["GPU float32"], found["CPU float32"])
+        return {"device": _device(), "differences": found, "wrong": wrong}
+
+    return Part(run, config.batch, facts=facts)
+
+
+def _kept(folder: str) -> str:
+    return os.path.join(folder, "float64.pickle")
+
+
+def network_tf32(settings: dict, folder: str) -> Part:
+    """As ``network``, which must have run, with TF32.
+
+    In a process of its own: TensorFlow keeps the algorithms that it chose without TF32.
+    """
+    config = Config(**settings)
+    info, name, found = records.read_info(config.records), "GPU float32 with TF32", {}
+
+    def run(steps: int) -> None:
+        tf.config.experimental.enable_tensor_float_32_execution(True)
+        with open(_kept(folder), "rb") as file:
+            tensors, exact = pickle.load(file)
+        value = _passes(config, info, _device(), "float32", exact["weights"], tensors)
+        found[name] = difference(value, exact)
+
+    def facts() -> dict:
+        return {"device": _device(), "differences": found, "wrong": judge(name, found[name], {})}
+
+    return Part(run, config.batch, facts=facts)

@@ -1,0 +1,109 @@
+"""What ``--side`` and ``--context`` of the records cost: cores, and what augmentation then sees."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import rich.table
+import tensorflow as tf
+
+from hourglass import affine
+from pipelines import augment, records
+from pipelines.benchmark import Task, workload
+from pipelines.benchmark.comparison import Group, Tasks
+from pipelines.config import Config
+
+RECIPES = ("newell", "pytorch_pose", "upright", "gentle")
+DRAWS = 1000
+_GRID = 64  # side of the input on which black pixels are counted, px
+
+
+def geometries(texts: list[str]) -> list[records.Geometry]:
+    """Of "SIDE:CONTEXT", such as "256:1.5"; ValueError for anything else."""
+    found = []
+    for text in texts:
+        side, colon, context = text.partition(":")
+        if not colon or not side.isdigit():
+            raise ValueError(f"--stored: {text!r} must be SIDE:CONTEXT, such as 256:1.5")
+        found.append(records.Geometry(float(context), int(side)))
+    return found
+
+
+def _name(geometry: records.Geometry) -> str:
+    return f"--side={geometry.side} --context={geometry.context:g}"
+
+
+def group(config: Config, folder: str, chosen: list[records.Geometry], joints: int) -> Group:
+    """The input pipeline on one core, on records of each geometry, which are written now."""
+    tasks: list[Task] = []
+    for geometry in chosen:
+        target = os.path.join(folder, f"records-{geometry.side}-{geometry.context}")
+        info, _ = workload.convert_into(folder, target, geometry)
+        settings = dataclasses.replace(config, records=info.folder)
+        tasks += Tasks(settings, joints).training(_name(geometry), "read", 1)
+    return Group("stored crops, one core", config, tasks)
+
+
+def _scales_and_matrices(recipe: str, window: float, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws of a recipe for a crop side of 1 in the middle of a window: scales, window to input."""
+    index = tf.range(DRAWS, dtype=tf.int64)
+    draws = augment.draw(augment.RECIPES[recipe], 0, index, DRAWS)
+    batch = {"center": tf.fill([DRAWS, 2], (window - 1) / 2), "side": tf.ones([DRAWS])}
+    return draws["scale"], augment.crop_to_input(batch, size, draws)
+
+
+def padding(recipe: str, context: float) -> float:
+    """Share of the input's pixels that lie outside the stored square, over a recipe's draws.
+
+    They are black though the photograph may go on there.
+    """
+    _, matrix = _scales_and_matrices(recipe, context, _GRID)
+    row = tf.range(_GRID, dtype=tf.float32)
+    points = tf.reshape(tf.stack(tf.meshgrid(row, row), -1), [1, -1, 2])
+    source = affine.apply(affine.invert(matrix), points)
+    outside = (source < -0.5) | (source > context - 0.5)
+    return float(tf.reduce_mean(tf.cast(tf.reduce_any(outside, -1), tf.float32)))
+
+
+def enlarged(recipe: str, side: int, size: int) -> float:
+    """Share of a recipe's draws in which a stored pixel becomes more than one of the input."""
+    scales, _ = _scales_and_matrices(recipe, 2.0, _GRID)
+    # 362 px are 256 times the root of 2 but for rounding.
+    return float(tf.reduce_mean(tf.cast(scales * side < 0.999 * size, tf.float32)))
+
+
+def lines(chosen: list[records.Geometry], measured: Group, results: dict, size: int) -> list[dict]:
+    """For each geometry: its cost, and by recipe the shares "padding" and "enlarged"."""
+    found = []
+    for geometry, task in zip(chosen, measured.tasks):
+        info, result = records.read_info(task.settings["records"]), results[task.name]
+        rate = result.get("median")
+        found.append(
+            {
+                "flags": task.name,
+                "canvas": geometry.canvas,
+                "kb": info.size("train") / info.count("train") / 1000,
+                "images_per_second": rate,
+                "cores_per_1000": 1000 / rate if rate else None,
+                "padding": {name: padding(name, geometry.context) for name in RECIPES},
+                "enlarged": {name: enlarged(name, geometry.side, size) for name in RECIPES},
+            }
+        )
+    return found
+
+
+def table(rows: list[dict]) -> rich.table.Table:
+    """``lines`` for people; a recipe's cell is "padding / enlarged"."""
+    shown = [f"{name}: black / enlarged" for name in RECIPES]
+    columns = ["flags", "canvas px", "KB", "images/s", "cores per 1,000 images/s", *shown]
+    drawn = rich.table.Table(*columns)
+    for row in rows:
+        rate, cores = row["images_per_second"], row["cores_per_1000"]
+        cells = [
+            f"{100 * row['padding'][name]:.1f} % / {100 * row['enlarged'][name]:.0f} %"
+            for name in RECIPES
+        ]
+        speed = [f"{rate:,.0f}", f"{cores:.2f}"] if rate else ["not measured", ""]
+        drawn.add_row(row["flags"], str(row["canvas"]), f"{row['kb']:.0f}", *speed, *cells)
+    return drawn
