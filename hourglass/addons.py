@@ -1,7 +1,7 @@
 """AdamW and DARK's blur: tensorflow-addons' where it is installed, the same formulas where not.
 
-tensorflow-addons 0.23 belongs to TensorFlow 2.15 and has no packages for Linux on aarch64. Checkpoints
-of either AdamW are read by the other: their variables have the same names.
+tensorflow-addons 0.23 belongs to TensorFlow 2.15 and has no packages for Linux on aarch64.
+Checkpoints of either AdamW are read by the other: their variables have the same names.
 """
 
 from __future__ import annotations

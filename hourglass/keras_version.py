@@ -19,12 +19,12 @@ def choose() -> None:
         return
     value = os.environ.setdefault(NAME, "1")
     if value not in ("1", "true", "True"):
-        raise ImportError(f"{NAME} is {value!r}, which asks for Keras 3, but this needs Keras 2; unset it")
+        raise ImportError(f"{NAME}={value} asks for Keras 3, but this needs Keras 2; unset {NAME}")
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow and hasattr(tensorflow, "keras") and _is_keras_3(tensorflow.keras):
         raise ImportError(
-            "this program uses TensorFlow's Keras 3 already, but this project needs Keras 2; import "
-            f"the project first, or set {NAME}=1 before the program starts"
+            "TensorFlow uses Keras 3 in this program already, but hourglass needs Keras 2; import "
+            f"hourglass first, or set {NAME}=1 before the program starts"
         )
 
 
