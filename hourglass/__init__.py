@@ -1,5 +1,6 @@
 """What the method is: pure functions of tensors and the Keras graph. No files, flags, data sets."""
 
-from hourglass import quiet
+from hourglass import keras_version, quiet
 
+keras_version.choose()
 quiet.start()

@@ -56,7 +56,7 @@ class Waiting:
     """Says when the device waits for data, and what helps there."""
 
     def __init__(self, canvas: int, gigabytes: float, cached: bool):
-        """For records with crops of ``canvas`` px, ``gigabytes`` of them, in memory if ``cached``."""
+        """For ``gigabytes`` of records with crops of ``canvas`` px, in memory if ``cached``."""
         self._canvas, self._gigabytes, self._cached = canvas, gigabytes, cached
         self._said, self._stretch = 0.0, None
 
