@@ -25,7 +25,7 @@ from collections.abc import Iterator
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0: everything, 1: no notices, 2: nor warnings, 3: nor errors
 
 _SEVERITIES = "IWE"
-# GPU builds up to 2.19 say this on every machine, as an error: they hold each plugin twice.
+# 2.15 logs both as errors: its GPU build the first on every import, XLA on a CPU the second.
 _ALWAYS = "Unable to register cu(DNN|FFT|BLAS) factory|SetPriority unimplemented"
 _CONTINUED = "To enable the following instructions: "
 _ABSL = "WARNING: All log messages before absl::InitializeLog"
@@ -77,7 +77,7 @@ def _level() -> int:
 
 
 def _sees_gpu() -> bool:
-    """Whether there is an NVIDIA driver and GPUs are not hidden; asks no driver, it takes 0 s."""
+    """Whether there is an NVIDIA driver and GPUs are not hidden; asks neither."""
     driver = os.path.exists("/proc/driver/nvidia/version") or shutil.which("nvidia-smi")
     return bool(driver) and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
 
@@ -85,7 +85,7 @@ def _sees_gpu() -> bool:
 def _filter(level: int) -> list[str]:
     """The command that drops lines below ``level``.
 
-    Libraries of TensorFlow 2.16 and later log while they are loaded, before one reads the variable.
+    The libraries of 2.21 log while they are loaded, before one of them reads the variable.
     """
     hidden = f"[{_SEVERITIES[:level]}]"
     forms = (rf"{hidden}[0-9]{{4}} [0-9:.]+ +[0-9]+ [^ ]+\] ", rf"[0-9-]+ [0-9:.]+: {hidden} ")
@@ -105,11 +105,11 @@ def stderr_through(command: list[str]) -> Iterator[subprocess.Popen | None]:
     """
     sys.stderr.flush()
     try:
-        own = os.dup(2)
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=own)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2)
     except OSError:
         yield None
         return
+    own = os.dup(2)
     os.dup2(process.stdin.fileno(), 2)
     try:
         yield process
