@@ -125,8 +125,10 @@ class Check:
     def settings(self, stacks: int, batch: int, precision: str, **more) -> dict:
         """Fields of a Config."""
         own = {"stacks": stacks, "batch": batch, "precision": precision, "strategy": "one"}
-        records = self.found["records"]["records"]
-        return {"records": records, **own, **self.sizes.network, **more}
+        made = self.found["records"]
+        if "failed" in made:
+            raise ValueError(f"there are no records: {made['failed']}")
+        return {"records": made["records"], **own, **self.sizes.network, **more}
 
     def ask(self, section: str, task: Task) -> dict:
         """Facts of a task without timing."""
@@ -311,7 +313,7 @@ def run(check: Check) -> dict[str, dict]:
         try:
             result = section(check)
         except Exception as error:  # one section less, not no report
-            result = {"failed": f"{type(error).__name__}: {error}"}
+            result = {"failed": str(error) if isinstance(error, ValueError) else repr(error)}
         check.found[name] = {**result, "seconds": round(time.monotonic() - start, 1)}
     return check.found
 
