@@ -15,6 +15,7 @@ import sys
 import tempfile
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
@@ -45,18 +46,18 @@ def read(path: pathlib.Path) -> list[Requirement]:
 
 
 def environment(python: str, machine: str) -> dict[str, str]:
-    """What markers are evaluated with."""
+    """What markers are evaluated with; some packages leave out a Python's first releases."""
     platform, system, processor, _ = MACHINES[machine]
     return {
         "implementation_name": "cpython",
-        "implementation_version": f"{python}.0",
+        "implementation_version": f"{python}.5",
         "os_name": "posix",
         "platform_machine": processor,
         "platform_python_implementation": "CPython",
         "platform_release": "",
         "platform_system": system,
         "platform_version": "",
-        "python_full_version": f"{python}.0",
+        "python_full_version": f"{python}.5",
         "python_version": python,
         "sys_platform": platform,
     }
@@ -74,7 +75,9 @@ def ask(pins: list[Requirement], python: str, machine: str) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder, "report.json")
         words = f"install --dry-run --quiet --no-deps --ignore-installed --report {report}".split()
-        words += f"--only-binary=:all: --implementation cp --python-version {python}".split()
+        # To install, pip compares what packages ask of Python with its own; see misfits.
+        words += "--only-binary=:all: --ignore-requires-python --implementation cp".split()
+        words += ["--python-version", python]
         words += [word for tag in tags for word in ("--platform", f"{tag}_{processor}")]
         pip = [sys.executable, "-m", "pip", *words, "--target", folder]
         lines = [f"{pin.name}{pin.specifier}" for pin in pins]
@@ -85,12 +88,14 @@ def ask(pins: list[Requirement], python: str, machine: str) -> list[dict]:
         return [item["metadata"] for item in json.loads(report.read_text())["install"]]
 
 
-def unpinned(pins: list[Requirement], metadata: list[dict], facts: dict) -> list[str]:
-    """Dependencies without a pin, or whose pin does not satisfy them."""
+def misfits(pins: list[Requirement], metadata: list[dict], facts: dict) -> list[str]:
+    """Pins for another Python, and dependencies without a pin or whose pin does not do."""
     versions = {canonicalize_name(item["name"]): item["version"] for item in metadata}
     extras = {canonicalize_name(pin.name): pin.extras for pin in pins}
-    problems = []
+    python, problems = facts["python_full_version"], []
     for item in metadata:
+        if not SpecifierSet(item.get("requires_python", "")).contains(python):
+            problems.append(f"{item['name']} {item['version']} is not for Python {python}")
         needs = [Requirement(line) for line in item.get("requires_dist", [])]
         for need in applying(needs, facts, extras[canonicalize_name(item["name"])]):
             version = versions.get(canonicalize_name(need.name))
@@ -109,7 +114,7 @@ def cell(requirements: list[Requirement], python: str, machine: str) -> tuple[bo
         metadata = ask(pins, python, machine)
     except ValueError as error:
         return False, str(error)
-    problems = unpinned(pins, metadata, facts)
+    problems = misfits(pins, metadata, facts)
     names = {pin.name for pin in pins}
     addons = " with add-ons" if "tensorflow-addons" in names else ""
     [tensorflow] = {item["version"] for item in metadata if item["name"] in TENSORFLOW}

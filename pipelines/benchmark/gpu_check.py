@@ -222,7 +222,7 @@ def reading(check: Check) -> dict:
         Task(name, "parts.read", settings, cores=cores, environment=_HIDDEN)
         for name, cores in names.items()
     ]
-    return {"parts": check.times("input", tasks), "cores": len(os.sched_getaffinity(0))}
+    return {"parts": check.times("input", tasks), "cores": usable_cores()}
 
 
 def speed(check: Check, stacks: int) -> dict:
@@ -259,7 +259,7 @@ def devices(check: Check) -> dict:
     """The step on 1 to N GPUs, the batch of each the same; without a GPU on a device per core."""
     gpus = len(check.found["machine"]["tensorflow"].get("gpus", []))
     kind, tasks = "GPUs" if gpus else "logical CPU devices", []
-    for count in _counts(gpus or len(os.sched_getaffinity(0))):
+    for count in _counts(gpus or usable_cores()):
         logical = 0 if gpus or count == 1 else count
         more = {"strategy": "auto", "logical_devices": logical}
         settings = check.settings(2, check.sizes.each * count, BF16, **more)
