@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 
-from pipelines.benchmark import BF16, FP16, FP32, Task, gpu_machine, rounds
+from pipelines.benchmark import BF16, FP16, FP32, Task, gpu_machine, rounds, usable_cores
 
 _SHORT = {BF16: "bf16", FP16: "float16", FP32: "float32"}
 PER_CORE = "input, one core"
