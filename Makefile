@@ -1,5 +1,6 @@
 # `make help` lists the targets. Each sets up .venv first, which costs nothing when that is done.
-#   PYTHON=/path/to/python3.11    the Python to make .venv with; found when not given
+#   PYTHON=/path/to/python3.11    the Python to make .venv with, or 3.12; the best is found when not given
+#   VENV=.venv-3.12               another folder for the packages, for a second Python
 #   BUILD={auto,cpu,gpu}          TensorFlow's build; auto takes gpu where there is an NVIDIA driver
 
 DEMO_PEOPLE ?= 6000
@@ -7,7 +8,9 @@ DEMO_RECORDS ?= data/demo
 DEMO_RUN ?= runs/demo
 DEMO_FLAGS ?=
 
-RUN := .venv/bin/python
+# Not ?=, which would take a VENV that a shell has set for something else.
+VENV = .venv
+RUN := $(VENV)/bin/python
 # A file's tests share what they trained: one process for each file, two at a time, in the order of
 # tests/conftest.py.
 TESTS := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -16,7 +19,7 @@ MAKE_RECORDS = $(RUN) scripts/make_tfrecords.py --dataset=synthetic --side=171 -
 TRAIN = $(RUN) train_main.py --flagfile=configs/demo.flags --records="$(DEMO_RECORDS)" --workdir="$(DEMO_RUN)" $(DEMO_FLAGS)
 EVALUATE = $(RUN) eval_main.py --flagfile=configs/demo.flags --records="$(DEMO_RECORDS)" --workdir="$(DEMO_RUN)" $(DEMO_FLAGS)
 
-export BUILD
+export BUILD VENV
 # Packages of other Pythons on these paths would shadow the pinned ones.
 unexport PYTHONPATH PYTHONHOME
 
@@ -24,7 +27,7 @@ unexport PYTHONPATH PYTHONHOME
 .PHONY: help venv torch export-tools demo test unit lint clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 21
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' Makefile
 
 venv: ## make .venv with the pinned packages
 	@bash scripts/make_venv.sh "$(PYTHON)"
@@ -51,6 +54,6 @@ lint: venv ## ruff: rules and format
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-clean: ## remove .venv, .uv and caches; data/ and runs/ stay
-	rm -rf .venv .uv .pytest_cache .ruff_cache .hypothesis
+clean: ## remove .venv and caches; data/ and runs/ stay
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis
 	find hourglass pipelines scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

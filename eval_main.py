@@ -27,9 +27,10 @@ def main() -> None:
 def _score(*files: str) -> None:
     # No GPU: scoring runs beside a training that has all of its memory.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    from pipelines import score
+    from pipelines import score_predictions
 
-    score.run(*files, split=flags.FLAGS.split if "split" in flags.FLAGS else "validation")
+    split = flags.FLAGS.split if "split" in flags.FLAGS else "validation"
+    score_predictions.run(*files, split=split)
 
 
 def _evaluate() -> None:

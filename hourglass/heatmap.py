@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 
 import tensorflow as tf
-import tensorflow_addons as tfa
 
-from hourglass import affine
+from hourglass import addons, affine
 
 DECODERS = ("argmax", "quarter", "hourglass", "hrnet", "dark", "subpixel")
 
@@ -104,7 +103,7 @@ def _modulate(heatmaps: tf.Tensor, sigma: float) -> tf.Tensor:
     """DARK's blur of [B, H, W, J], scaled back to the old peaks."""
     # The paper's 11 px belong to its sigma of 2, its 17 px to 3.
     size = 2 * math.ceil(2.5 * sigma) + 1
-    blurred = tfa.image.gaussian_filter2d(heatmaps, size, float(sigma), padding="CONSTANT")
+    blurred = addons.blur(heatmaps, size, float(sigma))
     blurred = tf.ensure_shape(blurred, heatmaps.shape)
     before, after = (tf.reduce_max(maps, [1, 2], keepdims=True) for maps in (heatmaps, blurred))
     return blurred * (tf.maximum(before, 0.0) / tf.maximum(after, 1e-10))

@@ -10,7 +10,8 @@ import math
 from collections.abc import Sequence
 
 import tensorflow as tf
-import tensorflow_addons as tfa
+
+from hourglass import addons
 
 OPTIMIZERS = ("rmsprop", "adamw")
 SCHEDULES = ("step", "cosine")
@@ -106,7 +107,7 @@ def build(name: str, rate, weight_decay: float = 0.0) -> tf.keras.optimizers.Opt
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer {name!r} is not one of {OPTIMIZERS}")
     if name == "adamw":
-        return tfa.optimizers.AdamW(
+        return addons.adamw(
             weight_decay=lambda: rate() * weight_decay,
             learning_rate=rate,
             epsilon=1e-8,

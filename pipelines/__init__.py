@@ -1,6 +1,3 @@
 """How data and state move: annotations, records, tf.data, training, evaluation."""
 
-import os
-
-# TensorFlow's start-up notices say nothing that a user could act on; 0 shows them all.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import hourglass  # noqa: F401  (chooses Keras and quietens TensorFlow, whatever is imported first)

@@ -10,7 +10,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from hourglass import affine, heatmap
+from hourglass import affine, heatmap, quiet
 from hourglass.model import STRIDE
 from pipelines.people import MISSING
 from pipelines.people import OCCLUDED as OCCLUDED_STATE
@@ -129,6 +129,7 @@ def images(
     matrix = crop_to_input(batch, size, draws)
     color = None if draws is None else draws["color"]
     if compiled and not tf.config.list_logical_devices("GPU"):
+        quiet.start_xla()
         return _compiled_images(batch["image"], matrix, color, tuple(mean), size), matrix
     return normalize(affine.warp(batch["image"], matrix, size), color, mean), matrix
 

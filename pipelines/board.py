@@ -18,6 +18,9 @@ from pipelines.config import Config
 # a histogram.
 _FARTHEST_ERROR = 2.0
 
+# Of a validation; eval_main.py prints the others, too.
+_MEASURES = ("PCKh@0.5", "PCKh@0.1", "AUC", "PCK@0.2 torso")
+
 # What several runs are compared by, in the order of the table's columns.
 _METRICS = ("validation averaged PCKh@0.5/mean14", "validation raw PCKh@0.5/mean14", "loss/total")
 
@@ -84,9 +87,9 @@ def write_validation(
 ) -> None:
     """PCKh per joint group and mean of the "raw" or "averaged" weights."""
     with writer.as_default(step=step):
-        for measure, row in results.items():
-            if isinstance(row, dict):
-                _write_row(f"validation {weights} {measure}", row)
+        for measure in _MEASURES:
+            if measure in results:
+                _write_row(f"validation {weights} {measure}", results[measure])
     writer.flush()
 
 

@@ -21,7 +21,7 @@ import tensorflow as tf
 import tqdm
 
 from hourglass import affine, pckh, skeleton
-from pipelines import augment, draw, evaluate, inputs, predictions, records
+from pipelines import augment, draw, ground_truth, inputs, predictions, records, score
 from pipelines.files import read_whole, write_atomically
 from pipelines.people import LABELLED, MISSING, OCCLUDED
 
@@ -126,14 +126,15 @@ def _read(path: str, info: records.DatasetInfo, split: str, facts: dict) -> _Fou
     joints = np.full([len(places), len(info.skeleton), 2], np.nan)
     confidence, absent = np.full(joints.shape[:2], np.nan, np.float32), np.ones(len(places), bool)
     joints[at], confidence[at], absent[at] = own.joints, own.confidence, False
-    errors, _ = evaluate.errors_of(facts, joints)
+    truth = ground_truth.of_records(info, split, facts)
+    errors = score.errors(joints, truth.joints, truth)
     errors[absent] = np.nan
     return _Found(joints, confidence, errors, absent)
 
 
 def _order(found: _Found) -> np.ndarray:
     """[N] places: scored people, the worst first, then unscored ones, then those not predicted."""
-    worst = evaluate.worst(found.errors)
+    worst = score.worst(found.errors)
     return worst[np.argsort(found.absent[worst], kind="stable")]
 
 
@@ -185,7 +186,7 @@ def _people(facts: dict, found: _Found | None, order: np.ndarray, size: int) -> 
         return people
     image_to_thumbnail = affine.compose(affine.invert(facts["crop_to_image"]), matrix)
     predicted = affine.apply(image_to_thumbnail, found.joints[order]).numpy()
-    means = evaluate.mean_errors(found.errors)[order]
+    means = score.mean_errors(found.errors)[order]
     for k, (one, place) in enumerate(zip(people, order)):
         if not found.absent[place]:
             one["predicted"] = _points(predicted[k])

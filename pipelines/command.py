@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 
-from absl import app, flags
+from absl import app, flags, logging
 
 # What users can mend; anything else is our mistake and keeps its traceback.
 EXPECTED = (OSError, ValueError, FloatingPointError)
@@ -70,8 +69,6 @@ def answer(work: Callable[[], int | None]) -> int:
 
     Ctrl-C where nothing handles it gives exit code 130, as in a shell.
     """
-    # TensorFlow's notes on how replicas reduce what are for its developers.
-    logging.getLogger("tensorflow").setLevel(logging.WARNING)
     try:
         return work() or 0
     except EXPECTED as error:
@@ -93,6 +90,8 @@ def _parse(line: list[str], words: str) -> list[str]:
         _refuse(" ".join(str(error).split()))
     except SystemExit:
         sys.exit(0)  # absl leaves with 1 after --helpfull, though that is what was asked for
+    if flags.FLAGS["verbosity"].using_default_value:
+        flags.FLAGS.verbosity = logging.WARNING  # otherwise absl shows every library's notices
     if len(left) > 1 and not words:
         _refuse(f"not a flag: {' '.join(left[1:])}; flags start with --")
     return left

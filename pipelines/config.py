@@ -11,7 +11,7 @@ from absl import flags
 from hourglass import heatmap, model
 from hourglass.optimizer import OPTIMIZERS, SCHEDULES
 from hourglass.skeleton import Skeleton
-from pipelines import augment, command
+from pipelines import augment, command, devices
 from pipelines.people import SPLITS
 
 
@@ -51,7 +51,11 @@ class Config:
     sync_bn: bool = _flag(
         False, "batch norm over all replicas together", group="Precision and devices"
     )
-    precision: str = _flag("float32", "arithmetic of the layers", model.PRECISIONS)
+    precision: str = _flag(
+        "float32",
+        "arithmetic of the layers; auto: mixed_bfloat16 where the GPU or CPU has it, else float32",
+        ("auto", *model.PRECISIONS),
+    )
 
     batch: int = _flag(6, "examples per step over all replicas", group="Data")
     accumulate: int = _flag(
@@ -225,9 +229,12 @@ def define_flags() -> None:
 
 
 def from_flags() -> Config:
-    """Config of the parsed flags."""
+    """Config of the parsed flags; --precision=auto is this machine's."""
     names = [field.name for field in dataclasses.fields(Config)]
-    return Config(**{name: flags.FLAGS[name].value for name in names})
+    values = {name: flags.FLAGS[name].value for name in names}
+    if values["precision"] == "auto":
+        values["precision"] = devices.fast_precision()
+    return Config(**values)
 
 
 def to_flagfile(config: Config) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import math
 import multiprocessing
@@ -18,7 +19,8 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from pipelines.files import read_whole, write_atomically
+from pipelines import image_io
+from pipelines.files import write_atomically
 from pipelines.people import SPLITS, Annotated, Person
 from pipelines.records import (
     INFO_FILE,
@@ -34,12 +36,11 @@ from pipelines.records import (
 )
 
 LEFT_OUT_FILE = "left_out.json"
-MAX_BYTES = 256_000_000
-MAX_PIXELS = 100_000_000
 PEOPLE_PER_SHARD = 512
 
 _SHARD = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}\.tfrecord")
 _PARTIAL = ".partial"
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def convert(
@@ -263,9 +264,9 @@ def _write_shards(
     """Write every shard under its partial name, one task each; return their entries, in order."""
     # A fork server imports TensorFlow once for all workers; to fork this process would copy its
     # threads' locks. OpenCV reads its limit on import, that is in the fork server.
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(image_io.MAX_PIXELS))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tensorflow", "cv2"])
+    context.set_forkserver_preload(["hourglass", "tensorflow", "cv2"])
     done, stop = context.Value("q", 0), context.Event()
     _start_fork_server()
     pool = concurrent.futures.ProcessPoolExecutor(
@@ -298,9 +299,21 @@ def _start_fork_server() -> None:
     # With SIGINT blocked, as in its workers from birth: Ctrl-C is the parent's, which sets stop.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        multiprocessing.forkserver.ensure_running()
+        with _project_on_path():
+            multiprocessing.forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _project_on_path():
+    """For a fork server, which finds hourglass only so: with it TensorFlow starts quietly."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, before]))
+    try:
+        yield
+    finally:
+        os.environ["PYTHONPATH"] = before or ""
 
 
 def _show_progress(tasks: list, done, total: int) -> None:
@@ -358,45 +371,9 @@ def _write_shard(
 
 def _try_read(path: str) -> tuple[np.ndarray | None, str]:
     try:
-        return read_photograph(path), ""
+        return image_io.read(path)[0], ""
     except ValueError as error:
         return None, str(error)
-
-
-def read_photograph(path: str, upright: bool = False) -> np.ndarray:
-    """Read a photograph as [H, W, 3] uint8 RGB, whatever its file format and colour space.
-
-    An EXIF orientation is ignored, as in HRNet's and pytorch-pose's loaders: annotations of pose
-    data sets refer to the stored pixel grid. With ``upright`` the picture is turned by it.
-
-    Raises ValueError, with a reason that people can be counted by, for a file that is empty, cut
-    off, not an image, or too large; FileNotFoundError or OSError when it cannot be read.
-    """
-    if tf.io.gfile.exists(path) and tf.io.gfile.stat(path).length > MAX_BYTES:
-        raise ValueError("photograph over 256 MB")
-    data = read_whole(path)
-    if not data:
-        raise ValueError("photograph empty")
-    if _cut_off(data):
-        raise ValueError("photograph truncated")
-    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise ValueError("photograph over 100 megapixels") from error
-    if image is None:
-        raise ValueError("photograph not decodable")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _cut_off(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end; OpenCV would fill the rest with grey and go on."""
-    if data.startswith(b"\xff\xd8"):
-        # The last scan must be followed by an end mark; a thumbnail's comes before it.
-        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    if data.startswith(b"\x89PNG"):
-        return b"IEND" not in data[-64:]
-    return False
 
 
 def _splits(written: list[dict], left_out: dict[str, list[str]]) -> dict:

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from hourglass import heatmap, loss, optimizer
+from hourglass import heatmap, loss, optimizer, quiet
 from hourglass.model import STRIDE
 from hourglass.skeleton import Skeleton
 from pipelines import augment
@@ -58,6 +58,7 @@ def make_gradients(
         return losses, tape.gradient(total, variables), predicted[-1]
 
     if xla:
+        quiet.start_xla()
         part = tf.function(part, jit_compile=True)
     return part if accumulate == 1 else functools.partial(_add_parts, part, accumulate, network)
 

@@ -7,13 +7,23 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from hourglass import affine, heatmap, model, pckh
+from hourglass import affine, heatmap, model
 from hourglass.model import STRIDE
 from hourglass.skeleton import Skeleton
-from pipelines import augment, checkpoint, devices, draw, inputs, predictions, records
+from pipelines import (
+    augment,
+    checkpoint,
+    devices,
+    draw,
+    ground_truth,
+    inputs,
+    predictions,
+    records,
+    results,
+    score,
+)
 from pipelines.config import Config, fractions
 from pipelines.people import MISSING
-from pipelines.results import show, table, torso_row, write_results
 
 
 def heatmaps_of(
@@ -163,38 +173,6 @@ def to_image(facts: dict, points: np.ndarray) -> np.ndarray:
     return records.to_image(points, facts["crop_to_image"])
 
 
-def errors_of(facts: dict, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """PCKh errors [N, J] (NaN: not scored) and scored [N, J] bool of predictions in image px."""
-    scored = facts["state"] != MISSING
-    errors = pckh.normalized_errors(found, to_image(facts, facts["joints"]), facts["head_size"])
-    return np.where(scored, errors, np.nan), scored
-
-
-def score(facts: dict, found: np.ndarray, skeleton: Skeleton) -> dict:
-    """Results of predictions [N, J, 2] float64 image px, as results.json holds them."""
-    errors, scored = errors_of(facts, found)
-    results = pckh.scores(errors, scored, skeleton)
-    truth = to_image(facts, facts["joints"])
-    results.update(torso_row(found, truth, scored, skeleton))
-    results["people"] = len(errors)
-    results["people_scored_by_PCKh"] = int((~np.isnan(errors)).any(1).sum())
-    return results
-
-
-def mean_errors(errors: np.ndarray) -> np.ndarray:
-    """[N] mean over each person's scored joints of errors [N, J]; NaN where none is scored."""
-    known = ~np.isnan(errors)
-    total, count = np.where(known, errors, 0.0).sum(1), known.sum(1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def worst(errors: np.ndarray) -> np.ndarray:
-    """[N] places of people by their mean error, the largest first, those not scored last."""
-    # A position that is not finite is an infinite error, and comes first.
-    means = np.nan_to_num(mean_errors(errors), nan=-1.0, posinf=np.inf)
-    return np.argsort(-means, kind="stable")
-
-
 def evenly(people: int, count: int) -> np.ndarray:
     """Places of at most ``count`` of ``people``, evenly spaced from the first one on."""
     return np.arange(0, people, max(1, people // count))[:count]
@@ -235,7 +213,8 @@ def picture(
     rows = np.searchsorted(np.unique(places), places)
     stored = next(iter(inputs.chosen(info, split, places, batch=len(places))))
     batch = {key: tf.gather(value, rows) for key, value in stored.items()}
-    facts = {key: batch[key].numpy() for key in ("state", "head_size", "joints", "crop_to_image")}
+    facts = {key: value.numpy() for key, value in batch.items() if key != "image"}
+    truth = ground_truth.of_records(info, split, facts)
     images, crop_to_input = augment.images(batch, network.input_shape[1], mean=mean)
     maps, _ = multi_scale(
         network, batch, flip=flip, mirror=info.skeleton.mirror, scales=scales, mean=mean
@@ -248,7 +227,7 @@ def picture(
         "truth": affine.apply(crop_to_input, batch["joints"]).numpy(),
         "predicted": predicted.numpy(),
         "state": facts["state"],
-        "errors": errors_of(facts, to_image(facts, crop_joints))[0],
+        "errors": score.errors(to_image(facts, crop_joints), truth.joints, truth),
         "heatmaps": maps.numpy(),
     }
 
@@ -338,25 +317,23 @@ def run(config: Config) -> dict:
     predict_batch = make_predict(strategy, network, mirror=info.skeleton.mirror, **options)
     batch = devices.round_up(config.evaluation_batch, strategy)
     dataset = inputs.evaluation(info, config.split, batch=batch)
-    found, confidence = predict(strategy, predict_batch, dataset, facts)
-    labelled = bool((facts["state"] != MISSING).any())
-    results = score(facts, found, info.skeleton) if labelled else {"people": len(found)}
-    results.update(dataset=info.name, split=config.split, head_rule=info.head_rule, **options)
-    results.update(scales=list(options["scales"]), mean=list(mean))  # as results.json has them
-    results.update(checkpoint=prefix, weights=part)
-    write_predictions(config.workdir, facts, found, confidence, info)
-    write_results(config.workdir, results)
-    title = f"{info.name} {config.split}: {len(found)} people"
-    if labelled:
-        title += f", mean14 PCKh@0.5 {results['PCKh@0.5']['mean14']:.1f}"
-    shown = picture(network, info, config.split, **options)
-    draw.write_png(
-        os.path.join(config.workdir, "predictions.png"), grid(shown, info.skeleton, title)
-    )
-    if labelled:
-        show(table(results, title))
+    predicted, confidence = predict(strategy, predict_batch, dataset, facts)
+    write_predictions(config.workdir, facts, predicted, confidence, info)
+    truth = ground_truth.of_records(info, config.split, facts)
+    source = {"checkpoint": prefix, "weights": part, **options}
+    source |= {"scales": list(options["scales"]), "mean": list(mean)}  # as JSON has them
+    shown = f"{info.name} {config.split}: {len(predicted)} people"
+    if (truth.state != MISSING).any():
+        scored = results.report(predicted, truth, title=shown, source=source, output=config.workdir)
+        shown += f", mean14 PCKh@0.5 {scored['PCKh@0.5']['mean14']:.1f}"
     else:
-        print(f"{title}, none of whom has annotated joints: predictions without a score")
+        scored = {"people": len(predicted), **results.describe(truth), "source": source}
+        results.write_results(config.workdir, scored)
+        print(f"{shown}, none of whom has annotated joints: predictions without a score")
+    people = picture(network, info, config.split, **options)
+    draw.write_png(
+        os.path.join(config.workdir, "predictions.png"), grid(people, info.skeleton, shown)
+    )
     also = ", coco_results.json" if "coco" in info.settings else ""
     print(f"{prefix} ({part} weights) -> {config.workdir}/results.json, predictions.*{also}")
-    return results
+    return scored

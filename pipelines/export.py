@@ -17,6 +17,7 @@ from pipelines import (
     checkpoint,
     evaluate,
     formats,
+    ground_truth,
     inputs,
     records,
     results,
@@ -188,6 +189,7 @@ def verify(request: Request, place: str, network, info: records.DatasetInfo, how
     """
     every = math.ceil(info.count(request.split) / request.people)
     facts = inputs.facts(info, request.split, every)
+    truth = ground_truth.of_records(info, request.split, facts)
     dataset = inputs.evaluation(info, request.split, batch=BATCH, every=every)
     one = {key: part[:1] for key, part in next(iter(dataset)).items()}
     ways, strategy = _ways(request, place, network, one, how), tf.distribute.get_strategy()
@@ -196,7 +198,7 @@ def verify(request: Request, place: str, network, info: records.DatasetInfo, how
     }
     rows, size, times = {}, network.input_shape[1], verification.milliseconds(ways)
     for name in ways:
-        row = verification.compare(facts, size, info.skeleton, found["checkpoint"], found[name])
+        row = verification.compare(truth, size, found["checkpoint"], found[name])
         rows[name] = {**row, "milliseconds": times[name], "bytes": formats.size_of(place)}
     rows["checkpoint"]["bytes"] = sum(v.numpy().nbytes for v in network.variables)
     return rows

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from hourglass import quiet
 from pipelines.files import read_whole, write_atomically
 
 FORMATS = ("savedmodel", "tflite", "onnx", "frozen")
@@ -62,7 +63,7 @@ def write_tflite(path: str, function, quantize: str, pictures: np.ndarray | None
     if quantize == "int8":
         converter.representative_dataset = lambda: ([one[None]] for one in pictures)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet.stderr_on_failure():
         warnings.simplefilter("ignore")  # it asks for ranges that representative_dataset gives
         data = converter.convert()
     if quantize == "int8":
@@ -145,7 +146,11 @@ def load_frozen(path: str):
 
 def load_tflite(path: str):
     """TensorFlow Lite file in its interpreter, as a function of pictures."""
-    interpreter = tf.lite.Interpreter(model_content=read_whole(path))
+    data = read_whole(path)
+    with warnings.catch_warnings(), quiet.stderr_on_failure():
+        warnings.simplefilter("ignore")  # later releases recommend another package on every use
+        interpreter = tf.lite.Interpreter(model_content=data)
+        interpreter.allocate_tensors()  # names the library that it computes with
     (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(images) -> np.ndarray:

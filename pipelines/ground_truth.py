@@ -131,7 +131,19 @@ def _from_records(folder: str, split: str) -> Truth:
     records.check_shards(info, split)
     facts = inputs.facts(info, split)
     order = np.argsort(facts["row"], kind="stable")
-    facts = {name: column[order] for name, column in facts.items()}
+    return of_records(info, split, {name: column[order] for name, column in facts.items()})
+
+
+def of_records(info, split: str, facts: dict[str, np.ndarray]) -> Truth:
+    """Truth of a record set's people.
+
+    Args:
+      info: ``records.DatasetInfo``.
+      split: "train", "validation" or "test".
+      facts: of ``inputs.facts``; the truth's rows are in its order.
+    """
+    from pipelines import records
+
     joints = records.to_image(facts["joints"], facts["crop_to_image"])
     ids = tuple(name.decode() for name in facts["id"])
     return Truth(

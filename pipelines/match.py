@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hourglass import pckh
+from pipelines import score
 from pipelines.ground_truth import Truth
 from pipelines.people import MISSING
 
@@ -14,12 +15,6 @@ _GROSS = 2.0
 
 # How many people's gross misses are looked at: 100 take half a second.
 _LOOKED_AT = 100
-
-
-def errors(found: np.ndarray, joints: np.ndarray, truth: Truth) -> np.ndarray:
-    """[N, J] head sizes between ``found`` and ``joints``, [N, J, 2]; NaN where not scored."""
-    distances = pckh.normalized_errors(found, joints, truth.head_size)
-    return np.where(truth.state != MISSING, distances, np.nan)
 
 
 def check(ids: tuple[str, ...] | None, found: np.ndarray, truth: Truth) -> None:
@@ -78,7 +73,7 @@ def _check_finite(found: np.ndarray, truth: Truth) -> None:
 
 def _check_order(found: np.ndarray, truth: Truth) -> None:
     """Refuse rows of a keyless array that are evidently not in the truth's order."""
-    typical = _typical(errors(found, truth.joints, truth))
+    typical = _typical(score.errors(found, truth.joints, truth))
     gross = np.flatnonzero(typical > _GROSS)
     why = ""
     if 2 * len(gross) > (~np.isnan(typical)).sum():

@@ -1,94 +1,19 @@
-"""Pictures, videos and cameras of users, which may be anything: read within bounds, or refused."""
+"""Users' picture files, videos and cameras, by name."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
 
-from pipelines.convert import MAX_BYTES, MAX_PIXELS, read_photograph
+from pipelines.image_io import MAX_PIXELS
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
-
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
-_ORIENTATION = 0x0112  # EXIF tag
-
-# The size is checked here, from the header; Pillow would warn from 89 megapixels on.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-
-def read(path: str, upright: bool = False) -> tuple[np.ndarray, bool]:
-    """Read a user's picture.
-
-    Its header is looked at before a pixel is decoded. Pixels come from the decoder that wrote the
-    training records. CMYK, palettes, grey and 16 bits become 8-bit RGB; transparent parts become
-    black, as is everything beyond a photograph.
-
-    Args:
-      path: the file, local or gs://.
-      upright: turn it as its EXIF orientation says. Otherwise this is ignored, as in training:
-        boxes and joints refer to the stored pixel grid.
-
-    Returns:
-      [H, W, 3] uint8 RGB; and whether there is an EXIF orientation that was ignored.
-
-    Raises:
-      FileNotFoundError, OSError: it cannot be read.
-      ValueError: empty, not a picture, cut off, animated, of 32-bit numbers, over 256 MB, or over
-        100 megapixels.
-    """
-    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
-        raise FileNotFoundError(f"no file at {path}; check the path")
-    try:
-        size = tf.io.gfile.stat(path).length
-        if not size:
-            raise ValueError("empty file")
-        if size > MAX_BYTES:
-            raise ValueError(f"{size:,} bytes, more than {MAX_BYTES:,}; make it smaller")
-        with tf.io.gfile.GFile(path, "rb") as file, _opened(file) as image:
-            _refuse(image)
-            turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION, 1) != 1
-            if image.format == "GIF" or image.has_transparency_data:
-                return _on_black(image, upright), False
-    except tf.errors.OpError as error:
-        raise OSError(f"cannot read {path}: {error.message}") from error
-    return read_photograph(path, upright), turned and not upright
-
-
-def _opened(file) -> Image.Image:
-    try:
-        return Image.open(file, formats=_FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"more than {MAX_PIXELS // 10**6} megapixels; make it smaller") from error
-    except Exception as error:  # Pillow raises a dozen types on broken headers.
-        raise ValueError(f"not a picture of a known kind: {', '.join(_FORMATS)}") from error
-
-
-def _refuse(image: Image.Image) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ValueError(
-            f"{width} x {height} px are more than {MAX_PIXELS // 10**6} megapixels; make it smaller"
-        )
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise ValueError(f"{image.n_frames} pictures in one {image.format} file; save one of them")
-    if image.mode in ("I", "F"):
-        raise ValueError("32-bit numbers instead of colours; save it with 8 bits per channel")
-
-
-def _on_black(image: Image.Image, upright: bool) -> np.ndarray:
-    try:
-        rgba = np.asarray((ImageOps.exif_transpose(image) if upright else image).convert("RGBA"))
-    except Exception as error:
-        raise ValueError(f"not decodable: {error}") from error
-    return np.rint(rgba[..., :3] * (rgba[..., 3:] / np.float32(255))).astype(np.uint8)
 
 
 @dataclasses.dataclass

@@ -20,7 +20,7 @@ import tensorflow as tf
 from hourglass import folded
 from hourglass.skeleton import Skeleton
 from pipelines import boxes as people_boxes
-from pipelines import checkpoint, evaluate, inference, pictures, records
+from pipelines import checkpoint, evaluate, image_io, inference, records
 
 # A window this wide takes 48 MB. People beyond it (crop sides from 2,000 px on at the default
 # context, a fifth of a thousandth of MPII's) are halved first, or divided further.
@@ -141,7 +141,7 @@ class Predictor:
     def _cut(self, number: int, image, boxes) -> list[Crop]:
         name = image if isinstance(image, str) else f"image {number}"
         try:
-            pixels = pictures.read(image)[0] if isinstance(image, str) else image
+            pixels = image_io.read(image)[0] if isinstance(image, str) else image
             return [self.crop(pixels, box) for box in (boxes if boxes is not None else [None])]
         except (OSError, ValueError) as error:
             raise type(error)(f"{name}: {error}") from error

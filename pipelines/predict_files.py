@@ -19,7 +19,7 @@ import numpy as np
 import tqdm
 
 from pipelines import boxes as people_boxes
-from pipelines import draw, pictures
+from pipelines import draw, image_io, pictures
 from pipelines.predict import Crop, Pose, Predictor
 from pipelines.predict_output import Film, Results, places, write_jpeg
 from pipelines.smooth import OneEuro
@@ -152,7 +152,7 @@ class Run:
     def read(self, given: Input) -> Seen:
         """Read one picture; whatever is wrong with it becomes its problem."""
         try:
-            image, turned = pictures.read(given.path, self.options.upright)
+            image, turned = image_io.read(given.path, self.options.upright)
             return dataclasses.replace(self.see(given, image), turned=turned)
         except (OSError, ValueError) as error:
             return Seen(given, given.path, problems=(str(error),))

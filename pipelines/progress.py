@@ -56,7 +56,7 @@ class Waiting:
     """Says when the device waits for data, and what helps there."""
 
     def __init__(self, canvas: int, gigabytes: float, cached: bool):
-        """Of records of so many ``gigabytes``, crops of ``canvas`` px; ``cached``: in memory."""
+        """For ``gigabytes`` of records with crops of ``canvas`` px, in memory if ``cached``."""
         self._canvas, self._gigabytes, self._cached = canvas, gigabytes, cached
         self._said, self._stretch = 0.0, None
 

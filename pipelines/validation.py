@@ -15,8 +15,10 @@ from pipelines import (
     checkpoint,
     devices,
     evaluate,
+    ground_truth,
     inputs,
     records,
+    score,
 )
 from pipelines.config import Config, build_arguments
 
@@ -81,6 +83,7 @@ def _make_alone(config: Config, strategy, info, networks: dict, state, mean):
     records.check_shards(info, "validation")
     how = evaluate.how(config)
     facts, mirror = inputs.facts(info, "validation"), info.skeleton.mirror
+    truth = ground_truth.of_records(info, "validation", facts)
     predicts = {
         weights: evaluate.make_predict(strategy, one, mirror=mirror, mean=mean, **how)
         for weights, one in networks.items()
@@ -110,12 +113,12 @@ def _make_alone(config: Config, strategy, info, networks: dict, state, mean):
         results, errors = {}, None
         for weights, predict_batch in predicts.items():
             found, _ = evaluate.predict(strategy, predict_batch, dataset, facts)
-            results[weights] = evaluate.score(facts, found, info.skeleton)
-            errors, _ = evaluate.errors_of(facts, found)
+            results[weights] = score.rows(found, truth)
+            errors = score.errors(found, truth.joints, truth)
             board.write_validation(writer, step, weights, results[weights])
             board.write_errors(writer, step, weights, errors, info.skeleton)
         # The errors are now those of ``last``. One pass over the records for both choices.
-        places = np.concatenate([even, evaluate.worst(errors)[:SHOWN]])
+        places = np.concatenate([even, score.worst(errors)[:SHOWN]])
         shown = evaluate.picture(last, info, "validation", places=places, mean=mean, **how)
         board.write_pictures(writer, step, shown, info.skeleton, len(even))
         return results

@@ -11,8 +11,8 @@ import numpy as np
 import rich.table
 import tensorflow as tf
 
-from hourglass.skeleton import Skeleton
-from pipelines import evaluate, serving
+from pipelines import evaluate, score, serving
+from pipelines.ground_truth import Truth
 
 # A joint whose peak is at least half of a perfect Gaussian's: one that will not jump elsewhere.
 CONFIDENT = 0.5
@@ -104,15 +104,14 @@ def photographs(batch: dict, encoded: bool) -> tuple[tf.Tensor, tf.Tensor]:
     return images, serving.to_box(batch["center"], batch["side"])
 
 
-def compare(facts: dict, size: int, skeleton: Skeleton, reference: tuple, found: tuple) -> dict:
+def compare(truth: Truth, size: int, reference: tuple, exported: tuple) -> dict:
     """How far an export's joints lie from the checkpoint's, and what that costs.
 
     Args:
-      facts: of ``inputs.facts``, N people.
+      truth: of N people.
       size: side of the network input, px.
-      skeleton: names the joints.
       reference: the checkpoint's joints [N, J, 2] float64 image px and confidences [N, J].
-      found: the export's.
+      exported: the export's.
 
     Returns:
       "all_image_px", "all_input_px" and "confident_input_px", each {"median", "largest"} of the
@@ -120,10 +119,9 @@ def compare(facts: dict, size: int, skeleton: Skeleton, reference: tuple, found:
       checkpoint of ``CONFIDENT`` or more); "mean14" PCKh@0.5 of the export; "loss", points that the
       checkpoint is better.
     """
-    distance = np.linalg.norm(found[0] - reference[0], axis=-1)
-    to_input = size / (facts["side"] * facts["crop_to_image"][:, 0, 0])
-    in_input, sure = distance * to_input[:, None], reference[1] >= CONFIDENT
-    mean14 = _mean14(facts, found[0], skeleton)
+    distance = np.linalg.norm(exported[0] - reference[0], axis=-1)
+    in_input, sure = distance * (size / truth.side)[:, None], reference[1] >= CONFIDENT
+    mean14 = score.mean14(exported[0], truth)
     return {
         "all_image_px": _spread(distance),
         "all_input_px": _spread(in_input),
@@ -132,12 +130,8 @@ def compare(facts: dict, size: int, skeleton: Skeleton, reference: tuple, found:
         "joints": int(sure.size),
         "people": len(sure),
         "mean14": mean14,
-        "loss": _mean14(facts, reference[0], skeleton) - mean14,
+        "loss": score.mean14(reference[0], truth) - mean14,
     }
-
-
-def _mean14(facts: dict, found: np.ndarray, skeleton: Skeleton) -> float:
-    return evaluate.score(facts, found, skeleton)["PCKh@0.5"]["mean14"]
 
 
 def _spread(distances: np.ndarray) -> dict[str, float]:

@@ -31,7 +31,6 @@ import tempfile
 import time
 
 import rich.console
-import tensorflow as tf
 from absl import flags
 
 from pipelines import command, config
@@ -70,6 +69,8 @@ def _lines(measured: list, joints: int) -> list[dict]:
 
 def run(settings: config.Config) -> None:
     """Measure what the flags ask for and print it."""
+    import tensorflow as tf  # at the top it would come before hourglass, which has it start quietly
+
     gpus = tf.config.list_physical_devices("GPU")
     # Reading records here would take all of their memory from the processes that measure.
     tf.config.set_visible_devices([], "GPU")

@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
-# Prints the path of a Python 3.9, 3.10 or 3.11, the versions TensorFlow 2.15 has packages for.
+# Prints the path of the best Python for this project: 3.11, 3.10 or 3.9, for which TensorFlow 2.15
+# and its add-ons have packages, else 3.12 or 3.13, for which TensorFlow 2.21 has.
 #
 #   scripts/find_python.sh [PYTHON]
 #
-# A PYTHON that is given is taken or refused. Without one, this looks on PATH, in the places where
-# version managers keep theirs, and in the folders in SYSTEM_FOLDERS. Where there is only another
-# Python 3, that one installs uv from PyPI into .uv, and uv downloads 3.11 into .uv.
+# A PYTHON that is given as a program is taken or refused. Given as a version, such as 3.12, or not
+# at all, it is looked for on PATH, in the places where version managers keep theirs, and in the
+# folders in SYSTEM_FOLDERS.
 # Finding runs no program but the candidates themselves, so it works whatever PATH holds.
 set -uo pipefail
 shopt -s nullglob
 
-UV=0.13.9
-SCRIPTS=$(cd -- "${BASH_SOURCE[0]%/*}" && pwd)
-FETCHED=${SCRIPTS%/*}/.uv
-SYSTEM_FOLDERS=${SYSTEM_FOLDERS-/usr/local/bin:/usr/bin:/opt/*/bin:/opt/python/*/bin:/opt/hostedtoolcache/Python/*/x64/bin}
-REMEDY="install one (for instance with pyenv: pyenv install 3.11), or name it: make venv PYTHON=/path/to/python3.11"
+VERSIONS="3.11 3.10 3.9 3.12 3.13" # best first
+SYSTEM_FOLDERS=${SYSTEM_FOLDERS-/usr/local/bin:/opt/homebrew/bin:/opt/local/bin:/usr/bin:/opt/*/bin:/opt/python/*/bin:/opt/hostedtoolcache/Python/*/*/bin:/Library/Frameworks/Python.framework/Versions/*/bin}
+NEEDED="a Python 3.9 to 3.13"
+REMEDY="install one (for instance python3 of your distribution, or with pyenv: pyenv install 3.11), or name it: make venv PYTHON=/path/to/python3.11"
 
-# "3.11 ready /usr/bin/python3.11"; "bare" where Debian has split ensurepip off. The path is that of
+# "3.11 Linux x86_64 /usr/bin/python3.11"; "3.13t" where there is no global lock. The path is that of
 # the interpreter below a virtual environment, which may itself be the .venv about to be replaced.
-PROBE='import importlib.util, os, ssl, sys, venv
-state = "ready" if importlib.util.find_spec("ensurepip") else "bare"
+PROBE='import os, ssl, sys, venv
+machine = os.uname()
 base = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-print("%d.%d" % sys.version_info[:2], state, base)'
+print("%d.%d" % sys.version_info[:2] + sys.abiflags, machine.sysname, machine.machine, base)'
 
 fail() {
   echo "error: $*" >&2
@@ -31,20 +31,27 @@ fail() {
 # pyenv leaves a python3.9 on PATH that only prints advice while 3.9 is not activated: only an answer counts.
 examine() { "$1" -I -c "$PROBE" 2>/dev/null; }
 
-suitable() { [[ $1 == 3.9 || $1 == 3.10 || $1 == 3.11 ]]; }
+# TensorFlow's packages for Macs with an Intel processor end before Python 3.13.
+suitable() {
+  case "$1 $2 $3" in
+    "3.12 Darwin x86_64" | "3.13 Darwin x86_64") return 1 ;;
+  esac
+  case " $VERSIONS " in *" $1 "*) ;; *) return 1 ;; esac
+}
 
 folders() {
   local home=${HOME:-/root} IFS=:
-  printf '%s\n' "$FETCHED"/python/*/bin "${PYENV_ROOT:-$home/.pyenv}"/versions/*/bin \
-    "$home"/.pyenv/versions/*/bin "$home"/.asdf/installs/python/*/bin \
+  printf '%s\n' "${PYENV_ROOT:-$home/.pyenv}"/versions/*/bin "$home"/.pyenv/versions/*/bin \
+    "$home"/.asdf/installs/python/*/bin \
     "$home"/.local/share/{mise/installs/python,uv/python}/*/bin "$home"/.local/bin \
     "$home"/{miniconda3,miniforge3,mambaforge,anaconda3}/{bin,envs/*/bin} $SYSTEM_FOLDERS
 }
 
 candidates() {
-  local name folder
-  for name in python3.11 python3.10 python3.9 python3 python; do type -aP "$name"; done
-  for name in python3.11 python3.10 python3.9 python3; do
+  local name names folder
+  names="${VERSIONS// / python} python3"
+  for name in python$names python; do type -aP "$name"; done
+  for name in python$names; do
     while IFS= read -r folder; do
       [[ -x $folder/$name ]] && echo "$folder/$name"
     done < <(folders)
@@ -52,70 +59,43 @@ candidates() {
 }
 
 check_given() {
-  local program answer version state base
-  program=$(type -P "$1") || fail "PYTHON=$1: there is no such program; give the path of a Python 3.9, 3.10 or 3.11."
+  local program answer version system machine base
+  program=$(type -P "$1") || fail "PYTHON=$1: there is no such program; give the path of $NEEDED."
   answer=$(examine "$program") ||
-    fail "PYTHON=$1 is no Python 3 with the modules ssl and venv; give the path of a complete Python 3.9, 3.10 or 3.11."
-  read -r version state base <<<"$answer"
-  suitable "$version" ||
-    fail "PYTHON=$1 is Python $version, but TensorFlow 2.15 runs on 3.9, 3.10 and 3.11 only; give the path of one of these, or leave PYTHON away to have one found."
+    fail "PYTHON=$1 is no Python 3 with the modules ssl and venv; give the path of a complete Python 3.9 to 3.13."
+  read -r version system machine base <<<"$answer"
+  suitable "$version" "$system" "$machine" ||
+    fail "PYTHON=$1 is Python $version on $system $machine, for which TensorFlow has no packages; give the path of $NEEDED (3.9 to 3.11 on a Mac with an Intel processor), or leave PYTHON away to have one found."
   echo "$base"
 }
 
-# The first complete one; else the first without ensurepip; else nothing, and `others` holds the rest.
-find_suitable() {
-  local candidate answer version state base bare=""
-  others=()
+# Sets `found` to the first of the best version, `other` to one that is of no use.
+find_best() {
+  local candidate answer version system machine base rank best=99
+  found=""
+  other=""
   while IFS= read -r candidate; do
     answer=$(examine "$candidate") || continue
-    read -r version state base <<<"$answer"
-    if ! suitable "$version"; then
-      others+=("$base")
-    elif [[ $state == ready ]]; then
-      found=$base
-      return
+    read -r version system machine base <<<"$answer"
+    if suitable "$version" "$system" "$machine"; then
+      rank=${VERSIONS%%"$version"*}
+      if ((${#rank} < best)); then best=${#rank} found=$base; fi
+      ((best == 0)) && return
     else
-      bare=${bare:-$base}
+      other=$base
     fi
   done < <(candidates)
-  found=$bare
 }
 
-install_uv() {
-  local pip=(-m pip)
-  "$1" -m pip --version >/dev/null 2>&1 || pip=("$("$1" "$SCRIPTS/fetch_pip.py" "$FETCHED")/pip") || return
-  PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0 "$1" "${pip[@]}" install --disable-pip-version-check --retries 1 \
-    --quiet --upgrade --target "$FETCHED/tool" "uv==$UV"
-}
-
-# Python 3.11 through uv, kept inside .uv: nothing is written to the home folder.
-download() {
-  UV_CACHE_DIR="$FETCHED/cache" UV_PYTHON_INSTALL_DIR="$FETCHED/python" \
-    "$FETCHED/tool/bin/uv" --no-config python install --no-bin 3.11
-}
-
-bring() {
-  local host
-  for host in "$@"; do
-    [[ -x $FETCHED/tool/bin/uv ]] || install_uv "$host" || continue
-    download && return
-  done
-  return 1
-}
-
-if [[ -n ${1:-} ]]; then
-  check_given "$1"
+given=${1:-}
+if [[ $given =~ ^3\.[0-9]+$ ]]; then
+  suitable "$given" "" "" || fail "PYTHON=$given: TensorFlow has no packages for it here; this takes $NEEDED."
+  VERSIONS=$given
+elif [[ -n $given ]]; then
+  check_given "$given"
   exit
 fi
 
-find_suitable
-if [[ -z $found && ${#others[@]} -gt 0 ]]; then
-  echo "No Python 3.9, 3.10 or 3.11 here: fetching 3.11 with uv into .uv" >&2
-  mkdir -p "$FETCHED"
-  seen=${others[0]}
-  bring "${others[@]}" >"$FETCHED/log" 2>&1 ||
-    fail "no Python 3.9, 3.10 or 3.11 was found (only others, such as $seen), and uv could not download 3.11 (why: .uv/log); $REMEDY"
-  find_suitable
-fi
-[[ -n $found ]] || fail "no Python 3.9, 3.10 or 3.11 was found; $REMEDY"
+find_best
+[[ -n $found ]] || fail "no Python ${given:-3.9 to 3.13} was found${other:+ (only others, such as $other)}; $REMEDY"
 echo "$found"

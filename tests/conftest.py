@@ -42,7 +42,8 @@ TRAIN, VALIDATION = 24, 10
 # Longest first: begun last, one of these would run alone in the end. See TESTS in the Makefile.
 LONG = (
     *("readme", "convert", "export", "torch", "modes", "step", "multi_worker", "train", "coco"),
-    *("predict", "commands", "benchmark", "setup", "decode", "group_norm", "model", "folded"),
+    *("quiet", "collection", "predict", "commands", "benchmark", "setup", "decode", "group_norm"),
+    *("model", "folded"),
 )
 
 

@@ -4,10 +4,11 @@ import dataclasses
 import pathlib
 
 import pytest
+import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 
-from pipelines import config
+from pipelines import config, devices
 from pipelines.config import Config
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -262,3 +263,24 @@ class TestDifferences:
         assert config.differences(older, Config()) == []
         wider = Config(sigma=2.0)
         assert config.differences(older, wider) == ["--sigma: 1.0 there, 2.0 here"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "want"),
+    [
+        ("flags : fpu sse4_2 avx2 avx512f\n", "float32"),
+        ("flags : fpu avx512f avx512_bf16\n", "mixed_bfloat16"),
+        ("flags : fpu amx_bf16 amx_tile\n", "mixed_bfloat16"),
+        (None, "float32"),  # as on macOS
+    ],
+)
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="the GPU decides here")
+def test_bf16_only_where_the_cpu_has_it(tmp_path, facts, want):
+    path = tmp_path / "cpuinfo"
+    if facts:
+        path.write_text(facts)
+    assert devices.fast_precision(str(path)) == want
+
+
+def test_auto_is_what_this_machine_computes_fast(parse):
+    assert parse("--precision=auto").precision == devices.fast_precision()

@@ -16,7 +16,18 @@ import tensorflow as tf
 from conftest import draw_person, write_records
 
 from hourglass.skeleton import LSP, MPII, Skeleton
-from pipelines import augment, checkpoint, devices, evaluate, inputs, predictions
+from pipelines import (
+    augment,
+    checkpoint,
+    devices,
+    evaluate,
+    ground_truth,
+    inputs,
+    predictions,
+    score,
+    score_predictions,
+)
+from pipelines import results as results_module
 from pipelines.config import Config
 from pipelines.people import MISSING, Person
 
@@ -171,15 +182,19 @@ def truth(facts):
     return evaluate.to_image(facts, facts["joints"])
 
 
+def scored(info, facts: dict, predicted) -> dict:
+    return score.score(predicted, ground_truth.of_records(info, "validation", facts))
+
+
 class TestScore:
-    def test_perfect_predictions(self, facts, truth):
-        results = evaluate.score(facts, truth, MPII)
+    def test_perfect_predictions(self, info, facts, truth):
+        results = scored(info, facts, truth)
         for measure in ("PCKh@0.5", "PCKh@0.1", "AUC", "PCK@0.2 torso"):
             assert set(results[measure].values()) == {100.0}, measure
 
-    def test_equal_to_a_direct_computation(self, facts, truth):
+    def test_equal_to_a_direct_computation(self, info, facts, truth):
         found = truth + np.random.default_rng(0).normal(0, 5, truth.shape)
-        results = evaluate.score(facts, found, MPII)
+        results = scored(info, facts, found)
         for measure, threshold in (("PCKh@0.5", 0.5), ("PCKh@0.1", 0.1)):
             hits, counts = direct(facts, found, threshold, facts["head_size"])
             self.check(results[measure], hits, counts)
@@ -200,26 +215,26 @@ class TestScore:
         assert row["weighted14"] == pytest.approx(weighted)
         assert row["pooled16"] == pytest.approx(100 * hits.sum() / counts.sum())
 
-    def test_missing_joints_and_unknown_heads_do_not_count(self, facts, truth):
+    def test_missing_joints_and_unknown_heads_do_not_count(self, info, facts, truth):
         wrong = truth + 1000.0 * (facts["state"] == MISSING)[..., None]
         unknown = {**facts, "head_size": facts["head_size"].copy()}
         unknown["head_size"][[1, 4]] = np.nan  # and person 7 has none at all
         wrong[[1, 4]] += 1000.0
-        results = evaluate.score(unknown, wrong, MPII)
+        results = scored(info, unknown, wrong)
         assert results["PCKh@0.5"]["pooled16"] == 100
         assert results["people"] == 10 and results["people_scored_by_PCKh"] == 7
 
-    def test_a_prediction_that_is_no_number_is_a_miss(self, facts, truth):
+    def test_a_prediction_that_is_no_number_is_a_miss(self, info, facts, truth):
         wrong = truth.copy()
         wrong[:, 9] = np.nan
-        row = evaluate.score(facts, wrong, MPII)["PCKh@0.5"]
+        row = scored(info, facts, wrong)["PCKh@0.5"]
         assert row["head"] == 0 and row["ankle"] == 100
 
-    def test_nobody_can_be_scored(self, facts, truth, tmp_path):
+    def test_nobody_can_be_scored(self, info, facts, truth, tmp_path):
         blind = {**facts, "head_size": np.full(10, np.nan, np.float32)}
-        results = evaluate.score(blind, truth, MPII)
+        results = scored(info, blind, truth)
         assert np.isnan(results["PCKh@0.5"]["mean14"])
-        evaluate.write_results(str(tmp_path), results)
+        results_module.write_results(str(tmp_path), results)
         written = json.loads((tmp_path / "results.json").read_text())
         assert written["PCKh@0.5"]["mean14"] is None
         assert written["people"] == 10
@@ -265,20 +280,16 @@ class TestRun:
     def test_results(self, evaluated):
         config, results, folder = evaluated
         written = json.loads((folder / "results.json").read_text())
-        assert written == results
+        assert written == results_module.no_nan(results)
         measures = ("PCKh@0.5", "PCKh@0.1", "AUC", "PCK@0.2 torso")
         rows = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle", *MEANS)
         for measure in measures:
             assert tuple(written[measure]) == rows
             assert all(0 <= value <= 100 for value in written[measure].values())
-        others = {key: value for key, value in written.items() if key not in measures}
+        assert (written["people"], written["people_scored_by_PCKh"]) == (10, 9)
+        assert (written["dataset"], written["split"]) == ("drawn", "validation")
         best = checkpoint.find(config.checkpoint)
-        assert others == {
-            "people": 10,
-            "people_scored_by_PCKh": 9,
-            "dataset": "drawn",
-            "split": "validation",
-            "head_rule": "0.12 of the crop's side",
+        assert written["source"] == {
             "flip": True,
             "decode": "quarter",
             "sigma": config.sigma,
@@ -313,19 +324,35 @@ class TestRun:
     def test_files(self, evaluated):
         names = sorted(path.name for path in evaluated[2].iterdir())
         kinds = ("h5", "json", "mat", "png")
-        assert names == [*(f"predictions.{kind}" for kind in kinds), "results.json"]
+        files = [*(f"predictions.{kind}" for kind in kinds), "results.json"]
+        assert names == ["curve.csv", "curve.png", *files]
         assert cv2.imread(str(evaluated[2] / "predictions.png")).shape[1] > 1000
 
-    def test_scoring_the_written_predictions_gives_the_written_results(self, evaluated, facts):
-        found = predictions.read(str(evaluated[2] / "predictions.h5"))
-        assert found.rows.tolist() == facts["row"].tolist()
-        results = evaluate.score(facts, found.joints, MPII)
-        for measure, row in results.items():
-            assert evaluated[1][measure] == (pytest.approx(row) if isinstance(row, dict) else row)
+    @pytest.mark.parametrize("kind", ["mat", "h5", "json"])
+    def test_its_own_prediction_file_gets_the_same_results(self, evaluated, kind, capsys):
+        """Same keys, same numbers, same table: but for where the predictions come from."""
+        config, of_network, folder = evaluated
+        file = str(folder / f"predictions.{kind}")
+        of_file = score_predictions.run(file, config.records, str(folder / kind))
+        written = [
+            json.loads((one / "results.json").read_text()) for one in (folder, folder / kind)
+        ]
+        assert written[0].keys() == written[1].keys()
+        for key in written[0].keys() - {"source", "bias", "interval_95"}:
+            row = of_file[key]
+            if isinstance(row, dict):
+                row = pytest.approx(row, nan_ok=True)
+            assert of_network[key] == row, key
+        for key in ("bias", "interval_95"):
+            for name, value in of_network[key].items():
+                np.testing.assert_allclose(of_file[key][name], value, atol=1e-3, err_msg=name)
+        printed = capsys.readouterr().out
+        for words in ("PCKh@0.2", "PCKh@0.5 occluded", "95 % from", "bias in x and y"):
+            assert words in printed
 
     def test_same_as_in_training(self, evaluated):
         """The best checkpoint's note holds the mean that training saw for the same weights."""
-        note = pathlib.Path(evaluated[1]["checkpoint"]).with_name("best.json")
+        note = pathlib.Path(evaluated[1]["source"]["checkpoint"]).with_name("best.json")
         mean = json.loads(note.read_text())["mean14"]
         assert evaluated[1]["PCKh@0.5"]["mean14"] == pytest.approx(mean, abs=0.5)
 
@@ -407,9 +434,9 @@ class TestWorst:
     def test_by_mean_error_with_infinity_first_and_unscored_last(self):
         nan, inf = np.nan, np.inf
         errors = np.array([[0.5, nan], [nan, nan], [0.1, 0.7], [3.0, 0.0], [0.2, inf], [0.5, 0.5]])
-        means = evaluate.mean_errors(errors)
+        means = score.mean_errors(errors)
         np.testing.assert_allclose(means, [0.5, nan, 0.4, 1.5, inf, 0.5])
-        assert evaluate.worst(errors).tolist() == [4, 3, 0, 5, 2, 1]
+        assert score.worst(errors).tolist() == [4, 3, 0, 5, 2, 1]
 
     def test_evenly(self):
         assert evaluate.evenly(10, 4).tolist() == [0, 2, 4, 6]

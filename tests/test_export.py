@@ -30,6 +30,7 @@ from pipelines import (
     train,
     verification,
 )
+from pipelines.ground_truth import Truth
 from pipelines.people import LABELLED
 
 HOW = {"flip": True, "mirror": MPII.mirror, "decode": "quarter", "sigma": 1.0, "mean": augment.MEAN}
@@ -169,23 +170,28 @@ def test_joints_of_files_are_those_of_records(network, kind):
 
 
 def test_comparison_by_hand():
-    """Two people with a crop of 64 image px each, stored at half the size; input 32 px."""
-    zoom = np.array([[[2.0, 0, 0], [0, 2, 0]]] * 2)
-    joints = np.full([2, 16, 2], 10.0)
-    facts = {
-        "side": np.array([32.0, 32.0], np.float32),
-        "crop_to_image": zoom,
-        "joints": joints.astype(np.float32),
-        "state": np.full([2, 16], LABELLED),
-        "head_size": np.array([4.0, np.nan]),
-    }
-    truth = 2.0 * joints
-    found = truth.copy()
+    """Two people with a crop of 64 image px each; input 32 px."""
+    joints = np.full([2, 16, 2], 20.0)
+    truth = Truth(
+        name="by hand",
+        split="validation",
+        skeleton=MPII,
+        origin=0,
+        head_rule="",
+        ids=None,
+        images=("a", "b"),
+        joints=joints,
+        state=np.full([2, 16], LABELLED),
+        head_size=np.array([4.0, np.nan]),
+        side=np.array([64.0, 64.0]),
+        pooled_joints=joints,
+    )
+    found = joints.copy()
     found[0, 0] += (3.0, 4.0)  # 5 image px, 2.5 input px; more than half a head
     found[1, 1] += (0.0, 1.0)
     confidence = np.full([2, 16], 0.49)
     confidence[0, :2] = 0.5
-    row = verification.compare(facts, 32, MPII, (truth, confidence), (found, confidence))
+    row = verification.compare(truth, 32, (joints, confidence), (found, confidence))
     assert row["all_image_px"] == {"median": 0.0, "largest": 5.0}
     assert row["all_input_px"] == {"median": 0.0, "largest": 2.5}
     assert row["confident_input_px"] == {"median": 1.25, "largest": 2.5}

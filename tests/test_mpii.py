@@ -234,8 +234,9 @@ def test_wrong_entries_are_named(tmp_path, change, message):
         (b'{"images": []}', "should be a JSON list of people"),
         (b"[3]", 'entry 0: a person with key "img_paths" .* expected, not 3'),
         (b'[{"file": "a.jpg"}]', 'entry 0: a person with key "img_paths"'),
-        (gzip.compress(b""), "is empty"),
-        (gzip.compress(b"[1, 2, 3]" * 1000)[:40], "is broken gzip"),
+        # Ids of their own: these bytes hold the time, and differ between releases of zlib.
+        pytest.param(gzip.compress(b""), "is empty", id="empty gzip"),
+        pytest.param(gzip.compress(b"[1, 2, 3]" * 1000)[:40], "is broken gzip", id="cut gzip"),
         (b"\x1f\x8bnot gzip", "is broken gzip"),
         (b"\x89HDF\r\n\x1a\n but not really", "cannot be read as HDF5"),
         (b"MATLAB 5.0 MAT-file but not really", "MATLAB"),

@@ -18,6 +18,7 @@ import tensorflow as tf
 from hourglass import folded, heatmap, model, optimizer
 from hourglass.skeleton import MPII
 from pipelines import (
+    augment,
     batch_statistics,
     device_step,
     devices,
@@ -259,7 +260,7 @@ def test_validation(one, network, decode, scales):
 
 
 def test_precise_batch_norm(one, network):
-    recipe = batch_statistics.augment.RECIPES["newell"]
+    recipe = augment.RECIPES["newell"]
     of_batch = batch_statistics._make_of_batch(one, network, recipe, 0, 32, (0.4, 0.4, 0.4))
     assert audit(of_batch.get_concrete_function(crop_specs(32)).graph) == []
 

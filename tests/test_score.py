@@ -17,7 +17,8 @@ import scipy.io
 from conftest import ROOT, draw_person, start_python
 
 from hourglass.skeleton import LSP, MPII
-from pipelines import ground_truth, inputs, match, predictions, score
+from pipelines import ground_truth, match, predictions, score, score_predictions
+from pipelines import results as results_module
 from pipelines.people import LABELLED, MISSING, OCCLUDED
 
 DATA = os.environ.get("HOURGLASS_TEST_DATA")
@@ -113,7 +114,7 @@ class TestNumbers:
         joints[2, MPII.index("left_ankle")] = flags[2, MPII.index("left_ankle")] = 0  # missing
         found[2, MPII.index("pelvis")] += (0, 15.3)  # 0.51
         truth = bearpaw(tmp_path / "a.json", joints, flags)
-        return score.run(npy(tmp_path / "a.npy", found), truth)
+        return score_predictions.run(npy(tmp_path / "a.npy", found), truth)
 
     def test_half_a_head(self, results):
         row = results["PCKh@0.5"]
@@ -148,13 +149,13 @@ class TestNumbers:
     def test_a_hundredth_over_a_tenth_is_a_miss(self, tmp_path):
         joints = places(3)
         truth = bearpaw(tmp_path / "a.json", joints)
-        results = score.run(npy(tmp_path / "a.npy", joints + (3.03, 0)), truth)  # 0.101
+        results = score_predictions.run(npy(tmp_path / "a.npy", joints + (3.03, 0)), truth)  # 0.101
         assert results["PCKh@0.1"]["pooled16"] == 0 and results["PCKh@0.2"]["pooled16"] == 100
 
 
 class TestPredictionFiles:
     def perfect(self, path, truth_file):
-        results = score.run(str(path), truth_file)
+        results = score_predictions.run(str(path), truth_file)
         assert results["PCKh@0.1"]["pooled16"] == 100
         assert results["bias"]["image_px"] == pytest.approx([0, 0], abs=1e-9)
 
@@ -183,7 +184,7 @@ class TestPredictionFiles:
         path = tompson(
             tmp_path / "d.mat", places(6), pos_pred_src=places(6).transpose(1, 2, 0) + 6.0
         )
-        results = score.run(path, path)
+        results = score_predictions.run(path, path)
         assert results["PCKh@0.5"]["pooled16"] == 100 and results["PCKh@0.2"]["pooled16"] == 0
 
 
@@ -245,7 +246,9 @@ class TestGroundTruth:
         joints[13, 2, 1001] = 0  # no head top: no yardstick
         scipy.io.savemat(tmp_path / "joints.mat", {"joints": joints})
         file = str(tmp_path / "joints.mat")
-        results = score.run(npy(tmp_path / "p.npy", ground_truth.read(file).joints), file)
+        results = score_predictions.run(
+            npy(tmp_path / "p.npy", ground_truth.read(file).joints), file
+        )
         counts = [results[key] for key in ("people", "people_scored_by_PCKh", "left_out")]
         assert counts == [999, 998, 1]
         printed = capsys.readouterr().out
@@ -260,7 +263,7 @@ class TestGroundTruth:
         truth = ground_truth.read(str(tmp_path / "joints.mat"))
         assert truth.skeleton is LSP and truth.origin == 0 and len(truth.joints) == 1000
         np.testing.assert_array_equal(truth.joints, joints[:, :2, 5:].transpose(2, 0, 1))
-        results = score.run(
+        results = score_predictions.run(
             npy(tmp_path / "p.npy", truth.joints), str(tmp_path / "joints.mat")
         )  # LSP counts from 0: nothing is taken off.
         assert results["PCKh@0.1"]["mean14"] == results["PCK@0.2 torso"]["mean14"] == 100
@@ -290,19 +293,6 @@ class TestGroundTruth:
         known = truth.state[0] != MISSING
         np.testing.assert_allclose(truth.joints[0, known], joints[known], atol=1e-4)
 
-    def test_the_evaluation_of_a_network_and_of_its_file_agree(self, tmp_path, info):
-        from pipelines import evaluate
-
-        facts = inputs.facts(info, "validation")
-        noise = np.random.default_rng(1).normal(0, 4, (10, 16, 2))
-        found = evaluate.to_image(facts, facts["joints"]) + noise
-        evaluate.write_predictions(str(tmp_path), facts, found, np.ones((10, 16)), info)
-        expected = evaluate.score(facts, found, info.skeleton)
-        for kind in ("mat", "h5", "json"):
-            results = score.run(str(tmp_path / f"predictions.{kind}"), info.folder)
-            for name, row in expected.items():
-                assert results[name] == (pytest.approx(row) if isinstance(row, dict) else row)
-
     def test_another_split(self, tmp_path):
         path = bearpaw(tmp_path / "a.json", places(6), split=0)
         with pytest.raises(ValueError, match=r"nobody in the split 'validation', only.*train"):
@@ -313,7 +303,7 @@ class TestGroundTruth:
 class TestMistakes:
     def refused(self, match, found, truth_file, error=ValueError):
         with pytest.raises(error, match=match):
-            score.run(str(found), str(truth_file))
+            score_predictions.run(str(found), str(truth_file))
 
     @pytest.mark.parametrize(
         "shape", [(6, 14, 2), (16, 2, 6), (6, 16), (6, 16, 4), (0, 16), (), (6, 32, 1)]
@@ -361,7 +351,9 @@ class TestMistakes:
         path = npy(tmp_path / "p.npy", places(6)[[5, 1, 2, 3, 4, 0]])
         self.refused("2 of 2 gross misses fit a person of another photograph", path, truth_file)
         path = npy(tmp_path / "q.npy", places(6)[[1, 0, 2, 3, 4, 5]])
-        assert score.run(path, truth_file)["PCKh@0.5"]["pooled16"] == pytest.approx(100 * 4 / 6)
+        assert score_predictions.run(path, truth_file)["PCKh@0.5"]["pooled16"] == pytest.approx(
+            100 * 4 / 6
+        )
 
     def test_crop_coordinates(self, tmp_path, truth_file):
         path = npy(tmp_path / "p.npy", places(6) / 10)
@@ -440,12 +432,12 @@ class TestMistakes:
     def test_one_of_two_files(self, tmp_path, truth_file):
         for files in (("", truth_file), ("p.npy", ""), ("", "", str(tmp_path))):
             with pytest.raises(ValueError, match="give at least the first two"):
-                score.run(*files)
+                score_predictions.run(*files)
 
     def test_output_is_a_file(self, tmp_path, truth_file):
         found = npy(tmp_path / "p.npy", places(6))
         with pytest.raises(ValueError, match="is a file; name a folder"):
-            score.run(found, truth_file, output=found)
+            score_predictions.run(found, truth_file, output=found)
 
 
 class TestInterval:
@@ -507,7 +499,7 @@ class TestInterval:
 class TestBias:
     def results(self, tmp_path, shift):
         truth = bearpaw(tmp_path / "a.json", places(6))
-        return score.run(npy(tmp_path / "p.npy", places(6) + shift), truth)
+        return score_predictions.run(npy(tmp_path / "p.npy", places(6) + shift), truth)
 
     def test_a_shift_is_found(self, tmp_path, capsys):
         shift = self.results(tmp_path, (0.3, -0.6))["bias"]
@@ -525,9 +517,9 @@ class TestBias:
         sides = np.array([100.0, 100, 100, 100, 400, 400])
         truth = dataclasses.replace(truth, side=sides)
         found = truth.joints + 0.3
-        shift = score.bias(found, truth, match.errors(found, truth.joints, truth))
+        shift = score.bias(found, truth, score.errors(found, truth.joints, truth))
         assert shift["heatmap_px"] == pytest.approx([0.192, 0.192])
-        assert "+0.19 in x and +0.19 in y" in score.bias_warning(shift)
+        assert "+0.19 in x and +0.19 in y" in results_module.bias_warning(shift)
 
     def test_wrong_joints_say_nothing(self, tmp_path):
         shift = np.zeros((6, 16, 2))
@@ -537,7 +529,7 @@ class TestBias:
 
     def test_unknown_crops(self, tmp_path, capsys):
         truth = tompson(tmp_path / "d.mat", places(6))
-        results = score.run(npy(tmp_path / "p.npy", places(6) + 5), truth)
+        results = score_predictions.run(npy(tmp_path / "p.npy", places(6) + 5), truth)
         assert results["bias"]["heatmap_px"] is None
         assert "heatmap px unknown" in capsys.readouterr().out
 
@@ -547,7 +539,7 @@ class TestOutput:
     def written(self, tmp_path, truth_file):
         random = np.random.default_rng(3)
         found = npy(tmp_path / "p.npy", places(6) + random.normal(0, 6, (6, 16, 2)))
-        results = score.run(found, truth_file, output=str(tmp_path / "new" / "out"))
+        results = score_predictions.run(found, truth_file, output=str(tmp_path / "new" / "out"))
         return results, tmp_path / "new" / "out"
 
     def test_files(self, written):
@@ -576,7 +568,7 @@ class TestOutput:
     def test_a_refused_file_writes_nothing(self, tmp_path, truth_file):
         found = npy(tmp_path / "p.npy", places(5))
         with pytest.raises(ValueError, match="5 people"):
-            score.run(found, truth_file, output=str(tmp_path / "out"))
+            score_predictions.run(found, truth_file, output=str(tmp_path / "out"))
         assert not (tmp_path / "out").exists()
 
 
@@ -662,7 +654,7 @@ class TestPublished:
     @pytest.mark.parametrize("name", list(PUBLISHED)[1:])
     def test_the_published_table(self, name):
         truth = published("detections_our_format.mat")
-        row = score.run(published(name), truth)["PCKh@0.5"]
+        row = score_predictions.run(published(name), truth)["PCKh@0.5"]
         np.testing.assert_allclose([row[m] for m in score.MEANS], PUBLISHED[name], atol=0.01)
 
     @pytest.mark.slow
@@ -688,7 +680,9 @@ class TestPublished:
     @pytest.mark.parametrize("name", PUBLISHED)
     def test_on_valid_h5_pooled16_is_the_published_one(self, name):
         """The other two means differ there, because its necks and head tops are cut."""
-        row = score.run(published(name), os.path.join(DATA, "mpii", "valid.h5"))["PCKh@0.5"]
+        row = score_predictions.run(published(name), os.path.join(DATA, "mpii", "valid.h5"))[
+            "PCKh@0.5"
+        ]
         assert row["pooled16"] == pytest.approx(PUBLISHED[name][2], abs=0.01)
         np.testing.assert_allclose([row[mean] for mean in score.MEANS], PUBLISHED[name], atol=0.03)
 
@@ -705,9 +699,9 @@ class TestPublished:
         """pytorch-pose's files lie about a third of a heatmap pixel too low."""
         truth = ground_truth.read(os.path.join(DATA, "mpii", "valid.h5"))
         _, found = predictions.read_foreign(published("bearpaw-hg_s2_b1.mat"), 1, MPII)
-        shift = score.bias(found, truth, match.errors(found, truth.joints, truth))
+        shift = score.bias(found, truth, score.errors(found, truth.joints, truth))
         assert shift["heatmap_px"] == pytest.approx([-0.36, -0.43], abs=0.02)
-        assert score.bias_warning(shift)
+        assert results_module.bias_warning(shift)
 
     @pytest.mark.parametrize("name", PUBLISHED)
     def test_published_files_in_another_order_are_refused(self, name):

@@ -8,10 +8,16 @@ them alike. ``comparison`` says what is measured beside what, ``report`` prints 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any
 
 BF16, FP16, FP32 = "mixed_bfloat16", "mixed_float16", "float32"
+
+
+def usable_cores() -> int:
+    """Cores that this process may use; macOS cannot restrict them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _nothing() -> dict:

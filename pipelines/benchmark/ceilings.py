@@ -14,7 +14,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from pipelines.benchmark import Part
+from pipelines.benchmark import Part, usable_cores
 
 # Side of the square matrices: of 1024, 2048 and 4096 the fastest in bfloat16 for both libraries,
 # because the factors stay in the cache; float32 does not care.
@@ -26,7 +26,7 @@ def _over(items: list, work: Callable) -> Callable[[int], None]:
 
     OpenCV and TensorFlow let go of Python's lock while they work.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     shares = [items[k::cores] for k in range(cores)]
     pool = concurrent.futures.ThreadPoolExecutor(cores)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 
-from pipelines.benchmark import BF16, FP32, Task
+from pipelines.benchmark import BF16, FP32, Task, usable_cores
 from pipelines.config import Config
 from pipelines.records import JPEG_QUALITY
 
@@ -69,7 +68,7 @@ class Tasks:
 
     def per_core(self, name: str, function: str) -> list[Task]:
         """One of our own parts with one logical device per core, where they can share the batch."""
-        cores = len(os.sched_getaffinity(0))
+        cores = usable_cores()
         settings = {**self.settings, "logical_devices": cores}
         shared = cores > 1 and self.settings["batch"] % cores == 0
         return [Task(name, f"parts.{function}", settings, huge_pages=True)] if shared else []

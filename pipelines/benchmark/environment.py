@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 
+from pipelines.benchmark import usable_cores
 from pipelines.benchmark.rounds import ROOT
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "opencv-python-headless", "torch")
@@ -26,7 +27,7 @@ def describe(gpus: list[str]) -> dict:
         "commit": _commit(),
         "machine": platform.platform(),
         "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "instructions": [name for name in _FAST if name in instructions],
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": gpus,
@@ -40,6 +41,8 @@ def describe(gpus: list[str]) -> dict:
 
 
 def _processor() -> tuple[str, set[str]]:
+    if not os.path.exists("/proc/cpuinfo"):
+        return platform.processor(), set()
     with open("/proc/cpuinfo") as file:
         pairs = [line.split(":", 1) for line in file if ":" in line]
     fields = {key.strip(): value.strip() for key, value in reversed(pairs)}

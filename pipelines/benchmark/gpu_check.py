@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 
-from pipelines.benchmark import BF16, FP16, FP32, Task, gpu_machine, rounds
+from pipelines.benchmark import BF16, FP16, FP32, Task, gpu_machine, rounds, usable_cores
 
 _SHORT = {BF16: "bf16", FP16: "float16", FP32: "float32"}
 PER_CORE = "input, one core"
@@ -231,7 +231,7 @@ def reading(check: Check) -> dict:
         Task(name, "parts.read", settings, cores=cores, environment=_HIDDEN)
         for name, cores in names.items()
     ]
-    return {"parts": check.times("input", tasks), "cores": len(os.sched_getaffinity(0))}
+    return {"parts": check.times("input", tasks), "cores": usable_cores()}
 
 
 def speed(check: Check, stacks: int) -> dict:
@@ -268,7 +268,7 @@ def devices(check: Check) -> dict:
     """The step on 1 to N GPUs, the batch of each the same; without a GPU on a device per core."""
     gpus = _gpus(check)
     kind, tasks = "GPUs" if gpus else "logical CPU devices", []
-    for count in _counts(gpus or len(os.sched_getaffinity(0))):
+    for count in _counts(gpus or usable_cores()):
         logical = 0 if gpus or count == 1 else count
         more = {"strategy": "auto", "logical_devices": logical}
         settings = check.settings(2, check.sizes.each * count, BF16, **more)

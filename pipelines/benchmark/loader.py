@@ -14,7 +14,7 @@ import os
 import cv2
 import numpy as np
 
-from pipelines.benchmark import Part
+from pipelines.benchmark import Part, usable_cores
 
 MEAN = np.array([0.4404, 0.4440, 0.4327], np.float32)
 BATCHES = 5  # per step
@@ -147,7 +147,7 @@ def per_example(settings: dict, folder: str, table: str, steps: str) -> Part:
         examples,
         settings["batch"],
         sampler=range(1 << 40),
-        num_workers=len(os.sched_getaffinity(0)),
+        num_workers=usable_cores(),
         worker_init_fn=_one_thread,
     )
     iterator = iter(batches)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -19,14 +20,19 @@ from pipelines.benchmark import Part, Task
 def resident(field: str) -> float:
     """MB of this process's memory: "VmRSS" now, "VmHWM" at its peak.
 
-    Not getrusage: its peak includes that of the process that started this one.
+    Not getrusage, whose peak includes that of the process that started this one, except on macOS,
+    which has nothing else: there both are the peak.
     """
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     with open("/proc/self/status") as file:
         line = next(line for line in file if line.startswith(field))
     return int(line.split()[1]) / 1024
 
 
 def _limit(cores: int) -> None:
+    if cores and not hasattr(os, "sched_setaffinity"):
+        raise OSError(f"only Linux can restrict a process to {cores} core(s); measure other parts")
     if cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 
