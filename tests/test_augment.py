@@ -76,7 +76,9 @@ class TestDraw:
         whole = draws(first=16, count=8)
         halves = [draws(first=first, count=4, batch=8) for first in (16, 20)]
         for key, value in whole.items():
-            np.testing.assert_array_equal(value, np.concatenate([half[key] for half in halves]))
+            # Vectorised functions may round otherwise where a batch ends.
+            both = np.concatenate([half[key] for half in halves])
+            np.testing.assert_allclose(value, both, rtol=3e-7)
 
     def test_examples_differ(self):
         assert len(np.unique(draws(count=64)["color"])) == 64 * 3
