@@ -9,10 +9,10 @@ import sys
 
 from absl import flags
 
-from pipelines import command
+from pipelines import cli
 
 FILES = ("predictions", "ground_truth", "output")
-with command.group("A prediction file, without a network"):
+with cli.group("A prediction file, without a network"):
     flags.DEFINE_string("predictions", "", "file to score: .mat, .h5, .npy, .json")
     flags.DEFINE_string("ground_truth", "", "its truth: annotation file or record set folder")
     flags.DEFINE_string("output", "", "folder to write results.json and curve.* to")
@@ -27,14 +27,15 @@ def main() -> None:
 def _score(*files: str) -> None:
     # No GPU: scoring runs beside a training that has all of its memory.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    from pipelines import score_predictions
+    from pipelines.evaluation import score_predictions
 
     split = flags.FLAGS.split if "split" in flags.FLAGS else "validation"
     score_predictions.run(*files, split=split)
 
 
 def _evaluate() -> None:
-    from pipelines import config, evaluate
+    from pipelines import config
+    from pipelines.evaluation import evaluate
 
     evaluate.run(config.from_flags())
 
@@ -52,4 +53,4 @@ if __name__ == "__main__":
         from pipelines import config  # it takes seconds, which scoring a file need not
 
         config.define_flags()
-    command.run(main)
+    cli.run(main)

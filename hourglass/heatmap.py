@@ -149,7 +149,7 @@ def decode(
 
     The last two give the joints for which our way from heatmap to photograph ends where theirs
     does (but for pytorch-pose's cutting to whole image px). They belong to maps of networks that
-    were trained on the reference's own targets, see ``pipelines.ceilings``.
+    were trained on the reference's own targets, see ``pipelines.evaluation.decoder_bounds``.
 
     Args:
       heatmaps: [B, H, W, J] float32, H, W and J static; "subpixel" needs 3x3 pixels or more.

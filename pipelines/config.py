@@ -11,8 +11,9 @@ from absl import flags
 from hourglass import heatmap, model
 from hourglass.optimizer import OPTIMIZERS, SCHEDULES
 from hourglass.skeleton import Skeleton
-from pipelines import augment, command, devices
-from pipelines.people import SPLITS
+from pipelines import cli, devices
+from pipelines.data import augmentation, targets
+from pipelines.data.annotations import SPLITS
 
 
 def _flag(
@@ -70,12 +71,12 @@ class Config:
     )
     xla: bool = _flag(False, "compile forward and backward pass with XLA", free=True)
     recipe: str = _flag(
-        "pytorch_pose", "published augmentation", tuple(augment.RECIPES), group="Data"
+        "pytorch_pose", "published augmentation", tuple(augmentation.RECIPES), group="Data"
     )
     occluded: str = _flag(
         "train",
         "occluded joints: train = like visible ones, ignore = weight 0, zero = an empty map",
-        augment.OCCLUDED,
+        targets.OCCLUDED,
     )
     sigma: float = _flag(1.0, "standard deviation of the target Gaussians, heatmap px")
     round_centers: bool = _flag(False, "Gaussians on whole pixels, as the references draw them")
@@ -218,7 +219,7 @@ def define_flags() -> None:
     for field in dataclasses.fields(Config):
         help_text, choices = field.metadata["help"], field.metadata["choices"]
         title = field.metadata["group"] or title
-        with command.group(title):
+        with cli.group(title):
             if choices:
                 flags.DEFINE_enum(field.name, field.default, list(choices), help_text)
             else:

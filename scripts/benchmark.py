@@ -33,7 +33,7 @@ import time
 import rich.console
 from absl import flags
 
-from pipelines import command, config
+from pipelines import cli, config
 from pipelines.benchmark import comparison, environment, report, rounds, stored, workload
 
 _FLAGS = flags.FLAGS
@@ -137,7 +137,7 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-    with command.group("Benchmark"):
+    with cli.group("Benchmark"):
         _define_flags()
     config.define_flags()
-    command.run(main)
+    cli.run(main)

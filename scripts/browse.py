@@ -11,15 +11,16 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from absl import flags
 
-from pipelines import browse, command
-from pipelines.people import SPLITS
+from pipelines import cli
+from pipelines.data.annotations import SPLITS
+from pipelines.evaluation import people_page
 
 FLAGS = flags.FLAGS
-with command.group("People"):
+with cli.group("People"):
     flags.DEFINE_string("records", "data/records", "folder written by scripts/make_tfrecords.py")
     flags.DEFINE_enum("split", "validation", SPLITS, "whose people")
     flags.DEFINE_string("predictions", "", "predictions.json, .h5 or .mat that eval_main.py wrote")
-with command.group("Page"):
+with cli.group("Page"):
     flags.DEFINE_integer("most", 200, "people at most", lower_bound=1)
     flags.DEFINE_integer(
         "size", 256, "side of a thumbnail, px; an enlarged one is no sharper", 32, 1024
@@ -33,7 +34,7 @@ with command.group("Page"):
 def main() -> None:
     """Write the page, say where and whom it shows."""
     folder = os.path.dirname(FLAGS.predictions) if FLAGS.predictions else FLAGS.records
-    browse.run(
+    people_page.run(
         FLAGS.records,
         FLAGS.output or os.path.join(folder, "people.html"),
         split=FLAGS.split,
@@ -45,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -21,7 +21,7 @@ import time
 
 from absl import flags
 
-from pipelines import command
+from pipelines import cli
 from pipelines.benchmark import environment, gpu_check, gpu_report
 
 _FLAGS = flags.FLAGS
@@ -77,6 +77,6 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-    with command.group("Check"):
+    with cli.group("Check"):
         _define_flags()
-    command.run(main)
+    cli.run(main)

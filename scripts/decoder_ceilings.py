@@ -12,12 +12,13 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import rich.console
 from absl import flags
 
-from pipelines import ceilings, command
-from pipelines.people import SPLITS
-from pipelines.sources import mpii
+from pipelines import cli
+from pipelines.data.annotations import SPLITS
+from pipelines.data.readers import mpii
+from pipelines.evaluation import decoder_bounds
 
 FLAGS = flags.FLAGS
-with command.group("People"):
+with cli.group("People"):
     flags.DEFINE_string(
         "annotations", None, "MPII annotations in any of the published formats", required=True
     )
@@ -28,11 +29,11 @@ def main() -> None:
     """Measure and print."""
     annotated = mpii.read(FLAGS.annotations)
     people = [person for person in annotated.people if person.split == FLAGS.split]
-    rows = ceilings.measure(people, annotated.skeleton)
+    rows = decoder_bounds.measure(people, annotated.skeleton)
     title = f"oracle ceilings, mean14, {len(people)} {FLAGS.split} people"
     width = None if sys.stdout.isatty() else 120
-    rich.console.Console(width=width).print(ceilings.table(rows, title))
+    rich.console.Console(width=width).print(decoder_bounds.table(rows, title))
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

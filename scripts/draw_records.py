@@ -13,28 +13,30 @@ import numpy as np
 from absl import flags
 
 from hourglass import affine
-from pipelines import augment, command, draw, inputs, records
-from pipelines.people import MISSING, SPLITS
+from pipelines import cli
+from pipelines.data import input_pipeline, preprocessing, tfrecords
+from pipelines.data.annotations import MISSING, SPLITS
+from pipelines.visualization import draw
 
 FLAGS = flags.FLAGS
-with command.group("People"):
+with cli.group("People"):
     flags.DEFINE_string("records", "data/records", "folder written by scripts/make_tfrecords.py")
     flags.DEFINE_enum("split", "validation", SPLITS, "whose people")
     flags.DEFINE_integer("count", 12, "people, evenly chosen", lower_bound=1)
-with command.group("Picture"):
+with cli.group("Picture"):
     flags.DEFINE_integer("size", 256, "side of each person's picture, px", lower_bound=32)
     flags.DEFINE_string("output", "", "PNG to write; default: truth.png in --records")
 
 
-def truth_grid(info: records.DatasetInfo, split: str, count: int, size: int) -> np.ndarray:
+def truth_grid(info: tfrecords.DatasetInfo, split: str, count: int, size: int) -> np.ndarray:
     """One RGB picture [H, W, 3] uint8 of ``count`` evenly chosen people and their true joints."""
     every = max(1, info.count(split) // count)
-    facts = {key: value[:count] for key, value in inputs.facts(info, split, every).items()}
+    facts = {key: value[:count] for key, value in input_pipeline.facts(info, split, every).items()}
     shown = len(facts["row"])
-    batch = next(iter(inputs.evaluation(info, split, batch=shown, every=every)))
-    pixels = affine.warp(batch["image"], augment.crop_to_input(batch, size), size)
+    batch = next(iter(input_pipeline.evaluation(info, split, batch=shown, every=every)))
+    pixels = affine.warp(batch["image"], preprocessing.crop_to_input(batch, size), size)
     pixels = np.rint(pixels).astype(np.uint8)
-    joints = affine.apply(augment.crop_to_input(batch, size), facts["joints"]).numpy()
+    joints = affine.apply(preprocessing.crop_to_input(batch, size), facts["joints"]).numpy()
     labelled = facts["state"] != MISSING
     colored = np.where(labelled[..., None], joints, np.nan)
     errors = np.where(labelled, 0.0, np.nan)
@@ -47,10 +49,10 @@ def truth_grid(info: records.DatasetInfo, split: str, count: int, size: int) -> 
 def main() -> None:
     """Draw, write, say where."""
     output = FLAGS.output or os.path.join(FLAGS.records, "truth.png")
-    info = records.read_info(FLAGS.records)
+    info = tfrecords.read_info(FLAGS.records)
     draw.write_png(output, truth_grid(info, FLAGS.split, FLAGS.count, FLAGS.size))
     print(output)
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -22,24 +22,25 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from hourglass.heatmap import DECODERS
-from pipelines import command, export, formats
+from pipelines import cli
+from pipelines.export import export, formats
 
 FLAGS = flags.FLAGS
-with command.group("Network"):
+with cli.group("Network"):
     flags.DEFINE_string("checkpoint", None, "run or checkpoint", required=True)
     flags.DEFINE_enum("weights", "best", ("best", "averaged", "raw"), "kind of weights")
-with command.group("File"):
+with cli.group("File"):
     flags.DEFINE_enum("format", None, formats.FORMATS, "kind of file", required=True)
     flags.DEFINE_string("output", None, "file (savedmodel: folder) to write", required=True)
     flags.DEFINE_enum("quantize", "none", formats.QUANTIZE, "numbers of a tflite file")
     flags.DEFINE_bool(
         "with_preprocessing", False, "input is uint8 RGB; scaling and mean are inside"
     )
-with command.group("Joints from heatmaps"):
+with cli.group("Joints from heatmaps"):
     flags.DEFINE_bool("flip", True, "mirror-averaged test, in the joints of a SavedModel too")
     flags.DEFINE_enum("decode", "auto", ("auto", *DECODERS), "auto: what the weights expect")
     flags.DEFINE_float("sigma", 1.0, "heatmap px, as trained; only --decode=dark needs it", 0.0)
-with command.group("Verification"):
+with cli.group("Verification"):
     flags.DEFINE_string("records", "", "record set whose people verify it, and calibrate int8")
     flags.DEFINE_string("split", "validation", "whose people verify")
     flags.DEFINE_integer("people", 300, "at most so many of them", lower_bound=1)
@@ -53,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -14,23 +14,24 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from absl import flags
 
-from pipelines import command, torch_files
-from pipelines.torch_weights import LAYOUTS
+from pipelines import cli
+from pipelines.export.pytorch import files
+from pipelines.export.pytorch.layouts import LAYOUTS
 
 FLAGS = flags.FLAGS
-with command.group("Network"):
+with cli.group("Network"):
     flags.DEFINE_string("checkpoint", None, "run or checkpoint", required=True)
     flags.DEFINE_enum("weights", "best", ("best", "averaged", "raw"), "kind of weights")
-with command.group("File"):
+with cli.group("File"):
     flags.DEFINE_enum("layout", None, LAYOUTS, "whose names", required=True)
     flags.DEFINE_string("output", None, "file to write", required=True)
 
 
 def main() -> None:
     """Export, say what was written."""
-    count = torch_files.export_run(FLAGS.checkpoint, FLAGS.layout, FLAGS.output, FLAGS.weights)
+    count = files.export_run(FLAGS.checkpoint, FLAGS.layout, FLAGS.output, FLAGS.weights)
     print(f"{count} tensors as {FLAGS.layout} -> {FLAGS.output}")
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

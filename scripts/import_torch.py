@@ -19,14 +19,15 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from hourglass import skeleton
-from pipelines import command, torch_files
+from pipelines import cli
+from pipelines.export.pytorch import files
 
 FLAGS = flags.FLAGS
 SKELETONS = {"mpii": skeleton.MPII, "lsp": skeleton.LSP}
-with command.group("Files"):
+with cli.group("Files"):
     flags.DEFINE_string("input", None, "PyTorch checkpoint file", required=True)
     flags.DEFINE_string("output", None, "folder of the new run; must not exist", required=True)
-with command.group("What the file does not say"):
+with cli.group("What the file does not say"):
     flags.DEFINE_enum("skeleton", "mpii", SKELETONS, "the joints of its heatmaps")
     flags.DEFINE_integer("size", 256, "side of the network input, px")
 
@@ -34,11 +35,11 @@ with command.group("What the file does not say"):
 def main() -> None:
     """Import, say what it is."""
     joints = SKELETONS[FLAGS.skeleton]
-    found = torch_files.import_run(FLAGS.input, FLAGS.output, joints, FLAGS.size)
+    found = files.import_run(FLAGS.input, FLAGS.output, joints, FLAGS.size)
     what = " ".join(f"--{k}={found[k]}" for k in "stacks blocks channels depth stem".split())
     print(f"{FLAGS.input}: layout {found['layout']}, {what}, {found['joints']} joints")
     print(f"-> {FLAGS.output}")
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

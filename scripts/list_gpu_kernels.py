@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from absl import flags
 
-from pipelines import command
+from pipelines import cli
 
 
 def _types(constraint) -> str:
@@ -90,4 +90,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("output", "tests/data", "folder to write to")
-    command.run(main)
+    cli.run(main)

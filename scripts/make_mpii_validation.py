@@ -1,4 +1,4 @@
-"""Write ``pipelines/sources/mpii_validation.csv`` from the two published files that hold it.
+"""Write ``pipelines/data/readers/mpii_validation.csv`` from the two published files that hold it.
 
     python scripts/make_mpii_validation.py valid.h5 detections_our_format.mat mpii_validation.csv
 
@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from pipelines import command
+from pipelines import cli
 
 HEADER = """\
 # The 2,958 published MPII validation people (Tompson et al., CVPR 2015), in the published order.
@@ -60,4 +60,4 @@ def _of(files: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(_of, words="VALID_H5 DETECTIONS_MAT CSV")
+    cli.run(_of, words="VALID_H5 DETECTIONS_MAT CSV")

@@ -13,10 +13,11 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from absl import flags
 
-from pipelines import command, submission
+from pipelines import cli
+from pipelines.evaluation import mpii_submission
 
 FLAGS = flags.FLAGS
-with command.group("Files"):
+with cli.group("Files"):
     flags.DEFINE_string("annotations", None, "the original .mat release", required=True)
     flags.DEFINE_string("predictions", None, "of an evaluation with --split=test", required=True)
     flags.DEFINE_string("output", "pred_keypoints_mpii.mat", "file to write")
@@ -24,9 +25,9 @@ with command.group("Files"):
 
 def main() -> None:
     """Write the submission, say what is in it."""
-    counts = submission.write(FLAGS.annotations, FLAGS.predictions, FLAGS.output)
+    counts = mpii_submission.write(FLAGS.annotations, FLAGS.predictions, FLAGS.output)
     print(f"{counts[1]} people in {counts[0]} photographs -> {FLAGS.output}")
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -21,12 +21,14 @@ import rich.console
 import rich.table
 from absl import flags
 
-from pipelines import command
-from pipelines.convert import convert
-from pipelines.files import read_whole, write_atomically
-from pipelines.people import Annotated
-from pipelines.records import JPEG_QUALITY, DatasetInfo, Geometry
-from pipelines.sources import coco, lsp, mpii, synthetic
+from pipelines import cli
+from pipelines.data.annotations import Annotated
+from pipelines.data.cropping import Geometry
+from pipelines.data.readers import coco, lsp, mpii
+from pipelines.data.synthetic import scene
+from pipelines.data.tfrecords import JPEG_QUALITY, DatasetInfo
+from pipelines.data.write_tfrecords import convert
+from pipelines.io import read_whole, write_atomically
 
 # The files that each reader takes, the most complete first; looked for beside the images folder.
 ANNOTATIONS = {
@@ -48,7 +50,7 @@ ANNOTATIONS = {
 SYNTHETIC = os.path.join("data", "synthetic")
 
 _FLAGS = flags.FLAGS
-with command.group("Data"):
+with cli.group("Data"):
     flags.DEFINE_enum(
         "dataset",
         "auto",
@@ -65,7 +67,7 @@ with command.group("Data"):
         "allow_missing_images", False, "leave out people whose photograph is not there"
     )
     flags.DEFINE_integer("people", 6000, "synthetic people to draw", lower_bound=2)
-with command.group("Records"):
+with cli.group("Records"):
     flags.DEFINE_string("records", "data/records", "folder to write to")
     flags.DEFINE_bool(
         "overwrite", False, "replace the records that are there; redraw synthetic people"
@@ -73,7 +75,7 @@ with command.group("Records"):
     flags.DEFINE_integer("shards", 0, "files per split; 0 = one per 512 people", lower_bound=0)
     flags.DEFINE_integer("workers", 0, "processes; 0 = one per core", lower_bound=0)
     flags.DEFINE_integer("seed", 0, "of the order of the records, and of synthetic people", 0)
-with command.group("Stored crops"):
+with cli.group("Stored crops"):
     flags.DEFINE_float(
         "context",
         Geometry.context,
@@ -97,7 +99,7 @@ COCO = {
     "validation_annotations": "second annotation file, for validation",
     "validation_images": "folder of its pictures; default: --images",
 }
-with command.group("--dataset=coco only"):
+with cli.group("--dataset=coco only"):
     for _name, _meaning in COCO.items():
         flags.DEFINE_string(_name, "", _meaning)
     flags.DEFINE_float(
@@ -214,7 +216,7 @@ def _synthetic_people() -> str:
     if os.path.exists(marker):
         os.remove(marker)
     workers = _FLAGS.workers or os.cpu_count()
-    annotations = synthetic.generate(SYNTHETIC, _FLAGS.people, _FLAGS.seed, workers)
+    annotations = scene.generate(SYNTHETIC, _FLAGS.people, _FLAGS.seed, workers)
     write_atomically(marker, wanted)
     return annotations
 
@@ -250,4 +252,4 @@ def _table(info: DatasetInfo) -> rich.table.Table:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

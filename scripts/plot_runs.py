@@ -13,14 +13,15 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 from matplotlib.figure import Figure
 
-from pipelines import board, command
-from pipelines.files import write_atomically
+from pipelines import cli
+from pipelines.io import write_atomically
+from pipelines.training import event_files
 
 KINDS = ("png", "svg", "pdf")
 STYLES = {"averaged": ("-", 1.8), "raw": ("--", 0.9)}
 
 FLAGS = flags.FLAGS
-with command.group("Curves"):
+with cli.group("Curves"):
     flags.DEFINE_string("measure", "PCKh@0.5", "measure, as in results.json")
     flags.DEFINE_string("column", "mean14", "joint group or mean")
     flags.DEFINE_string("output", "curves.png", f"picture to write: .{', .'.join(KINDS)}")
@@ -30,7 +31,7 @@ def picture(curves: dict[str, dict], label: str, kind: str) -> bytes:
     """A picture file of validation curves.
 
     Args:
-      curves: run -> what ``board.read_validation`` returned.
+      curves: run -> what ``event_files.read_validation`` returned.
       label: of the vertical axis.
       kind: one of ``KINDS``.
     """
@@ -67,7 +68,7 @@ def draw(runs: list[str], output: str, measure: str, column: str) -> None:
         raise ValueError(f"--output={output} must end in .{', .'.join(KINDS)}")
     if not runs:
         raise ValueError("name one run or more, such as runs/hg_s2")
-    curves = {run.rstrip("/"): board.read_validation(run, measure, column) for run in runs}
+    curves = {run.rstrip("/"): event_files.read_validation(run, measure, column) for run in runs}
     write_atomically(output, picture(curves, f"validation {measure}, {column}, %", kind))
     for run, kinds in curves.items():
         for weights, (steps, percent) in kinds.items():
@@ -85,4 +86,4 @@ def main(runs: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, words="RUN...")
+    cli.run(main, words="RUN...")

@@ -16,12 +16,12 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from absl import flags
 
-from pipelines import command
+from pipelines import cli
 
 FLAGS = flags.FLAGS
-with command.group("Network"):
+with cli.group("Network"):
     flags.DEFINE_string("checkpoint", "runs/demo", "folder of a run, its best/, or one checkpoint")
-with command.group("People and pictures"):
+with cli.group("People and pictures"):
     flags.DEFINE_string(
         "boxes",
         "",
@@ -35,7 +35,7 @@ with command.group("People and pictures"):
     flags.DEFINE_bool(
         "smooth", False, "videos: calmer joints by a One Euro filter, also in the JSON"
     )
-with command.group("What is written"):
+with cli.group("What is written"):
     flags.DEFINE_string("output", "predictions", "folder for pictures, videos and predictions.json")
     flags.DEFINE_bool("draw", True, "write pictures and videos, not only predictions.json")
     flags.DEFINE_bool("heatmaps", False, "a panel of the heatmaps beside each picture")
@@ -45,13 +45,13 @@ with command.group("What is written"):
 
 def main(inputs: list[str]) -> int:
     """Predict every input."""
-    from pipelines import predict_files  # TensorFlow takes seconds, which --help need not
+    from pipelines.inference import predict_media  # TensorFlow takes seconds, which --help need not
 
-    names = [field.name for field in dataclasses.fields(predict_files.Options)]
-    options = predict_files.Options(**{name: FLAGS[name].value for name in names})
+    names = [field.name for field in dataclasses.fields(predict_media.Options)]
+    options = predict_media.Options(**{name: FLAGS[name].value for name in names})
     listed = [line.rstrip("\n") for line in sys.stdin if line.strip()] if "-" in inputs else []
-    return predict_files.run(FLAGS.checkpoint, inputs, listed, options)
+    return predict_media.run(FLAGS.checkpoint, inputs, listed, options)
 
 
 if __name__ == "__main__":
-    command.run(main, words="INPUT...")
+    cli.run(main, words="INPUT...")

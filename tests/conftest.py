@@ -1,4 +1,4 @@
-"""What several test files share: a tiny record set of drawn people, written by pipelines.records.
+"""What several test files share: a tiny record set of drawn people.
 
 24 people to train on and 10 to validate, MPII's joints, crops of 64 px (canvas 128). Each is a
 stick figure on noise whose joints are discs of their own colours: a network can learn to find them.
@@ -25,9 +25,11 @@ import pytest
 import tensorflow as tf
 
 from hourglass.skeleton import MPII, Skeleton
-from pipelines import devices, records, train
+from pipelines import devices
 from pipelines.config import Config
-from pipelines.people import LABELLED, MISSING, OCCLUDED, Person
+from pipelines.data import cropping, tfrecords
+from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED, Person
+from pipelines.training import train
 
 # Two logical devices for every test: MirroredStrategy then has two replicas on any machine. This
 # must come before TensorFlow's first operation.
@@ -36,7 +38,7 @@ tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfigu
 if "PYTEST_XDIST_WORKER" in os.environ:  # the other core has tests of its own
     tf.config.threading.set_intra_op_parallelism_threads(1)
 
-GEOMETRY = records.Geometry(context=2.0, side=64)
+GEOMETRY = cropping.Geometry(context=2.0, side=64)
 TRAIN, VALIDATION = 24, 10
 
 # Longest first: begun last, one of these would run alone in the end. See TESTS in the Makefile.
@@ -116,7 +118,7 @@ def write_records(
     skeleton: Skeleton = MPII,
     first: int = 0,
     draw=draw_person,
-) -> tuple[records.DatasetInfo, dict[str, list[Person]]]:
+) -> tuple[tfrecords.DatasetInfo, dict[str, list[Person]]]:
     """Write people as shards and dataset.json; return it and the people of each split."""
     folder.mkdir(parents=True, exist_ok=True)
     splits, people = {}, {}
@@ -129,18 +131,18 @@ def write_records(
                 for row in rows:
                     k = first + row + (1000 if split == "validation" else 0)
                     image, who = draw(k, split, row, skeleton)
-                    writer.write(records.encode(who, *records.crop(image, who, GEOMETRY)))
+                    writer.write(tfrecords.encode(who, *cropping.crop(image, who, GEOMETRY)))
                     people[split].append(who)
             entries.append(
                 {
                     "file": path.name,
                     "people": len(rows),
                     "bytes": path.stat().st_size,
-                    "sha256": records.sha256(str(path)),
+                    "sha256": tfrecords.sha256(str(path)),
                 }
             )
         splits[split] = {"people": count, "shards": entries}
-    info = records.DatasetInfo(
+    info = tfrecords.DatasetInfo(
         folder=str(folder),
         name="drawn",
         skeleton=skeleton,
@@ -152,8 +154,8 @@ def write_records(
         sources=("numpy",),
         settings={},
     )
-    (folder / records.INFO_FILE).write_text(info.to_json())
-    return records.read_info(str(folder)), people
+    (folder / tfrecords.INFO_FILE).write_text(info.to_json())
+    return tfrecords.read_info(str(folder)), people
 
 
 def once(tmp_path_factory, name: str, make):
@@ -169,14 +171,14 @@ def once(tmp_path_factory, name: str, make):
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory) -> tuple[records.DatasetInfo, dict[str, list[Person]]]:
+def drawn(tmp_path_factory) -> tuple[tfrecords.DatasetInfo, dict[str, list[Person]]]:
     """The record set that most tests read; nobody may change it."""
     counts = {"train": TRAIN, "validation": VALIDATION}
     return once(tmp_path_factory, "drawn", lambda folder: write_records(folder, counts))
 
 
 @pytest.fixture(scope="session")
-def info(drawn) -> records.DatasetInfo:
+def info(drawn) -> tfrecords.DatasetInfo:
     return drawn[0]
 
 
@@ -184,7 +186,7 @@ def info(drawn) -> records.DatasetInfo:
 def own_records(tmp_path):
     """A function that writes records of one's own, to damage; the counts may differ."""
 
-    def write(name="records", counts=None, **changes) -> records.DatasetInfo:
+    def write(name="records", counts=None, **changes) -> tfrecords.DatasetInfo:
         counts = counts or {"train": TRAIN, "validation": VALIDATION}
         return write_records(tmp_path / name, counts, **changes)[0]
 
@@ -198,7 +200,7 @@ def two_replicas() -> tf.distribute.Strategy:
     return devices.make_strategy("mirrored", 2)
 
 
-def tiny(workdir: pathlib.Path, info: records.DatasetInfo, **changes) -> Config:
+def tiny(workdir: pathlib.Path, info: tfrecords.DatasetInfo, **changes) -> Config:
     """A run of seconds: 12 steps of 8 people in 4 epochs, one hourglass of 8 channels, 32 px."""
     settings = dict(
         workdir=str(workdir),

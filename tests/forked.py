@@ -15,7 +15,10 @@ import tempfile
 import traceback
 
 ROOT = pathlib.Path(__file__).parents[1]
-MODULES = ("train", "evaluate", "export", "predict_files", "browse", "board", "convert", "score")
+MODULES = (
+    *("training.train", "evaluation.evaluate", "evaluation.people_page", "evaluation.scoring"),
+    *("export.export", "inference.predict_media", "training.summaries", "data.write_tfrecords"),
+)
 
 
 def run(words: list[str]) -> int:

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from hourglass.skeleton import MPII, Skeleton
-from pipelines import augment
-from pipelines.augment import RECIPES
-from pipelines.people import LABELLED, MISSING, OCCLUDED
+from pipelines.data import augmentation, preprocessing, targets
+from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
+from pipelines.data.augmentation import RECIPES
 
 SIZE, CANVAS = 64, 96
 WRISTS = Skeleton(("left_wrist", "right_wrist", "head_top"))
@@ -35,7 +35,7 @@ def dots(people: int) -> dict:
 
 def centroids(images: np.ndarray) -> np.ndarray:
     """[B, 3, 2] centre of mass (x, y) of each channel above the black of the picture's rim."""
-    light = images + augment.MEAN
+    light = images + preprocessing.MEAN
     light = np.where(light > 0.02, light, 0.0)
     y, x = np.mgrid[: light.shape[1], : light.shape[2]]
     total = light.sum((1, 2))
@@ -47,7 +47,7 @@ def index(first, count):
 
 
 def draws(recipe="newell", first=0, count=8, seed=3, batch=None):
-    drawn = augment.draw(RECIPES[recipe], seed, index(first, count), batch or count)
+    drawn = augmentation.draw(RECIPES[recipe], seed, index(first, count), batch or count)
     return {key: value.numpy() for key, value in drawn.items()}
 
 
@@ -62,7 +62,7 @@ def fixed(people, scale=1.0, angle=0.0, mirror=False, color=1.0):
 
 class TestDraw:
     def test_same_seed_and_step_give_the_same_bits(self):
-        again, graph = draws(), tf.function(augment.draw, autograph=False)
+        again, graph = draws(), tf.function(augmentation.draw, autograph=False)
         traced = graph(RECIPES["newell"], 3, index(0, 8), 8)
         for key, value in draws().items():
             np.testing.assert_array_equal(value, again[key])
@@ -137,10 +137,10 @@ class TestPixelsAndJointsMoveTogether:
     @pytest.mark.parametrize("recipe", ["none", "pytorch_pose", "newell"])
     def test_dots_land_under_their_joints(self, recipe):
         batch, people = dots(16), 16
-        drawn = augment.draw(RECIPES[recipe], 5, index(0, people), people)
+        drawn = augmentation.draw(RECIPES[recipe], 5, index(0, people), people)
         drawn = {**drawn, "color": tf.ones([people, 3])}
-        pictures, matrix = augment.images(batch, SIZE, drawn)
-        points, _ = augment.joints(batch, matrix, WRISTS.mirror, drawn)
+        pictures, matrix = preprocessing.images(batch, SIZE, drawn)
+        points, _ = targets.joints(batch, matrix, WRISTS.mirror, drawn)
         found, mirrored = centroids(pictures.numpy()), drawn["mirror"].numpy()
         assert mirrored.any() == (recipe != "none")
         # Of a mirrored person the left wrist is what was painted as the right one.
@@ -151,11 +151,11 @@ class TestPixelsAndJointsMoveTogether:
 
     def test_evaluation_has_no_draw(self):
         batch = dots(2)
-        pictures, matrix = augment.images(batch, SIZE)
-        points, state = augment.joints(batch, matrix, WRISTS.mirror)
+        pictures, matrix = preprocessing.images(batch, SIZE)
+        points, state = targets.joints(batch, matrix, WRISTS.mirror)
         np.testing.assert_allclose(points.numpy(), centroids(pictures.numpy()), atol=0.05)
         np.testing.assert_array_equal(state, batch["state"])
-        same, _ = augment.images(batch, SIZE, fixed(2))
+        same, _ = preprocessing.images(batch, SIZE, fixed(2))
         np.testing.assert_allclose(pictures, same, atol=1e-6)
         # By hand: the crop's centre comes to the middle, 58 crop px become 64.
         np.testing.assert_allclose(
@@ -179,8 +179,8 @@ class TestPixelsAndJointsMoveTogether:
     def test_by_hand(self, change, place):
         batch = dots(1)
         drawn = fixed(1, **change)
-        matrix = augment.crop_to_input(batch, SIZE, drawn)
-        points, state = augment.joints(batch, matrix, WRISTS.mirror, drawn)
+        matrix = preprocessing.crop_to_input(batch, SIZE, drawn)
+        points, state = targets.joints(batch, matrix, WRISTS.mirror, drawn)
         offset = (PLACES - (46.2, 44.9)) * 64 / 58
         np.testing.assert_allclose(points[0], 31.5 + place(offset), atol=1e-4)
         swapped = [OCCLUDED, LABELLED, MISSING]
@@ -194,7 +194,7 @@ class TestPixelsAndJointsMoveTogether:
         batch = {"joints": joints, "state": state}
         drawn = {**fixed(2), "mirror": tf.constant([True, False])}
         still = tf.constant([[[1.0, 0, 0], [0, 1, 0]]] * 2)
-        points, after = augment.joints(batch, still, MPII.mirror, drawn)
+        points, after = targets.joints(batch, still, MPII.mirror, drawn)
         swap = [5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10]
         np.testing.assert_array_equal(points, np.stack([joints[0].numpy()[swap], joints[1]]))
         np.testing.assert_array_equal(after, np.stack([state[0].numpy()[swap], state[1]]))
@@ -203,17 +203,19 @@ class TestPixelsAndJointsMoveTogether:
 class TestPictures:
     def test_color_multiplies_each_channel_and_stops_at_white(self):
         pixels = tf.constant([[[[100, 100, 200]]]], tf.uint8)
-        picture = augment.normalize(pixels, tf.constant([[0.5, 1.0, 1.4]])).numpy()[0, 0, 0]
+        picture = preprocessing.normalize(pixels, tf.constant([[0.5, 1.0, 1.4]])).numpy()[0, 0, 0]
         expected = np.array([100 / 255 * 0.5, 100 / 255, 1.0]) - (0.4404, 0.4440, 0.4327)
         np.testing.assert_allclose(picture, expected, atol=1e-6)
 
     def test_evaluation_subtracts_the_mean_only(self):
-        picture = augment.normalize(tf.constant([[[[0, 127, 255]]]], tf.uint8)).numpy()[0, 0, 0]
+        picture = preprocessing.normalize(tf.constant([[[[0, 127, 255]]]], tf.uint8)).numpy()[
+            0, 0, 0
+        ]
         expected = np.array([0, 127, 255]) / 255 - (0.4404, 0.4440, 0.4327)
         np.testing.assert_allclose(picture, expected, atol=1e-6)
 
     def test_pictures_are_warped_once_compiled_and_stay_uint8_until_then(self):
-        graph = tf.function(lambda b, d: augment.images(b, SIZE, d)[0])
+        graph = tf.function(lambda b, d: preprocessing.images(b, SIZE, d)[0])
         graph = graph.get_concrete_function(dots(2), fixed(2)).graph
         (function,) = graph.as_graph_def().library.function
         assert function.attr["_XlaMustCompile"].b
@@ -223,10 +225,10 @@ class TestPictures:
 
     def test_whole_step_is_the_same_eagerly_and_traced(self):
         def step(batch):
-            drawn = augment.draw(RECIPES["newell"], 5, index(8, 4), 4)
-            pictures, matrix = augment.images(batch, SIZE, drawn)
-            points, state = augment.joints(batch, matrix, WRISTS.mirror, drawn)
-            return pictures, *augment.targets(points, state, size=SIZE, sigma=1.0)
+            drawn = augmentation.draw(RECIPES["newell"], 5, index(8, 4), 4)
+            pictures, matrix = preprocessing.images(batch, SIZE, drawn)
+            points, state = targets.joints(batch, matrix, WRISTS.mirror, drawn)
+            return pictures, *targets.targets(points, state, size=SIZE, sigma=1.0)
 
         for eager, traced in zip(step(dots(4)), tf.function(step)(dots(4))):
             np.testing.assert_allclose(eager, traced, atol=2e-6)
@@ -243,7 +245,7 @@ class TestTargets:
     def make(self, **changes):
         points, state = tf.constant([self.POINTS]), tf.constant([self.STATE], tf.int32)
         settings = {"size": SIZE, "sigma": 1.0, **changes}
-        heatmaps, weight = augment.targets(points, state, **settings)
+        heatmaps, weight = targets.targets(points, state, **settings)
         return heatmaps.numpy()[0], weight.numpy()[0].tolist()
 
     def test_weights_of_the_three_rules(self):
@@ -272,7 +274,7 @@ class TestTargets:
     def test_rounded_centres(self):
         points = tf.constant([[[22.5, 33.5]]])  # heatmap px 5.25, 8
         for rounded, peak in ((False, np.exp(-(0.25**2) / 2)), (True, 1.0)):
-            heatmaps, _ = augment.targets(
+            heatmaps, _ = targets.targets(
                 points, tf.constant([[LABELLED]]), size=SIZE, sigma=1.0, rounded=rounded
             )
             assert heatmaps[0, 8, 5, 0].numpy() == pytest.approx(peak)

@@ -9,7 +9,9 @@ from conftest import tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hourglass import model
-from pipelines import augment, batch_statistics, checkpoint, devices, evaluate, inputs, train
+from pipelines import checkpoints, devices
+from pipelines.data import input_pipeline, preprocessing
+from pipelines.training import precise_bn, train
 
 SIZE = 32
 HOW = {"recipe": "none", "seed": 3}
@@ -27,8 +29,8 @@ def statistics(network) -> list[np.ndarray]:
 
 
 def pictures(info, count):
-    batch = next(iter(inputs.evaluation(info, "train", batch=count)))
-    return augment.images(batch, SIZE)[0]
+    batch = next(iter(input_pipeline.evaluation(info, "train", batch=count)))
+    return preprocessing.images(batch, SIZE)[0]
 
 
 @pytest.mark.parametrize("traced", [False, True])
@@ -59,7 +61,7 @@ def test_training_moves_the_averages_as_before(info):
 def test_statistics_of_several_batches_are_those_of_all_their_pixels(info):
     network, strategy = build(), devices.make_strategy("one")
     first = [layer.name for layer in model.batch_norms(network)].index("stem_bn")
-    renewed = batch_statistics.make(strategy, network, info, people=24, batch=4, **HOW)
+    renewed = precise_bn.make(strategy, network, info, people=24, batch=4, **HOW)
     of_stem = tf.keras.Model(network.input, network.get_layer("stem_conv").output)
     features = of_stem(pictures(info, 24))
     with renewed():
@@ -75,7 +77,7 @@ def test_two_replicas_find_what_one_finds(info, two_replicas, sync_bn):
     for strategy, batch in ((devices.make_strategy("one"), 8 if sync_bn else 4), (two_replicas, 8)):
         with strategy.scope():
             network = build(sync_bn=sync_bn)
-        renewed = batch_statistics.make(strategy, network, info, people=24, batch=batch, **HOW)
+        renewed = precise_bn.make(strategy, network, info, people=24, batch=batch, **HOW)
         with renewed():
             found.append(statistics(network))
     for one, two in zip(*found):
@@ -89,7 +91,7 @@ def test_training_s_averages_come_back_on_every_replica_also_after_an_error(info
     for variable in averages:
         for k, copy in enumerate(variable.values):
             copy.assign(np.full(copy.shape, 0.1 + k, np.float32))
-    renewed = batch_statistics.make(two_replicas, network, info, people=24, batch=8, **HOW)
+    renewed = precise_bn.make(two_replicas, network, info, people=24, batch=8, **HOW)
     with pytest.raises(KeyError), renewed():
         assert all((abs(copy.numpy() - 1.1) > 1e-3).all() for copy in averages[0].values)
         raise KeyError
@@ -103,7 +105,7 @@ def test_training_s_averages_come_back_on_every_replica_also_after_an_error(info
 def test_stale_averages_are_named_and_change_no_prediction(info):
     network, images = build(), pictures(info, 4)
     strategy = devices.make_strategy("one")
-    renewed = batch_statistics.make(strategy, network, info, people=24, batch=8, **HOW)
+    renewed = precise_bn.make(strategy, network, info, people=24, batch=8, **HOW)
     layer = network.get_layer("stem_bn")
     with renewed():
         center, spread = layer.moving_mean.numpy(), layer.moving_variance.numpy()
@@ -122,7 +124,7 @@ def test_stale_averages_are_named_and_change_no_prediction(info):
 def test_no_more_people_than_asked_nobody_twice_and_from_the_whole_split(info, people):
     everybody = info.count("train")
     strategy = devices.make_strategy("one")
-    dataset, batch = batch_statistics._evenly(info, strategy, people, 4)
+    dataset, batch = precise_bn._evenly(info, strategy, people, 4)
     places = np.concatenate([share["index"] for share in dataset])
     taken = min(people, everybody)
     assert taken / 2 - batch < len(places) <= taken and batch <= 4
@@ -135,7 +137,7 @@ def test_no_more_people_than_asked_nobody_twice_and_from_the_whole_split(info, p
 def test_nothing_is_done_where_nothing_is_asked_or_to_be_done(info, norm, people):
     network = build(norm=norm)
     before = statistics(network)
-    renewed = batch_statistics.make(
+    renewed = precise_bn.make(
         devices.make_strategy("one"), network, info, people=people, batch=8, **HOW
     )
     with renewed() as stale:
@@ -151,13 +153,15 @@ def test_a_training_validates_and_keeps_its_best_with_statistics_of_its_weights(
         seen = events.Tensors(f"batch_norm/stale_{weights}")
         assert [one.step for one in seen] == [6, 12]
         assert all(float(tf.make_ndarray(one.tensor_proto)) > 0.1 for one in seen)
-    best = checkpoint.find(f"{config.workdir}/best")
+    best = checkpoints.find(f"{config.workdir}/best")
     same_step = f"{config.workdir}/checkpoints/{pathlib.Path(best).name}"
-    kept, passing = (evaluate.load_network(place, weights="raw")[0] for place in (best, same_step))
+    kept, passing = (
+        checkpoints.load_network(place, weights="raw")[0] for place in (best, same_step)
+    )
     for one, other in zip(kept.trainable_variables, passing.trainable_variables):
         np.testing.assert_array_equal(one, other)
     strategy, options = devices.make_strategy("one"), {"recipe": config.recipe, "seed": config.seed}
-    renewed = batch_statistics.make(strategy, passing, info, people=24, batch=4, **options)
+    renewed = precise_bn.make(strategy, passing, info, people=24, batch=4, **options)
     assert np.abs(statistics(passing)[0] - statistics(kept)[0]).max() > 0.01
     with renewed():
         for one, other in zip(statistics(passing), statistics(kept)):

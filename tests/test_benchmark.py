@@ -11,7 +11,6 @@ import tensorflow as tf
 from conftest import ROOT, start_python
 
 from hourglass import model
-from pipelines import augment, inputs, records
 from pipelines.benchmark import (
     Task,
     ceilings,
@@ -26,6 +25,7 @@ from pipelines.benchmark import (
     workload,
 )
 from pipelines.config import Config
+from pipelines.data import augmentation, cropping, input_pipeline, preprocessing, targets, tfrecords
 
 layers = tf.keras.layers
 
@@ -168,8 +168,8 @@ def folder(tmp_path_factory) -> str:
 
 def test_the_loader_makes_what_we_make(folder):
     """Same draw, same picture and heatmaps: the peer does the same work."""
-    info = records.read_info(f"{folder}/records")
-    batch = next(iter(inputs.training(info, batch=1, seed=0)))
+    info = tfrecords.read_info(f"{folder}/records")
+    batch = next(iter(input_pipeline.training(info, batch=1, seed=0)))
     examples = loader.Examples(folder, "crops", 256, 1.0, "one_warp")
     same = [
         k
@@ -183,9 +183,9 @@ def test_the_loader_makes_what_we_make(folder):
         "mirror": tf.constant([True]),
         "color": tf.constant(color[None]),
     }
-    images, matrix = augment.images(batch, 256, draws)
-    points, state = augment.joints(batch, matrix, info.skeleton.mirror, draws)
-    heatmaps, weight = augment.targets(points, state, size=256, sigma=1.0)
+    images, matrix = preprocessing.images(batch, 256, draws)
+    points, state = targets.joints(batch, matrix, info.skeleton.mirror, draws)
+    heatmaps, weight = targets.targets(points, state, size=256, sigma=1.0)
     picture, maps, known = examples.example(same[0], 1.1, 0.3, True, color)
     assert np.abs(picture.transpose(1, 2, 0) - images[0]).mean() < 0.01
     assert np.abs(maps.transpose(1, 2, 0) - heatmaps[0]).max() < 0.012  # cut off at 3 sigma
@@ -274,7 +274,7 @@ def test_rates_follow_from_the_seconds(folder):
     assert list(results) == ["decode", "convert", "broken", "absent"]
     assert results["absent"] == {"failed": "a_package_nobody_has is not installed"}
     assert results["broken"]["failed"].startswith(("error", "TypeError", "ValueError"))
-    train = records.read_info(f"{folder}/records").count("train")
+    train = tfrecords.read_info(f"{folder}/records").count("train")
     for name, work in (("decode", train), ("convert", 12)):
         one = results[name]
         assert one["work"] == work and one["steps"] == 2 and len(one["seconds"]) == 2
@@ -344,21 +344,21 @@ def test_geometries_are_read():
 
 def test_padding_is_what_a_warp_of_white_crops_shows():
     """By the pipeline's own warp and draws, on crops that fill their window."""
-    draws = augment.draw(augment.RECIPES["newell"], 0, tf.range(64, dtype=tf.int64), 64)
+    draws = augmentation.draw(augmentation.RECIPES["newell"], 0, tf.range(64, dtype=tf.int64), 64)
     white = {
         "image": tf.fill([64, 125, 125, 3], tf.constant(255, tf.uint8)),
         "center": tf.fill([64, 2], 62.0),
         "side": tf.fill([64], 100.0),
     }
     draws["color"] = tf.ones_like(draws["color"])
-    pictures = augment.images(white, 64, draws, mean=(0.0, 0.0, 0.0))[0]
+    pictures = preprocessing.images(white, 64, draws, mean=(0.0, 0.0, 0.0))[0]
     expected = 1 - float(tf.reduce_mean(pictures))
     assert stored.padding("newell", 1.25, 64) == pytest.approx(expected, abs=0.004)
     assert expected > 0.01
 
 
 def test_what_the_defaults_of_the_records_promise():
-    default = records.Geometry()
+    default = cropping.Geometry()
     for name in stored.RECIPES:
         assert stored.padding(name, default.context) == 0
         assert stored.enlarged(name, default.side, 256) == 0

@@ -13,8 +13,8 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
 from hourglass.skeleton import MPII
-from pipelines import board
 from pipelines.config import Config
+from pipelines.training import summaries
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ class TestErrors:
     def written(self, read, *errors):
         return read(
             *(
-                lambda writer, step, e=e: board.write_errors(writer, step, "raw", e, MPII)
+                lambda writer, step, e=e: summaries.write_errors(writer, step, "raw", e, MPII)
                 for e in errors
             )
         )
@@ -80,7 +80,7 @@ def network(*norms):
 
 class TestStatistics:
     def test_changes_by_hand(self, read):
-        one, statistics = network("first", "second"), board.Statistics()
+        one, statistics = network("first", "second"), summaries.Statistics()
         first, second = one.layers
         first.moving_variance.assign([1.0, 4.0])
         second.moving_variance.assign([0.01, 1.0])
@@ -109,7 +109,7 @@ class TestStatistics:
         assert histograms[0][-1, 1] == pytest.approx(np.log10(4))
 
     def test_a_variance_of_zero_is_a_number(self, read):
-        one, statistics = network("only"), board.Statistics()
+        one, statistics = network("only"), summaries.Statistics()
 
         def vanish(writer, step):
             one.layers[0].moving_variance.assign([0.0, 1.0])
@@ -121,7 +121,7 @@ class TestStatistics:
         assert values(events, "batch_norm/log10_moving_variance")[1][0, 0] == pytest.approx(-12)
 
     def test_without_batch_norm_there_is_nothing(self, read):
-        statistics = board.Statistics()
+        statistics = summaries.Statistics()
         events = read(*[lambda writer, step: statistics.write(writer, step, network())] * 2)
         assert events.Tags()["tensors"] == []
 
@@ -146,10 +146,10 @@ class TestHyperParameters:
         for name, changes in runs.items():
             config = Config(workdir=str(tmp_path / name), learning_rate=0.004, **changes)
             writer = tf.summary.create_file_writer(str(tmp_path / name / "logs"))
-            board.write_hyper_parameters(writer, config)
+            summaries.write_hyper_parameters(writer, config)
             for step, percent in ((1, 10.0), (2, 50.0 + changes["stacks"])):
                 results = {"PCKh@0.5": {"mean14": percent, "head": 3.0}}
-                board.write_validation(writer, step, "averaged", results)
+                summaries.write_validation(writer, step, "averaged", results)
             writer.close()
         groups = {group.sessions[0].name: group for group in self.groups(tmp_path)}
         assert groups.keys() == {"a/logs", "b/logs", "c/logs"}
@@ -164,7 +164,7 @@ class TestHyperParameters:
 
     def test_columns_are_what_training_depends_on(self, tmp_path):
         writer = tf.summary.create_file_writer(str(tmp_path / "a" / "logs"))
-        board.write_hyper_parameters(writer, Config(workdir=str(tmp_path / "a")))
+        summaries.write_hyper_parameters(writer, Config(workdir=str(tmp_path / "a")))
         writer.close()
         (group,) = self.groups(tmp_path)
         decisive = {f.name for f in dataclasses.fields(Config) if not f.metadata["free"]}

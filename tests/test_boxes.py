@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import boxes
-from pipelines.people import Person
+from pipelines.data.annotations import Person
+from pipelines.inference import boxes
 
 
 def write(folder, name, content):

@@ -14,8 +14,10 @@ import pytest
 from conftest import ROOT, draw_person, write_records
 
 from hourglass.skeleton import LSP, MPII
-from pipelines import browse, draw, evaluate, inputs, predictions
-from pipelines.people import MISSING
+from pipelines.data import input_pipeline
+from pipelines.data.annotations import MISSING
+from pipelines.evaluation import evaluate, people_page, prediction_files
+from pipelines.visualization import draw
 
 
 class Page(html.parser.HTMLParser):
@@ -47,7 +49,7 @@ class Page(html.parser.HTMLParser):
 
 def write_truth(path, info, offsets, ids=None, skeleton=None, split="validation"):
     """Predictions: the truth moved to the right by ``offsets`` [N, J] head sizes."""
-    facts = inputs.facts(info, split)
+    facts = input_pipeline.facts(info, split)
     joints = evaluate.to_image(facts, facts["joints"])
     size = np.nan_to_num(facts["head_size"], nan=1.0).astype(np.float64)
     joints[..., 0] += offsets * size[:, None]
@@ -56,8 +58,8 @@ def write_truth(path, info, offsets, ids=None, skeleton=None, split="validation"
     joints, rows = joints[keep][:, : len(skeleton or info.skeleton)], facts["row"][keep]
     confidence = np.full(joints.shape[:2], 0.75)
     batch = (ids, rows, joints, confidence)
-    predictions.write_json(
-        str(path), predictions.gather([batch], skeleton or info.skeleton, info.origin)
+    prediction_files.write_json(
+        str(path), prediction_files.gather([batch], skeleton or info.skeleton, info.origin)
     )
     return str(path)
 
@@ -76,7 +78,7 @@ def written(info, offsets, tmp_path_factory):
     folder = tmp_path_factory.mktemp("browse")
     found = write_truth(folder / "predictions.json", info, offsets)
     output = folder / "people.html"
-    browse.run(info.folder, str(output), predictions_file=found, size=64)
+    people_page.run(info.folder, str(output), predictions_file=found, size=64)
     return Page(output.read_text()), found, output
 
 
@@ -125,7 +127,7 @@ class TestPage:
     def test_truth_lies_on_the_discs_of_the_picture(self, written, info, tmp_path):
         """Joints are discs of their own hue: at 256 px the hue under the truth is the joint's."""
         output = tmp_path / "large.html"
-        browse.run(info.folder, str(output), size=256)
+        people_page.run(info.folder, str(output), size=256)
         right = total = 0
         for one in Page(output.read_text()).people:
             hsv = cv2.cvtColor(decoded(one), cv2.COLOR_BGR2HSV).astype(int)
@@ -143,7 +145,7 @@ class TestPage:
                 continue
             for true, found, error in zip(one["truth"], one["predicted"], one["errors"]):
                 if true:
-                    moved = error * person.head_size * 64 / (person.side * browse.VIEW)
+                    moved = error * person.head_size * 64 / (person.side * people_page.VIEW)
                     np.testing.assert_allclose(found, [true[0] + moved, true[1]], atol=0.05)
 
     def test_pictures_have_the_size_asked_for_and_show_the_person(self, page):
@@ -181,7 +183,7 @@ class TestPage:
 
     def test_without_predictions_it_is_the_records_order(self, info, tmp_path, capsys):
         output = tmp_path / "new" / "people.html"
-        browse.run(info.folder, str(output), most=4, size=32)
+        people_page.run(info.folder, str(output), most=4, size=32)
         page = Page(output.read_text())
         assert [one["row"] for one in page.people] == [0, 1, 2, 3]
         assert all("errors" not in one and "predicted" not in one for one in page.people)
@@ -190,7 +192,7 @@ class TestPage:
         assert list(output.parent.iterdir()) == [output]
 
     def test_other_split(self, info, tmp_path):
-        browse.run(info.folder, str(tmp_path / "train.html"), split="train", size=32)
+        people_page.run(info.folder, str(tmp_path / "train.html"), split="train", size=32)
         page = Page((tmp_path / "train.html").read_text())
         assert len(page.people) == 24 and page.people[5]["id"] == "train5.jpg#1"
 
@@ -198,7 +200,7 @@ class TestPage:
         whole, found, output = written
         limit = output.stat().st_size * 0.7 / 1e6
         path = tmp_path / "small.html"
-        browse.run(info.folder, str(path), predictions_file=found, size=64, megabytes=limit)
+        people_page.run(info.folder, str(path), predictions_file=found, size=64, megabytes=limit)
         shown = Page(path.read_text()).people
         assert path.stat().st_size <= limit * 1e6
         assert 0 < len(shown) < 10 and shown == whole.people[: len(shown)]
@@ -210,7 +212,7 @@ class TestSomeJointsUnknown:
     def test_people_without_prediction_are_named_and_last(self, info, offsets, tmp_path, capsys):
         ids = [f"validation{row}.jpg#1" for row in range(8)]
         found = write_truth(tmp_path / "some.json", info, offsets, ids=ids)
-        browse.run(info.folder, str(tmp_path / "some.html"), predictions_file=found, size=32)
+        people_page.run(info.folder, str(tmp_path / "some.html"), predictions_file=found, size=32)
         page = Page((tmp_path / "some.html").read_text())
         assert [one["row"] for one in page.people][-2:] == [8, 9]
         assert ["errors" in one for one in page.people] == [True] * 8 + [False] * 2
@@ -223,7 +225,7 @@ class TestSomeJointsUnknown:
         moved = offsets.copy()
         moved[3, 1] = np.nan
         found = write_truth(tmp_path / "nan.json", info, moved)
-        browse.run(info.folder, str(tmp_path / "nan.html"), predictions_file=found, size=32)
+        people_page.run(info.folder, str(tmp_path / "nan.html"), predictions_file=found, size=32)
         first = Page((tmp_path / "nan.html").read_text()).people[0]
         assert first["row"] == 3 and first["mean"] == "Infinity"
         assert first["errors"][1] == "Infinity" and first["predicted"][1] is None
@@ -248,7 +250,7 @@ def hostile(tmp_path_factory):
     document.update(name=HOSTILE, head_rule=HOSTILE)
     (folder / "dataset.json").write_text(json.dumps(document))
     found = write_truth(folder / "predictions.json", info, np.zeros((3, 16)))
-    browse.run(info.folder, str(folder / "people.html"), predictions_file=found, size=32)
+    people_page.run(info.folder, str(folder / "people.html"), predictions_file=found, size=32)
     return (folder / "people.html").read_text()
 
 
@@ -287,7 +289,7 @@ class TestUntrusted:
 class TestRefusals:
     def refused(self, match, error, *arguments, **options):
         with pytest.raises(error, match=match):
-            browse.run(*arguments, **options)
+            people_page.run(*arguments, **options)
 
     def test_no_records(self, tmp_path):
         page = tmp_path / "people.html"

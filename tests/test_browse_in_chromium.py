@@ -14,8 +14,8 @@ import pytest
 from test_browse import write_truth
 
 from hourglass.skeleton import MPII
-from pipelines import browse
-from pipelines.people import MISSING, OCCLUDED
+from pipelines.data.annotations import MISSING, OCCLUDED
+from pipelines.evaluation import people_page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 FLAGS = (
@@ -143,8 +143,8 @@ def offsets():
 def folder(info, offsets, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     found = write_truth(folder / "predictions.json", info, offsets)
-    browse.run(info.folder, str(folder / "people.html"), predictions_file=found, size=64)
-    browse.run(info.folder, str(folder / "records.html"), size=64, most=4)
+    people_page.run(info.folder, str(folder / "people.html"), predictions_file=found, size=64)
+    people_page.run(info.folder, str(folder / "records.html"), size=64, most=4)
     return folder
 
 

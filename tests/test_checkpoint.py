@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from hourglass import model, optimizer
 from hourglass.skeleton import MPII
-from pipelines import checkpoint
+from pipelines import checkpoints
 
 BUILD = {"joints": 16, "stacks": 2, "channels": 8, "depth": 1, "size": 32}
 
@@ -23,7 +23,7 @@ def make(averaged=True, opt="rmsprop", seed=0, **changes):
     chosen = optimizer.build(opt, lambda: tf.constant(1e-3))
     optimizer.create_slots(chosen, network.trainable_variables)
     step = tf.Variable(0, trainable=False, dtype=tf.int64)
-    return checkpoint.state(step, network, second, chosen), network, second, chosen
+    return checkpoints.state(step, network, second, chosen), network, second, chosen
 
 
 def scramble(variables, seed=1):
@@ -48,7 +48,7 @@ def run_folder(tmp_path_factory, drawn):
     folder = tmp_path_factory.mktemp("run")
     state, network, averaged, opt = make()
     scramble(network.variables, 1), scramble(averaged.variables, 2), scramble(opt.weights[1:], 3)
-    checkpoint.write_network(str(folder), BUILD, drawn[0])
+    checkpoints.write_network(str(folder), BUILD, drawn[0])
     save(folder / "checkpoints", state)
     return folder, *(values_of(part) for part in (network.variables, averaged.variables)), opt
 
@@ -75,7 +75,7 @@ class TestState:
     def test_everything_comes_back(self, run_folder, spare):
         folder, weights, averages, opt = run_folder
         state, network, averaged, fresh = spare
-        checkpoint.restore(state, checkpoint.find(str(folder)))
+        checkpoints.restore(state, checkpoints.find(str(folder)))
         assert state.step.numpy() == 7
         for got, want in (
             (network.variables, weights),
@@ -91,30 +91,30 @@ class TestState:
     )
     def test_another_configuration_is_refused(self, run_folder, changes):
         with pytest.raises(ValueError, match="ckpt-7 cannot be resumed"):
-            checkpoint.restore(make(**changes)[0], checkpoint.find(str(run_folder[0])))
+            checkpoints.restore(make(**changes)[0], checkpoints.find(str(run_folder[0])))
 
     @pytest.mark.parametrize("kind", ["index", "data-00000-of-00001"])
     @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
     def test_damaged_files_are_named(self, copied, spare, kind, damage):
-        prefix = checkpoint.find(str(copied))
+        prefix = checkpoints.find(str(copied))
         path = pathlib.Path(f"{prefix}.{kind}")
         data = bytearray(path.read_bytes())
         # Data: a byte in the middle of a weight, which only its checksum can tell.
         data[len(data) // 2] ^= 0x10
         path.write_bytes({"cut": data[: len(data) // 3], "flip": data, "empty": b""}[damage])
         with pytest.raises(ValueError, match="ckpt-7 cannot be resumed"):
-            checkpoint.restore(spare[0], prefix)
+            checkpoints.restore(spare[0], prefix)
 
     def test_the_remedy_works(self, copied, spare):
         """The message says: delete the files of a damaged checkpoint to resume from the last."""
         state = spare[0]
         folder = copied / "checkpoints"
-        checkpoint.restore(state, checkpoint.latest(str(folder)))
+        checkpoints.restore(state, checkpoints.latest(str(folder)))
         newer = save(folder, state, 8)
-        assert checkpoint.latest(str(folder)) == newer
+        assert checkpoints.latest(str(folder)) == newer
         for path in folder.glob("ckpt-8.*"):
             path.unlink()
-        assert checkpoint.latest(str(folder)) == str(folder / "ckpt-7")
+        assert checkpoints.latest(str(folder)) == str(folder / "ckpt-7")
 
     @pytest.mark.parametrize("text", [None, "model_checkpoint_path: ???"])
     def test_a_lost_list_loses_no_checkpoint(self, copied, text):
@@ -125,67 +125,67 @@ class TestState:
         (folder / "checkpoint").unlink()
         if text is not None:
             (folder / "checkpoint").write_text(text)
-        assert checkpoint.latest(str(folder)) == str(folder / "ckpt-10")
+        assert checkpoints.latest(str(folder)) == str(folder / "ckpt-10")
 
     def test_an_emptied_list_is_named(self, copied):
         (copied / "checkpoints" / "checkpoint").write_text("")
         with pytest.raises(ValueError, match="checkpoints/checkpoint, the list.*delete it"):
-            checkpoint.find(str(copied))
+            checkpoints.find(str(copied))
 
     def test_no_checkpoint(self, tmp_path):
-        assert checkpoint.latest(str(tmp_path / "nowhere")) is None
+        assert checkpoints.latest(str(tmp_path / "nowhere")) is None
         with pytest.raises(FileNotFoundError, match="no checkpoint in .*--checkpoint"):
-            checkpoint.find(str(tmp_path))
+            checkpoints.find(str(tmp_path))
 
 
 class TestLoad:
     @pytest.mark.parametrize(("part", "which"), [("model", 1), ("averaged", 2)])
     def test_by_name(self, run_folder, spare, part, which):
-        prefix, network = checkpoint.find(str(run_folder[0])), spare[1]
-        checkpoint.load(prefix, network, part)
+        prefix, network = checkpoints.find(str(run_folder[0])), spare[1]
+        checkpoints.load(prefix, network, part)
         for variable, value in zip(network.variables, run_folder[which]):
             np.testing.assert_array_equal(variable.numpy(), value)
 
     def test_values_are_the_networks_variables_and_nothing_else(self, run_folder, spare):
         """Neither the optimizer's slots, which lie below them, nor altered names."""
-        prefix = checkpoint.find(str(run_folder[0]))
-        names = set(checkpoint.by_name(spare[1].variables))
-        assert set(checkpoint.values(prefix, "model")) == names
-        assert set(checkpoint.values(prefix, "averaged")) == names
-        assert checkpoint.values(prefix, "nothing") == {}
+        prefix = checkpoints.find(str(run_folder[0]))
+        names = set(checkpoints.by_name(spare[1].variables))
+        assert set(checkpoints.values(prefix, "model")) == names
+        assert set(checkpoints.values(prefix, "averaged")) == names
+        assert checkpoints.values(prefix, "nothing") == {}
 
     def test_names_are_unique(self, spare):
         network = spare[1]
-        assert len(checkpoint.by_name(network.variables)) == len(network.variables)
+        assert len(checkpoints.by_name(network.variables)) == len(network.variables)
 
     def test_another_network_is_refused(self, run_folder, fourteen):
-        prefix, network = checkpoint.find(str(run_folder[0])), fourteen
+        prefix, network = checkpoints.find(str(run_folder[0])), fourteen
         before = values_of(network.variables)
         with pytest.raises(ValueError, match="does not fit the network: 5 variables differ"):
-            checkpoint.load(prefix, network, "model")
+            checkpoints.load(prefix, network, "model")
         for value, variable in zip(before, network.variables):
             np.testing.assert_array_equal(value, variable.numpy())
 
     def test_damaged(self, copied, fourteen):
-        prefix = checkpoint.find(str(copied))
+        prefix = checkpoints.find(str(copied))
         path = pathlib.Path(prefix + ".data-00000-of-00001")
         path.write_bytes(path.read_bytes()[:1000])
         with pytest.raises(ValueError, match="ckpt-7 cannot be read as a checkpoint"):
-            checkpoint.load(prefix, fourteen, "model")
+            checkpoints.load(prefix, fourteen, "model")
 
 
 class TestStartFrom:
     def test_same_joints_take_everything(self, run_folder, spare):
         network = spare[1]
-        assert checkpoint.start_from(checkpoint.find(str(run_folder[0])), network, True) == []
+        assert checkpoints.start_from(checkpoints.find(str(run_folder[0])), network, True) == []
         for variable, value in zip(network.variables, run_folder[2]):
             np.testing.assert_array_equal(variable.numpy(), value)
 
     def test_other_joints_keep_the_trunk_and_name_the_fresh_heads(self, run_folder, fourteen):
         network = tf.keras.models.clone_model(fourteen)
         network.set_weights(fourteen.get_weights())
-        before = checkpoint.by_name(fourteen.variables)
-        fresh = checkpoint.start_from(checkpoint.find(str(run_folder[0])), network, False)
+        before = checkpoints.by_name(fourteen.variables)
+        fresh = checkpoints.start_from(checkpoints.find(str(run_folder[0])), network, False)
         assert fresh == [
             "stack0_heatmaps.bias",
             "stack0_heatmaps.kernel",
@@ -194,15 +194,15 @@ class TestStartFrom:
             "stack1_heatmaps.bias",
             "stack1_heatmaps.kernel",
         ]
-        averages = checkpoint.values(checkpoint.find(str(run_folder[0])), "averaged")
-        for name, variable in checkpoint.by_name(network.variables).items():
+        averages = checkpoints.values(checkpoints.find(str(run_folder[0])), "averaged")
+        for name, variable in checkpoints.by_name(network.variables).items():
             want = before[name].numpy() if name in fresh else averages[name]
             np.testing.assert_array_equal(variable.numpy(), want, err_msg=name)
 
     def test_as_many_but_other_joints_stay_fresh_too(self, run_folder, spare):
-        weights = checkpoint.by_name(spare[1].variables)
+        weights = checkpoints.by_name(spare[1].variables)
         before = {name: variable.numpy() for name, variable in weights.items()}
-        fresh = checkpoint.start_from(checkpoint.find(str(run_folder[0])), spare[1], False)
+        fresh = checkpoints.start_from(checkpoints.find(str(run_folder[0])), spare[1], False)
         assert len(fresh) == 6
         for name in fresh:
             np.testing.assert_array_equal(weights[name].numpy(), before[name])
@@ -211,31 +211,31 @@ class TestStartFrom:
     def test_another_trunk_is_refused(self, run_folder, changes):
         network = model.build(**{**BUILD, **changes})
         with pytest.raises(ValueError, match="--init_from .* is another network"):
-            checkpoint.start_from(checkpoint.find(str(run_folder[0])), network, True)
+            checkpoints.start_from(checkpoints.find(str(run_folder[0])), network, True)
 
 
 class TestNetworkFile:
     def test_comes_back(self, run_folder):
-        assert checkpoint.read_network(str(run_folder[0])) == (BUILD, MPII)
+        assert checkpoints.read_network(str(run_folder[0])) == (BUILD, MPII)
 
     def test_missing(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="holds no trained network.*train_main.py"):
-            checkpoint.read_network(str(tmp_path))
+            checkpoints.read_network(str(tmp_path))
 
     @pytest.mark.parametrize("text", ["", "{}", "[]", '{"build": 3, "joints": ["left_a"]}', "\xff"])
     def test_broken(self, tmp_path, text):
         (tmp_path / "model.json").write_text(text, encoding="latin-1")
         with pytest.raises(ValueError, match="model.json does not describe a network"):
-            checkpoint.read_network(str(tmp_path))
+            checkpoints.read_network(str(tmp_path))
 
     def test_other_records_are_refused(self, run_folder, info, own_records):
-        checkpoint.check_data(str(run_folder[0]), info)
+        checkpoints.check_data(str(run_folder[0]), info)
         others = own_records(first=500)
         with pytest.raises(ValueError, match="was trained on other records.*--workdir"):
-            checkpoint.check_data(str(run_folder[0]), others)
+            checkpoints.check_data(str(run_folder[0]), others)
 
     def test_the_same_records_elsewhere_are_the_same(self, run_folder, own_records):
-        checkpoint.check_data(str(run_folder[0]), own_records(name="moved"))
+        checkpoints.check_data(str(run_folder[0]), own_records(name="moved"))
 
 
 def scores(**means):
@@ -246,43 +246,43 @@ class TestBest:
     def test_only_a_higher_mean_replaces_it(self, tmp_path, spare):
         state, network, *_ = spare
         folder, best = str(tmp_path), tmp_path / "best"
-        assert not checkpoint.save_best(state, folder, 1, {})
-        assert checkpoint.save_best(state, folder, 2, scores(raw=40.0, averaged=30.0))
-        assert not checkpoint.save_best(state, folder, 3, scores(raw=20.0, averaged=40.0))
+        assert not checkpoints.save_best(state, folder, 1, {})
+        assert checkpoints.save_best(state, folder, 2, scores(raw=40.0, averaged=30.0))
+        assert not checkpoints.save_best(state, folder, 3, scores(raw=20.0, averaged=40.0))
         scramble(network.variables)
-        assert checkpoint.save_best(state, folder, 4, scores(raw=40.0, averaged=50.0))
+        assert checkpoints.save_best(state, folder, 4, scores(raw=40.0, averaged=50.0))
         assert [path.name for path in best.glob("*.index")] == ["ckpt-4.index"]
         note = json.loads((best / "best.json").read_text())
         assert note == {"step": 4, "weights": "averaged", "mean14": 50.0}
-        kept = checkpoint.values(checkpoint.find(folder), "model")
+        kept = checkpoints.values(checkpoints.find(folder), "model")
         np.testing.assert_array_equal(
-            kept["stem_conv.kernel"], checkpoint.by_name(network.variables)["stem_conv.kernel"]
+            kept["stem_conv.kernel"], checkpoints.by_name(network.variables)["stem_conv.kernel"]
         )
 
     def test_which_weights_are_meant(self, tmp_path, copied, spare):
         state = spare[0]
-        checkpoint.save_best(state, str(tmp_path), 2, scores(raw=40.0, averaged=30.0))
-        best, latest = checkpoint.find(str(tmp_path)), checkpoint.find(str(copied))
-        assert checkpoint.part_of(best, "best") == "model"
-        assert checkpoint.part_of(best, "averaged") == "averaged"
-        assert checkpoint.part_of(latest, "best") == "averaged"
-        assert checkpoint.part_of(latest, "raw") == "model"
+        checkpoints.save_best(state, str(tmp_path), 2, scores(raw=40.0, averaged=30.0))
+        best, latest = checkpoints.find(str(tmp_path)), checkpoints.find(str(copied))
+        assert checkpoints.part_of(best, "best") == "model"
+        assert checkpoints.part_of(best, "averaged") == "averaged"
+        assert checkpoints.part_of(latest, "best") == "averaged"
+        assert checkpoints.part_of(latest, "raw") == "model"
 
     def test_no_averages_kept(self, tmp_path):
         prefix = save(tmp_path, make(averaged=False)[0])
-        assert checkpoint.part_of(prefix, "best") == "model"
+        assert checkpoints.part_of(prefix, "best") == "model"
         with pytest.raises(ValueError, match="--average was 0.*--weights=raw"):
-            checkpoint.part_of(prefix, "averaged")
+            checkpoints.part_of(prefix, "averaged")
 
 
 class TestPlaces:
     def test_a_run_or_one_checkpoint(self, run_folder):
         folder = str(run_folder[0])
         prefix = folder + "/checkpoints/ckpt-7"
-        assert checkpoint.split_place(folder + "/") == (folder, "")
-        assert checkpoint.split_place(prefix) == (folder, prefix)
-        assert checkpoint.find(prefix) == checkpoint.find(folder) == prefix
+        assert checkpoints.split_place(folder + "/") == (folder, "")
+        assert checkpoints.split_place(prefix) == (folder, prefix)
+        assert checkpoints.find(prefix) == checkpoints.find(folder) == prefix
 
     def test_the_best_comes_first(self, copied, spare):
-        checkpoint.save_best(spare[0], str(copied), 3, scores(raw=1.0))
-        assert checkpoint.find(str(copied)) == str(copied / "best" / "ckpt-3")
+        checkpoints.save_best(spare[0], str(copied), 3, scores(raw=1.0))
+        assert checkpoints.find(str(copied)) == str(copied / "best" / "ckpt-3")

@@ -12,9 +12,12 @@ import tensorflow as tf
 from conftest import ROOT, tiny
 
 from hourglass.skeleton import Skeleton
-from pipelines import checkpoint, evaluate, predictions, records, train
-from pipelines.people import LABELLED, MISSING, OCCLUDED
-from pipelines.sources import coco
+from pipelines import checkpoints
+from pipelines.data import tfrecords
+from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
+from pipelines.data.readers import coco
+from pipelines.evaluation import evaluate, prediction_files
+from pipelines.training import train
 
 DATA = os.environ.get("HOURGLASS_TEST_DATA")
 needs_data = pytest.mark.skipif(
@@ -280,7 +283,9 @@ class TestSplit:
         one = read(tmp_path, document(dogs, images=8))
         turned = document(dogs[::-1], images=8)
         turned["images"].reverse()
-        assert records.fingerprint(one.people) == records.fingerprint(read(tmp_path, turned).people)
+        assert tfrecords.fingerprint(one.people) == tfrecords.fingerprint(
+            read(tmp_path, turned).people
+        )
 
     def test_seeds_and_sizes(self):
         names = {f"{n}.jpg" for n in range(50)}
@@ -337,7 +342,7 @@ def predicted(people, skeleton, joints):
     order = np.arange(len(people))
     sure = np.full(joints.shape[:2], 0.5, np.float32)
     ids = np.array([person.id for person in people])
-    return predictions.gather([(ids, order, joints, sure)], skeleton, 0)
+    return prediction_files.gather([(ids, order, joints, sure)], skeleton, 0)
 
 
 def test_results_in_cocos_format(tmp_path):
@@ -347,7 +352,7 @@ def test_results_in_cocos_format(tmp_path):
     given = predicted(result.people, result.skeleton, joints)
     given.confidence[1, 3] = np.inf
     path = tmp_path / "coco_results.json"
-    predictions.write_coco(str(path), given, result.settings["coco"])
+    prediction_files.write_coco(str(path), given, result.settings["coco"])
     first, second = json.loads(path.read_text())
     nose, ears = [12, 22, 0.5], [15, 24, 0.5, 18.5, 24.25, 0.5]
     assert first == {
@@ -362,13 +367,13 @@ def test_results_in_cocos_format(tmp_path):
 
 def test_predictions_of_joints_whose_names_tell_no_pairs_are_read_back(tmp_path):
     one = Skeleton(("left_fin", "tail"), pairs=())
-    given = predictions.gather(
+    given = prediction_files.gather(
         [(["a#1"], [0], np.ones((1, 2, 2)), np.ones((1, 2), np.float32))], one, 0
     )
     for kind in ("mat", "h5", "json"):
         path = str(tmp_path / f"predictions.{kind}")
-        getattr(predictions, f"write_{kind}")(path, given)
-        assert predictions.read(path).skeleton == one
+        getattr(prediction_files, f"write_{kind}")(path, given)
+        assert prediction_files.read(path).skeleton == one
 
 
 # ---- COCO's own pictures
@@ -421,7 +426,7 @@ def test_cocos_tools_find_true_joints_true(tmp_path, away, least, most):
     joints = np.stack([person.joints for person in result.people]) + away
     path = str(tmp_path / "coco_results.json")
     given = predicted(result.people, result.skeleton, joints)
-    predictions.write_coco(path, given, result.settings["coco"])
+    prediction_files.write_coco(path, given, result.settings["coco"])
     assert least <= oks(mini("val")[0], path) <= most
 
 
@@ -498,7 +503,7 @@ def test_five_joints_of_a_toy_animal_from_annotations_to_scores(tmp_path, traine
     words.append(f"--mirror_pairs={TOY_PAIRS}")
     output = convert(*words, "--records=rec")
     assert "mirror pairs: wing one:wing two" in output and "left_fin, tail" in output
-    info = records.read_info(str(tmp_path / "rec"))
+    info = tfrecords.read_info(str(tmp_path / "rec"))
     assert (info.count("train") + info.count("validation"), info.name) == (27, "coco fish")
     assert info.skeleton.mirror == (0, 2, 1, 3, 4) and info.skeleton.limbs == (
         (0, 1),
@@ -519,11 +524,11 @@ def test_five_joints_of_a_toy_animal_from_annotations_to_scores(tmp_path, traine
     )
     assert train.run(config) == 0
     assert "fresh: stack0_heatmaps.bias, stack0_heatmaps.kernel" in capfd.readouterr().out
-    before = checkpoint.values(checkpoint.find(trained[0].workdir), "averaged")
-    after = checkpoint.values(checkpoint.find(config.workdir), "model")
+    before = checkpoints.values(checkpoints.find(trained[0].workdir), "averaged")
+    after = checkpoints.values(checkpoints.find(config.workdir), "model")
     assert before["stack0_heatmaps.kernel"].shape[-1] == 16
     assert after["stack0_heatmaps.kernel"].shape[-1] == 5
-    assert checkpoint.read_network(config.workdir)[1].mirror == info.skeleton.mirror
+    assert checkpoints.read_network(config.workdir)[1].mirror == info.skeleton.mirror
     course = losses(config.workdir)
     # So few steps show that it trains, not that it finds joints: most of it is towards empty maps.
     assert course[-1] < course[0]
@@ -533,7 +538,7 @@ def test_five_joints_of_a_toy_animal_from_annotations_to_scores(tmp_path, traine
     columns = ["nose", "wing one/wing two", "left_fin", "tail", "mean14", "weighted14", "pooled16"]
     assert list(results["PCKh@0.5"]) == columns and results["people_scored_by_PCKh"] > 0
     assert (tmp_path / "run" / "predictions.png").stat().st_size > 10_000
-    own = predictions.read(str(tmp_path / "run" / "predictions.json"))
+    own = prediction_files.read(str(tmp_path / "run" / "predictions.json"))
     assert own.joints.shape == (info.count("validation"), 5, 2)
     listed = json.loads((tmp_path / "run" / "coco_results.json").read_text())
     truth = json.loads(pathlib.Path(path).read_text())["annotations"]
@@ -557,7 +562,7 @@ def test_coco_people_from_annotations_to_oks(tmp_path, convert):
         "--records=rec",
     )
     assert "left out: no labelled joint" in output and "80" in output
-    info = records.read_info(str(tmp_path / "rec"))
+    info = tfrecords.read_info(str(tmp_path / "rec"))
     assert (info.count("train"), info.count("validation")) == (86, 68)
     config = tiny(tmp_path / "run", info, steps=2, evaluate_every=100.0, average=0.0)
     assert train.run(config) == 0

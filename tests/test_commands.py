@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT, start_python, tiny
 
-from pipelines import checkpoint, config
+from pipelines import checkpoints, config
 
 pytestmark = pytest.mark.slow
 
@@ -98,7 +98,7 @@ def test_stopped_by_every_signal_it_ends_as_if_it_had_never_stopped(tmp_path, in
 
     code, _ = run.stop_after_a_checkpoint(signal.SIGKILL)
     assert code == -signal.SIGKILL
-    left = checkpoint.latest(str(run.folder))
+    left = checkpoints.latest(str(run.folder))
     step = int(left.rsplit("-", 1)[1])
     assert run.newest - step in (0, 1, 2, 3), "at most the steps since the last checkpoint are lost"
     assert all(np.isfinite(value).all() for value in tensors(left).values())

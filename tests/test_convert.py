@@ -18,9 +18,9 @@ import scipy.io
 import tensorflow as tf
 
 from hourglass.skeleton import Skeleton
-from pipelines import convert, image_io, records
-from pipelines.people import LABELLED, Annotated, Person
-from pipelines.records import Geometry
+from pipelines.data import cropping, image_io, tfrecords, write_tfrecords
+from pipelines.data.annotations import LABELLED, Annotated, Person
+from pipelines.data.cropping import Geometry
 
 TEST_DATA = os.environ.get("HOURGLASS_TEST_DATA")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -75,13 +75,13 @@ def people(tmp_path):
 def run(tmp_path, people, to="records", **options):
     source = people if isinstance(people, Annotated) else annotated(people)
     options = {"geometry": SMALL, "workers": 2, **options}
-    return convert.convert(source, str(tmp_path / "images"), str(tmp_path / to), **options)
+    return write_tfrecords.convert(source, str(tmp_path / "images"), str(tmp_path / to), **options)
 
 
 def read(info, split):
     data = tf.data.TFRecordDataset(info.shards(split))
     canvas = info.geometry.canvas
-    data = data.map(lambda record: records.decode(record, joints=2, canvas=canvas))
+    data = data.map(lambda record: tfrecords.decode(record, joints=2, canvas=canvas))
     return list(data.as_numpy_iterator())
 
 
@@ -97,7 +97,7 @@ class TestConvert:
     def test_everybody_is_written_once(self, tmp_path, people):
         info, written = run(tmp_path, people, shards=3)
         assert written
-        assert info == records.read_info(str(tmp_path / "records"))
+        assert info == tfrecords.read_info(str(tmp_path / "records"))
         assert (info.count("train"), info.count("validation")) == (24, 6)
         assert sorted(ids(info, "train")) == sorted(p.id for p in people if p.split == "train")
         names = sorted(contents(tmp_path / "records"))
@@ -108,7 +108,7 @@ class TestConvert:
             *(f"validation-{k:05d}-of-00003.tfrecord" for k in range(3)),
         ]
         for split in ("train", "validation"):
-            records.check_shards(info, split)
+            tfrecords.check_shards(info, split)
 
     def test_dataset_json_names_its_sources(self, tmp_path, people):
         info, _ = run(tmp_path, people)
@@ -145,7 +145,7 @@ class TestConvert:
         for record in read(info, "train"):
             path = tmp_path / "images" / record["id"].decode().split("#")[0]
             image = cv2.imread(str(path))[..., ::-1]
-            square, _ = records.crop(image, people[0], SMALL)
+            square, _ = cropping.crop(image, people[0], SMALL)
             assert np.abs(record["image"].astype(int) - square).mean() < 12
 
     def test_shards_follow_the_number_of_people(self, tmp_path, people):
@@ -189,7 +189,9 @@ class TestRefuses:
 
     def test_no_images_folder(self, tmp_path, people):
         with pytest.raises(FileNotFoundError, match="no images folder at .*--images"):
-            convert.convert(annotated(people), "nowhere", str(tmp_path / "r"), geometry=SMALL)
+            write_tfrecords.convert(
+                annotated(people), "nowhere", str(tmp_path / "r"), geometry=SMALL
+            )
 
     def test_a_file_in_place_of_the_folder(self, tmp_path, people):
         (tmp_path / "records").write_text("mine")
@@ -220,7 +222,7 @@ class TestMissing:
     def test_all_of_them_are_never_allowed(self, tmp_path, people):
         (tmp_path / "images" / "other").mkdir()
         with pytest.raises(FileNotFoundError, match="11 of 11 .* Is --images the right folder"):
-            convert.convert(
+            write_tfrecords.convert(
                 annotated(people),
                 str(tmp_path / "images" / "other"),
                 str(tmp_path / "records"),
@@ -305,7 +307,7 @@ class TestExistingRecords:
         info, written = run(tmp_path, people, shards=2)
         assert written
         assert len(contents(folder)) == 2 + 2 * 2
-        records.check_shards(info, "train")
+        tfrecords.check_shards(info, "train")
 
 
 class TestPhotographs:
@@ -547,7 +549,7 @@ class TestScript:
         out, _ = forked(*arguments)
         assert "no MPII in data/mpii" in out and "12 synthetic people" in out
         assert "data/mpii/images" in out and "mpii_annotations.json" in out
-        info = records.read_info(str(tmp_path / "data" / "records"))
+        info = tfrecords.read_info(str(tmp_path / "data" / "records"))
         assert (info.name, info.count("train"), info.count("validation")) == ("synthetic", 10, 2)
         drawn = tmp_path / "data" / "synthetic" / "images" / "000003.jpg"
         before = drawn.stat().st_mtime_ns
@@ -608,10 +610,10 @@ class TestRealPeople:
         assert "photographs are not in" in error and "--allow_missing_images" in error
         out, _ = forked(*arguments, "--allow_missing_images")
         assert "left out: photograph missing" in out and "25,201" in out
-        info = records.read_info(str(tmp_path / "r"))
+        info = tfrecords.read_info(str(tmp_path / "r"))
         assert info.count("validation") == 3
         record = tf.data.TFRecordDataset(info.shards("validation"))
-        record = record.map(lambda one: records.decode(one, joints=16, canvas=724))
+        record = record.map(lambda one: tfrecords.decode(one, joints=16, canvas=724))
         everyone = {entry["img_paths"]: entry for entry in self.entries()}
         for got in record.as_numpy_iterator():
             entry = everyone[got["id"].decode().split("#")[0]]
@@ -637,7 +639,7 @@ class TestRealPeople:
             "--context=1",
             "--side=8",
         )
-        info = records.read_info(str(tmp_path / "r"))
+        info = tfrecords.read_info(str(tmp_path / "r"))
         assert (info.count("train"), info.count("validation")) == (22_246, 2_958)
         assert info.left_out == {}
         seen = collections.Counter()

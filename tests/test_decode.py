@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from hourglass import affine, heatmap
 from hourglass.skeleton import MPII
-from pipelines import ceilings
-from pipelines.people import LABELLED, MISSING, Person
-from pipelines.sources import mpii
+from pipelines.data.annotations import LABELLED, MISSING, Person
+from pipelines.data.readers import mpii
+from pipelines.evaluation import decoder_bounds
 
 DATA = os.environ.get("HOURGLASS_TEST_DATA", "")
 BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
@@ -327,7 +327,7 @@ INSIDE = {
 
 
 def test_every_decoder_has_a_ceiling_in_its_own_and_in_our_heatmaps():
-    for codecs in (ceilings.OURS, ceilings.REFERENCES):
+    for codecs in (decoder_bounds.OURS, decoder_bounds.REFERENCES):
         assert [codec.decoder for codec in codecs] == list(
             dict.fromkeys(codec.decoder for codec in codecs)
         )
@@ -336,7 +336,7 @@ def test_every_decoder_has_a_ceiling_in_its_own_and_in_our_heatmaps():
 
 def test_the_ceilings_of_drawn_people():
     random = np.random.default_rng(9)
-    rows = ceilings.measure([_person(random, row) for row in range(400)], MPII)
+    rows = decoder_bounds.measure([_person(random, row) for row in range(400)], MPII)
     found = {(c.decoder, c.name): tuple(row.inside.values()) for c, row in rows.items()}
     assert found.keys() == INSIDE.keys()
     for key, want in INSIDE.items():
@@ -349,7 +349,7 @@ def test_the_ceilings_of_drawn_people():
 
 def test_nobody_has_no_ceiling():
     with pytest.raises(ValueError, match="no people to score"):
-        ceilings.measure([], MPII)
+        decoder_bounds.measure([], MPII)
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +359,7 @@ def mpii_rows():
     people = mpii.read(os.path.join(DATA, "mpii", "mpii_annotations.json.gz")).people
     people = [person for person in people if person.split == "validation"]
     assert len(people) == 2958
-    return ceilings.measure(people, MPII)
+    return decoder_bounds.measure(people, MPII)
 
 
 # The 2,958 validation people: all labelled joints, then those inside the crop (99.57 % of them).
@@ -391,7 +391,7 @@ def test_the_ceilings_on_mpii(mpii_rows, key):
 
 @pytest.mark.slow
 def test_subpixel_loses_nothing_of_mpii_but_what_is_outside_the_crop(mpii_rows):
-    ours = mpii_rows[ceilings.OURS[heatmap.DECODERS.index("subpixel")]]
+    ours = mpii_rows[decoder_bounds.OURS[heatmap.DECODERS.index("subpixel")]]
     assert ours.inside[0.1] >= 99.9 and ours.inside[0.05] >= 99.9
     assert all(ours.all[0.1] >= row.all[0.1] for row in mpii_rows.values())
 

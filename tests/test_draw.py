@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hourglass.skeleton import LSP, MPII, Skeleton
-from pipelines import draw
+from pipelines.visualization import draw
 
 GREY = 128
 

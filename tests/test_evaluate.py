@@ -16,20 +16,20 @@ import tensorflow as tf
 from conftest import draw_person, write_records
 
 from hourglass.skeleton import LSP, MPII, Skeleton
-from pipelines import (
-    augment,
-    checkpoint,
-    devices,
+from pipelines import checkpoints, devices
+from pipelines.config import Config
+from pipelines.data import input_pipeline, preprocessing
+from pipelines.data.annotations import MISSING, Person
+from pipelines.evaluation import (
     evaluate,
     ground_truth,
-    inputs,
-    predictions,
-    score,
+    prediction_files,
+    samples,
     score_predictions,
+    scoring,
 )
-from pipelines import results as results_module
-from pipelines.config import Config
-from pipelines.people import MISSING, Person
+from pipelines.evaluation import report as results_module
+from pipelines.inference import forward
 
 MEANS = ("mean14", "weighted14", "pooled16")
 
@@ -40,7 +40,7 @@ def dots_network(size: int = 64) -> tf.keras.Model:
     It finds the brightest spot of each colour; the first of its two stacks answers nonsense.
     """
     images = tf.keras.Input([size, size, 3])
-    light = tf.keras.layers.ZeroPadding2D(1)(images + tf.constant(augment.MEAN))
+    light = tf.keras.layers.ZeroPadding2D(1)(images + tf.constant(preprocessing.MEAN))
     maps = tf.keras.layers.AveragePooling2D(6, 4)(light)
     return tf.keras.Model(images, [tf.zeros_like(maps), maps])
 
@@ -76,11 +76,11 @@ def find(
     strategy = strategy or devices.make_strategy("one")
     with strategy.scope():
         network = dots_network()
-    predict = evaluate.make_predict(
+    predict = forward.make_predict(
         strategy, network, flip=flip, decode=decode, mirror=info.skeleton.mirror, **more
     )
-    facts = inputs.facts(info, "validation")
-    dataset = data(inputs.evaluation(info, "validation", batch=batch))
+    facts = input_pipeline.facts(info, "validation")
+    dataset = data(input_pipeline.evaluation(info, "validation", batch=batch))
     return evaluate.predict(strategy, predict, dataset, facts)
 
 
@@ -147,9 +147,9 @@ class TestPredict:
         straight = network(picture)[-1].numpy()
         mirrored = network(picture[:, :, ::-1])[-1].numpy()[:, :, ::-1]
         swap = [5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10]
-        maps = evaluate.heatmaps_of(network, tf.constant(picture), True, MPII.mirror)
+        maps = forward.heatmaps_of(network, tf.constant(picture), True, MPII.mirror)
         np.testing.assert_allclose(maps, (straight + mirrored[..., swap]) / 2, atol=1e-5)
-        plain = evaluate.heatmaps_of(network, tf.constant(picture), False, MPII.mirror)
+        plain = forward.heatmaps_of(network, tf.constant(picture), False, MPII.mirror)
         np.testing.assert_allclose(plain, straight, atol=1e-5)
 
 
@@ -174,7 +174,7 @@ def direct(facts, found, threshold, size):
 
 @pytest.fixture(scope="module")
 def facts(info):
-    return inputs.facts(info, "validation")
+    return input_pipeline.facts(info, "validation")
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def truth(facts):
 
 
 def scored(info, facts: dict, predicted) -> dict:
-    return score.score(predicted, ground_truth.of_records(info, "validation", facts))
+    return scoring.score(predicted, ground_truth.of_records(info, "validation", facts))
 
 
 class TestScore:
@@ -244,7 +244,7 @@ class TestPredictionFiles:
     def test_published_order_and_coordinates(self, drawn, tmp_path):
         """Records of shuffled order come out by row; origin 1 is added in .mat and .h5 alone."""
         info, people = drawn
-        facts = inputs.facts(info, "validation")
+        facts = input_pipeline.facts(info, "validation")
         shuffled = np.random.default_rng(0).permutation(10)
         mixed = {key: value[shuffled] for key, value in facts.items()}
         found = np.stack([person.joints for person in people["validation"]])[shuffled]
@@ -288,13 +288,13 @@ class TestRun:
             assert all(0 <= value <= 100 for value in written[measure].values())
         assert (written["people"], written["people_scored_by_PCKh"]) == (10, 9)
         assert (written["dataset"], written["split"]) == ("drawn", "validation")
-        best = checkpoint.find(config.checkpoint)
+        best = checkpoints.find(config.checkpoint)
         assert written["source"] == {
             "flip": True,
             "decode": "quarter",
             "sigma": config.sigma,
             "scales": [1.0],
-            "mean": list(augment.MEAN),
+            "mean": list(preprocessing.MEAN),
             "checkpoint": best,
             "weights": json.loads(pathlib.Path(best).with_name("best.json").read_text())["weights"],
         }
@@ -317,7 +317,7 @@ class TestRun:
         results = evaluate.run(config)
         assert results["people"] == 6 and not any("PCK" in key for key in results)
         assert "none of whom has annotated joints" in capsys.readouterr().out
-        found = predictions.read(str(tmp_path / "test" / "predictions.json"))
+        found = prediction_files.read(str(tmp_path / "test" / "predictions.json"))
         assert found.ids == tuple(f"test{k}.jpg#1" for k in range(6))
         assert np.isfinite(found.joints).all()
 
@@ -360,12 +360,16 @@ class TestRun:
     def test_kinds_of_weights(self, trained, evaluated, info, weights):
         """Neither kind is the other: the network holds what the checkpoint calls so."""
         config = dataclasses.replace(evaluated[0], weights=weights)
-        network, prefix, part = evaluate.load_for(info, trained[0].workdir, weights=config.weights)
+        network, prefix, part = checkpoints.load_for(
+            info, trained[0].workdir, weights=config.weights
+        )
         assert part == {"raw": "model", "averaged": "averaged"}[weights]
-        have = checkpoint.by_name(network.variables)["stack0_linear.kernel"].numpy()
-        np.testing.assert_array_equal(have, checkpoint.values(prefix, part)["stack0_linear.kernel"])
+        have = checkpoints.by_name(network.variables)["stack0_linear.kernel"].numpy()
+        np.testing.assert_array_equal(
+            have, checkpoints.values(prefix, part)["stack0_linear.kernel"]
+        )
         other = {"raw": "averaged", "averaged": "model"}[weights]
-        assert (have != checkpoint.values(prefix, other)["stack0_linear.kernel"]).any()
+        assert (have != checkpoints.values(prefix, other)["stack0_linear.kernel"]).any()
 
     def refused(self, config, error, match, **changes):
         with pytest.raises(error, match=match):
@@ -404,7 +408,7 @@ class TestRun:
 class TestPicture:
     def test_truth_and_prediction_lie_in_the_picture_they_belong_to(self, spotted):
         info, _ = spotted
-        shown = evaluate.picture(
+        shown = samples.picture(
             dots_network(), info, "validation", flip=False, decode="quarter", count=4
         )
         assert shown["images"].shape == (4, 64, 64, 3)
@@ -412,18 +416,18 @@ class TestPicture:
         for image, joints in zip(shown["images"], shown["truth"]):
             for channel, (x, y) in enumerate(np.rint(joints).astype(int)):
                 assert image[y, x, channel] > 150
-        picture = evaluate.grid(shown, info.skeleton, "title")
+        picture = samples.grid(shown, info.skeleton, "title")
         assert picture.dtype == np.uint8 and picture.shape[1] > 4 * 256
 
     def test_chosen_people_come_in_the_order_asked_for(self, spotted):
         info, _ = spotted
         options = {"flip": False, "decode": "quarter"}
         count = info.count("validation")
-        everybody = evaluate.picture(
+        everybody = samples.picture(
             dots_network(), info, "validation", places=np.arange(count), **options
         )
         places = np.array([count - 1, 0, count - 1])
-        shown = evaluate.picture(dots_network(), info, "validation", places=places, **options)
+        shown = samples.picture(dots_network(), info, "validation", places=places, **options)
         assert shown.keys() == everybody.keys()
         assert not np.array_equal(shown["truth"][0], shown["truth"][1])
         for key, values in shown.items():
@@ -434,11 +438,11 @@ class TestWorst:
     def test_by_mean_error_with_infinity_first_and_unscored_last(self):
         nan, inf = np.nan, np.inf
         errors = np.array([[0.5, nan], [nan, nan], [0.1, 0.7], [3.0, 0.0], [0.2, inf], [0.5, 0.5]])
-        means = score.mean_errors(errors)
+        means = scoring.mean_errors(errors)
         np.testing.assert_allclose(means, [0.5, nan, 0.4, 1.5, inf, 0.5])
-        assert score.worst(errors).tolist() == [4, 3, 0, 5, 2, 1]
+        assert scoring.worst(errors).tolist() == [4, 3, 0, 5, 2, 1]
 
     def test_evenly(self):
-        assert evaluate.evenly(10, 4).tolist() == [0, 2, 4, 6]
-        assert evaluate.evenly(3, 12).tolist() == [0, 1, 2]
-        assert evaluate.evenly(24, 12).tolist() == list(range(0, 24, 2))
+        assert samples.evenly(10, 4).tolist() == [0, 2, 4, 6]
+        assert samples.evenly(3, 12).tolist() == [0, 1, 2]
+        assert samples.evenly(24, 12).tolist() == list(range(0, 24, 2))

@@ -18,22 +18,23 @@ import pytest
 import tensorflow as tf
 from conftest import GEOMETRY, MPII, TRAIN, VALIDATION, draw_person, tiny
 
-from hourglass import affine, folded, model
-from pipelines import (
-    augment,
-    evaluate,
-    export,
-    formats,
-    inputs,
-    records,
-    serving,
-    train,
-    verification,
-)
-from pipelines.ground_truth import Truth
-from pipelines.people import LABELLED
+from hourglass import affine, bn_folding, model
+from pipelines import checkpoints
+from pipelines.data import cropping, input_pipeline, preprocessing, tfrecords
+from pipelines.data.annotations import LABELLED
+from pipelines.evaluation import evaluate
+from pipelines.evaluation.ground_truth import Truth
+from pipelines.export import export, formats, signatures, verify
+from pipelines.inference import forward
+from pipelines.training import train
 
-HOW = {"flip": True, "mirror": MPII.mirror, "decode": "quarter", "sigma": 1.0, "mean": augment.MEAN}
+HOW = {
+    "flip": True,
+    "mirror": MPII.mirror,
+    "decode": "quarter",
+    "sigma": 1.0,
+    "mean": preprocessing.MEAN,
+}
 
 
 def needs(kind: str) -> None:
@@ -47,11 +48,11 @@ def needs(kind: str) -> None:
 
 def test_box_and_person_are_each_others_inverse():
     # Two pixels wide, three high, from pixel (10, 20) on: they are 10, 11 and 20, 21, 22.
-    center, side = serving.to_person(tf.constant([10.0, 20.0, 2.0, 3.0]))
+    center, side = signatures.to_person(tf.constant([10.0, 20.0, 2.0, 3.0]))
     assert center.numpy().tolist() == [10.5, 21.0] and float(side) == 1.25 * 3
-    box = serving.to_box(tf.constant([[10.5, 21.0]]), tf.constant([40.0]))
+    box = signatures.to_box(tf.constant([[10.5, 21.0]]), tf.constant([40.0]))
     assert box.numpy().tolist() == [[-5.0, 5.5, 32.0, 32.0]]
-    center, side = serving.to_person(box)
+    center, side = signatures.to_person(box)
     assert center.numpy().tolist() == [[10.5, 21.0]] and side.numpy().tolist() == [40.0]
 
 
@@ -68,25 +69,25 @@ def test_box_and_person_are_each_others_inverse():
 def test_graph_crops_as_the_records_are_cropped(center, side):
     photograph, person = draw_person(3, "train", 0, MPII)
     person = dataclasses.replace(person, center=np.array(center), scale=side / 200)
-    want, crop_to_image = records.crop(photograph, person, GEOMETRY)
-    box = serving.to_box(tf.constant([center], tf.float32), tf.constant([side]))[0]
-    image, where, width, matrix = (x.numpy() for x in serving.crop(photograph, box, GEOMETRY))
+    want, crop_to_image = cropping.crop(photograph, person, GEOMETRY)
+    box = signatures.to_box(tf.constant([center], tf.float32), tf.constant([side]))[0]
+    image, where, width, matrix = (x.numpy() for x in signatures.crop(photograph, box, GEOMETRY))
     n, canvas = len(want), GEOMETRY.canvas
     assert image.shape == (canvas + 1, canvas + 1, 3) and image.dtype == np.uint8
     difference = np.abs(image[:n, :n].astype(int) - want)
     assert difference.max() <= 1 and difference.mean() < 0.01  # averages of exactly .5
     assert not image[n:].any() and not image[:, n:].any()
     np.testing.assert_allclose(matrix, crop_to_image, rtol=1e-6, atol=1e-4)
-    np.testing.assert_allclose(where, records.to_crop(person.center, crop_to_image), atol=1e-4)
+    np.testing.assert_allclose(where, cropping.to_crop(person.center, crop_to_image), atol=1e-4)
     np.testing.assert_allclose(width, side / crop_to_image[0, 0], rtol=1e-6)
 
 
 def test_stored_crops_come_through_the_graph_unshrunk(info):
     """Verification shows stored crops as photographs: every pixel must arrive as it is."""
-    for batch in inputs.evaluation(info, "validation", batch=VALIDATION):
-        images, boxes = verification.photographs(batch, encoded=False)
+    for batch in input_pipeline.evaluation(info, "validation", batch=VALIDATION):
+        images, boxes = verify.photographs(batch, encoded=False)
         for image, box, center in zip(images, boxes, batch["center"]):
-            cut, where, _, crop_to_image = serving.crop(image, box, GEOMETRY)
+            cut, where, _, crop_to_image = signatures.crop(image, box, GEOMETRY)
             assert crop_to_image[0, 0] == 1.0
             np.testing.assert_allclose(affine.apply(crop_to_image, where[None])[0], center, 1e-5)
             x, y = np.rint(crop_to_image[:, 2]).astype(int)
@@ -110,7 +111,7 @@ def test_stored_crops_come_through_the_graph_unshrunk(info):
 def test_boxes_that_cannot_be_are_refused(box, words):
     photograph, _ = draw_person(3, "train", 0, MPII)  # 200 x 220
     with pytest.raises(tf.errors.InvalidArgumentError, match=words):
-        serving.crop(photograph, tf.constant(box, tf.float32), GEOMETRY)
+        signatures.crop(photograph, tf.constant(box, tf.float32), GEOMETRY)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +132,7 @@ def photographs(kind: str, count: int = 4) -> tuple[list[bytes], np.ndarray, lis
         if kind == "jpeg":
             pixels = tf.io.decode_jpeg(files[-1], dct_method="INTEGER_ACCURATE").numpy()
         boxes.append(
-            serving.to_box(tf.constant(person.center, tf.float32), np.float32(person.side))
+            signatures.to_box(tf.constant(person.center, tf.float32), np.float32(person.side))
         )
         people.append((pixels, person))
     return files, np.stack(boxes), people
@@ -141,14 +142,14 @@ def expected(network, people: list) -> tuple[np.ndarray, np.ndarray]:
     """Joints [N, J, 2] image px and confidences by the road of records and evaluation."""
     joints, confidences = [], []
     for pixels, person in people:
-        square, crop_to_image = records.crop(pixels, person, GEOMETRY)
+        square, crop_to_image = cropping.crop(pixels, person, GEOMETRY)
         batch = {
             "image": tf.constant(square[None]),
-            "center": tf.constant(records.to_crop(person.center, crop_to_image)[None], tf.float32),
+            "center": tf.constant(cropping.to_crop(person.center, crop_to_image)[None], tf.float32),
             "side": tf.constant([person.side / crop_to_image[0, 0]], tf.float32),
         }
-        points, peaks = evaluate.joints_of(network, batch, **HOW)
-        joints.append(records.to_image(points.numpy().astype(float), crop_to_image[None])[0])
+        points, peaks = forward.joints_of(network, batch, **HOW)
+        joints.append(cropping.to_image(points.numpy().astype(float), crop_to_image[None])[0])
         confidences.append(peaks[0].numpy())
     return np.stack(joints), np.stack(confidences)
 
@@ -157,7 +158,7 @@ def expected(network, people: list) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
 def test_joints_of_files_are_those_of_records(network, kind):
     files, boxes, people = photographs(kind)
-    signature = serving.joints(network, GEOMETRY, True, **HOW)
+    signature = signatures.joints(network, GEOMETRY, True, **HOW)
     found = signature(tf.constant(files), tf.constant(boxes))
     joints, confidences = expected(network, people)
     np.testing.assert_allclose(found["confidences"], confidences, atol=2e-3)
@@ -191,7 +192,7 @@ def test_comparison_by_hand():
     found[1, 1] += (0.0, 1.0)
     confidence = np.full([2, 16], 0.49)
     confidence[0, :2] = 0.5
-    row = verification.compare(truth, 32, (joints, confidence), (found, confidence))
+    row = verify.compare(truth, 32, (joints, confidence), (found, confidence))
     assert row["all_image_px"] == {"median": 0.0, "largest": 5.0}
     assert row["all_input_px"] == {"median": 0.0, "largest": 2.5}
     assert row["confident_input_px"] == {"median": 1.25, "largest": 2.5}
@@ -207,12 +208,12 @@ def test_comparison_by_hand():
 )
 def test_limits(loss, quantize, refused):
     rows = {"checkpoint": {"loss": 0.0, "mean14": 80.0}, "x": {"loss": loss, "mean14": 80 - loss}}
-    assert bool(verification.problem(rows, quantize)) == bool(refused)
+    assert bool(verify.problem(rows, quantize)) == bool(refused)
 
 
 def test_unknown_loss_is_no_small_loss():
     rows = {"x": {"loss": float("nan"), "mean14": float("nan")}}
-    assert "scored by PCKh" in verification.problem(rows, "none")
+    assert "scored by PCKh" in verify.problem(rows, "none")
 
 
 # --- exports of the trained network ---
@@ -230,12 +231,12 @@ def trained(tmp_path_factory, info):
 @pytest.fixture(scope="module")
 def known(tmp_path_factory, trained, info) -> str:
     """Records of the drawn people whose true joints are what the network predicts."""
-    network, *_ = evaluate.load_network(trained[0].workdir)
+    network, *_ = checkpoints.load_network(trained[0].workdir)
     strategy = tf.distribute.get_strategy()
-    predict = evaluate.make_predict(strategy, network, **HOW)
+    predict = forward.make_predict(strategy, network, **HOW)
     dataset, facts = (
-        inputs.evaluation(info, "validation", batch=5),
-        inputs.facts(info, "validation"),
+        input_pipeline.evaluation(info, "validation", batch=5),
+        input_pipeline.facts(info, "validation"),
     )
     found, _ = evaluate.predict(strategy, predict, dataset, facts)
 
@@ -322,9 +323,9 @@ def test_export_equals_its_checkpoint(exported, trained, kind, changes):
 
     place = request.output + ("/1" if kind == "savedmodel" else "")
     pictures = np.random.default_rng(0).integers(0, 256, [3, 32, 32, 3], np.uint8)
-    given = pictures if request.with_preprocessing else augment.normalize(pictures).numpy()
-    network, *_ = evaluate.load_network(trained[0].workdir)
-    want = network(augment.normalize(pictures), training=False)[-1].numpy()
+    given = pictures if request.with_preprocessing else preprocessing.normalize(pictures).numpy()
+    network, *_ = checkpoints.load_network(trained[0].workdir)
+    want = network(preprocessing.normalize(pictures), training=False)[-1].numpy()
     within = 2e-3 if request.quantize == "float16" else 1e-5
     np.testing.assert_allclose(formats.LOAD[kind](place)(given), want, atol=within)
     np.testing.assert_allclose(formats.LOAD[kind](place)(given[:1]), want[:1], atol=within)
@@ -352,7 +353,7 @@ assert not {{"hourglass", "pipelines", "tensorflow_addons"}} & set(sys.modules)
 print("FOUND" + json.dumps(found["joints"].numpy().tolist()))
 """)
     found = np.array(json.loads(output.split("FOUND")[1]))
-    network, *_ = evaluate.load_network(trained[0].workdir)
+    network, *_ = checkpoints.load_network(trained[0].workdir)
     joints, _ = expected(network, people)
     distance = np.linalg.norm(found - joints, axis=-1)
     assert np.median(distance) < 1e-3 and (distance < 0.01).mean() > 0.9, distance
@@ -392,18 +393,18 @@ def test_int8_loss_is_refused_unless_accepted(ask, tmp_path):
 @pytest.mark.slow
 def test_spoiled_export_is_found_out(ask, tmp_path, known):
     """Two joints' heatmaps exchanged between reading the checkpoint and writing the file."""
-    request, info = ask("frozen"), records.read_info(known)
-    network, *_ = evaluate.load_network(request.checkpoint)
-    spoiled = folded.fold(network)
+    request, info = ask("frozen"), tfrecords.read_info(known)
+    network, *_ = checkpoints.load_network(request.checkpoint)
+    spoiled = bn_folding.fold(network)
     kernel, bias = spoiled.layers[-2].get_weights()
     order = np.arange(len(MPII))
     order[[0, 9]] = order[[9, 0]]  # right ankle and head top
     spoiled.layers[-2].set_weights([kernel[..., order], bias[order]])
     place = export.write(request, str(tmp_path / "spoiled"), spoiled, info, HOW)
-    rows = export.verify(request, place, network, info, HOW)
+    rows = export.compare(request, place, network, info, HOW)
     assert rows["checkpoint"]["mean14"] == 100.0
     assert rows["frozen"]["all_input_px"]["largest"] > 1
-    assert "frozen loses" in verification.problem(rows, "none")
+    assert "frozen loses" in verify.problem(rows, "none")
 
 
 # --- what is refused before any work ---

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hourglass import folded, model
+from hourglass import bn_folding, model
 
 layers = tf.keras.layers
 # 16 channels, so that group norm has groups of several numbers.
@@ -39,7 +39,7 @@ def far_from_identity(network, seed=0):
 def pairs():
     """(plain, folded) by kind."""
     plain = {n: far_from_identity(model.build(**SMALL, **more)) for n, more in KINDS.items()}
-    return {name: (network, folded.fold(network)) for name, network in plain.items()}
+    return {name: (network, bn_folding.fold(network)) for name, network in plain.items()}
 
 
 def _images(batch=3, size=16):
@@ -90,7 +90,7 @@ def test_the_plain_network_stays_and_later_training_does_not_reach_the_folded_on
     plain = far_from_identity(model.build(**SMALL, stacks=1))
     images, before = _images(), [v.numpy() for v in plain.variables]
     want = plain(images, training=False)[0].numpy()
-    fast = folded.fold(plain)
+    fast = bn_folding.fold(plain)
     assert all((v.numpy() == old).all() for v, old in zip(plain.variables, before))
     np.testing.assert_array_equal(plain(images, training=False)[0], want)
     assert not fast.trainable_variables
@@ -104,7 +104,7 @@ def test_bfloat16_stays_near_float32():
     plain = far_from_identity(model.build(**arguments))
     half = model.build(**arguments, precision="mixed_bfloat16")
     half.set_weights(plain.get_weights())
-    fast = folded.fold(half)
+    fast = bn_folding.fold(half)
     assert {n.compute_dtype for n in fast.layers if isinstance(n, layers.Conv2D)} == {"bfloat16"}
     images = _images(8)
     want = plain(images, training=False)[-1].numpy()
@@ -119,7 +119,7 @@ def _network(outputs, images, weights):
     plain = tf.keras.Model(images, outputs)
     for name, arrays in weights.items():
         plain.get_layer(name).set_weights([np.float32(array) for array in arrays])
-    return plain, folded.fold(plain)
+    return plain, bn_folding.fold(plain)
 
 
 # gamma 4, beta 5, mean 1, variance + eps 0.25: 8 (x - 1) + 5.

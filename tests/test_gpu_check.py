@@ -10,7 +10,6 @@ import tensorflow as tf
 from conftest import start_python
 from tensorflow.python.eager import context
 
-from pipelines import augment
 from pipelines.benchmark import (
     environment,
     gpu_check,
@@ -21,6 +20,7 @@ from pipelines.benchmark import (
     rounds,
 )
 from pipelines.config import Config
+from pipelines.data import preprocessing
 
 # ---- what the machine has, and remedies
 
@@ -159,13 +159,13 @@ def test_warp_and_heatmaps_are_float64_s(info):
 
 
 def test_a_warp_half_a_pixel_off_is_wrong(info, monkeypatch):
-    made = augment.images
+    made = preprocessing.images
 
     def shifted(batch, size, draws):
         pixels, matrix = made(batch, size, draws)
         return pixels, matrix + [[0.0, 0.0, 0.5], [0.0, 0.0, 0.0]]
 
-    monkeypatch.setattr(augment, "images", shifted)
+    monkeypatch.setattr(preprocessing, "images", shifted)
     part = gpu_compare.augmentation(settings(info), "")
     part.run(1)
     assert "pictures on the GPU are" in part.facts()["wrong"][0]

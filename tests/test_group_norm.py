@@ -6,7 +6,7 @@ import tensorflow as tf
 from test_model import PUBLISHED, SMALL, _count, _expected, _images
 
 from hourglass import loss, model
-from pipelines import checkpoint, devices
+from pipelines import checkpoints, devices
 
 # 16 channels at a lowest grid of 2 px: groups of several numbers everywhere.
 GROUPED = {**SMALL, "channels": 16, "norm": "group"}
@@ -114,6 +114,6 @@ def test_bfloat16_normalises_in_float32(grouped):
 
 def test_weights_of_the_other_norm_are_refused(grouped, tmp_path):
     batch = model.build(**{**GROUPED, "norm": "batch"})
-    prefix = checkpoint.state(tf.Variable(0), batch, None, None).save(str(tmp_path / "ckpt"))
+    prefix = checkpoints.state(tf.Variable(0), batch, None, None).save(str(tmp_path / "ckpt"))
     with pytest.raises(ValueError, match="another network: stem_gn"):
-        checkpoint.start_from(prefix, grouped, True)
+        checkpoints.start_from(prefix, grouped, True)

@@ -9,8 +9,8 @@ import sys
 import pytest
 from conftest import ROOT, start_python
 
-from pipelines import predict_files
 from pipelines.config import Config
+from pipelines.inference import predict_media
 
 OF_CONFIG = ["Run", "Data", "Network", "Precision and devices", "Optimisation", "Evaluation"]
 GROUPS = {
@@ -35,7 +35,7 @@ WHOLE = {
     "train_main.py": FIELDS,
     "eval_main.py": FIELDS | {"predictions", "ground_truth", "output"},
     "scripts/predict.py": {"checkpoint"}
-    | {field.name for field in dataclasses.fields(predict_files.Options)},
+    | {field.name for field in dataclasses.fields(predict_media.Options)},
 }
 
 
@@ -146,9 +146,9 @@ def test_a_training_starts_again_with_huge_pages_unless_its_user_chose(tmp_path,
     script = tmp_path / "script.py"
     script.write_text(
         "import os, sys\n"
-        "from pipelines import command\n"
+        "from pipelines import cli\n"
         "print('start', flush=True)\n"
-        "command.use_huge_pages()\n"
+        "cli.use_huge_pages()\n"
         "print(os.environ['GLIBC_TUNABLES'], sys.argv[1:], sys.flags.optimize)\n"
     )
     tunables = {} if given is None else {"GLIBC_TUNABLES": given}

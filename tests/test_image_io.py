@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import image_io
+from pipelines.data import image_io
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ import pytest
 import tensorflow as tf
 from test_folded import far_from_identity
 
-from hourglass import folded, heatmap, model
+from hourglass import bn_folding, heatmap, model
 from hourglass.skeleton import MPII
-from pipelines import devices, evaluate, inference, inputs
+from pipelines import devices
+from pipelines.data import input_pipeline
+from pipelines.inference import compiled, forward
 
 SIZE = 32
 
@@ -22,7 +24,7 @@ def plain():
 
 @pytest.fixture(scope="module")
 def fast(plain):
-    return folded.fold(plain)
+    return bn_folding.fold(plain)
 
 
 def _images(batch):
@@ -30,7 +32,7 @@ def _images(batch):
 
 
 def _plain_joints(network, images, flip, decode):
-    maps = evaluate.heatmaps_of(network, images, flip, MPII.mirror)
+    maps = forward.heatmaps_of(network, images, flip, MPII.mirror)
     joints, confidence = heatmap.decode(maps, decode)
     return heatmap.to_input(joints, model.STRIDE), confidence
 
@@ -38,7 +40,7 @@ def _plain_joints(network, images, flip, decode):
 @pytest.mark.parametrize(("flip", "decode"), [(False, "quarter"), (True, "subpixel")])
 def test_within_a_twentieth_of_a_pixel_of_the_plain_path(plain, fast, flip, decode):
     images = _images(8)
-    predict = inference.of_images(fast, flip=flip, mirror=MPII.mirror, decode=decode)
+    predict = compiled.of_images(fast, flip=flip, mirror=MPII.mirror, decode=decode)
     joints, confidence = predict(images)
     want, peaks = _plain_joints(plain, images, flip, decode)
     assert joints.shape == (8, len(MPII), 2) and np.ptp(joints) > SIZE / 2
@@ -47,7 +49,7 @@ def test_within_a_twentieth_of_a_pixel_of_the_plain_path(plain, fast, flip, deco
 
 
 def test_any_number_of_pictures_gives_what_each_gives_alone(fast):
-    images, predict = _images(9), inference.of_images(fast, largest=4)
+    images, predict = _images(9), compiled.of_images(fast, largest=4)
     alone = [predict(images[i : i + 1]) for i in range(9)]
     for count in range(1, 10):
         joints, confidence = predict(images[:count])
@@ -57,7 +59,7 @@ def test_any_number_of_pictures_gives_what_each_gives_alone(fast):
 
 
 def test_no_picture_gives_no_joints(fast):
-    joints, confidence = inference.of_images(fast)(np.zeros([0, SIZE, SIZE, 3], np.float32))
+    joints, confidence = compiled.of_images(fast)(np.zeros([0, SIZE, SIZE, 3], np.float32))
     assert joints.shape == (0, len(MPII), 2) and confidence.shape == (0, len(MPII))
 
 
@@ -69,7 +71,7 @@ def _counting():
         traced.append(x.shape[0])
         return (x + y[:, None],)
 
-    return inference.Compiled(step, inference.lengths_up_to(6)), traced
+    return compiled.Compiled(step, compiled.lengths_up_to(6)), traced
 
 
 def test_one_trace_per_length():
@@ -93,7 +95,7 @@ def test_warm_up_traces_every_length_at_once():
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_the_folded_network_is_traced_once_per_length_and_static(precision):
     arguments = {"stacks": 2, "channels": 16, "depth": 1, "size": SIZE, "precision": precision}
-    predict = inference.of_images(folded.fold(model.build(joints=16, **arguments)), largest=2)
+    predict = compiled.of_images(bn_folding.fold(model.build(joints=16, **arguments)), largest=2)
     traced = []
 
     def noting(images):
@@ -111,11 +113,11 @@ def test_the_folded_network_is_traced_once_per_length_and_static(precision):
     ("largest", "want"), [(1, (1,)), (2, (1, 2)), (8, (1, 2, 4, 8)), (9, (1, 2, 4, 8, 9))]
 )
 def test_lengths_are_powers_of_two_and_the_largest(largest, want):
-    assert inference.lengths_up_to(largest) == want
+    assert compiled.lengths_up_to(largest) == want
 
 
 def test_works_inside_a_function_of_the_callers(fast):
-    predict = inference.of_images(fast, largest=4)
+    predict = compiled.of_images(fast, largest=4)
     inside = tf.function(lambda images: predict(images))(_images(3))
     for ours, theirs in zip(inside, predict(_images(3))):
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
@@ -124,11 +126,11 @@ def test_works_inside_a_function_of_the_callers(fast):
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.8)])
 def test_crops_give_what_evaluation_gives(plain, fast, info, scales):
     how = {"flip": True, "mirror": MPII.mirror, "decode": "subpixel", "scales": scales}
-    batch = next(iter(inputs.evaluation(info, "validation", batch=5)))
+    batch = next(iter(input_pipeline.evaluation(info, "validation", batch=5)))
     strategy = devices.make_strategy("one")
-    index, want, peaks = evaluate.make_predict(strategy, plain, **how)(batch)
+    index, want, peaks = forward.make_predict(strategy, plain, **how)(batch)
     np.testing.assert_array_equal(index, batch["index"])
-    predict = inference.of_crops(fast, largest=8, **how)
+    predict = compiled.of_crops(fast, largest=8, **how)
     joints, confidence = predict(batch["image"], batch["center"], batch["side"])
     # A crop's side here is up to 64 px, twice the network's input.
     np.testing.assert_allclose(joints, want, atol=0.05)
@@ -141,7 +143,7 @@ def test_bfloat16_finds_nearly_the_same_heights(plain):
     )
     half.set_weights(plain.get_weights())
     images = _images(5)
-    _, peaks = inference.of_images(folded.fold(half))(images)
+    _, peaks = compiled.of_images(bn_folding.fold(half))(images)
     _, want = _plain_joints(plain, images, False, "quarter")
     np.testing.assert_allclose(peaks, want, atol=0.02 * np.abs(want).max())
     assert (peaks != want).numpy().any()
@@ -157,11 +159,11 @@ def test_bfloat16_finds_nearly_the_same_heights(plain):
 )
 def test_other_pictures_are_refused(fast, images, message):
     with pytest.raises(ValueError, match=message):
-        inference.of_images(fast)(images)
+        compiled.of_images(fast)(images)
 
 
 def test_a_mirror_test_needs_the_pairs_and_a_batch_one_example(fast):
     with pytest.raises(ValueError, match="mirror test of 16 joints .* not 0: pass Skeleton.mirror"):
-        inference.of_images(fast, flip=True)
+        compiled.of_images(fast, flip=True)
     with pytest.raises(ValueError, match="1 example or more, not 0"):
-        inference.of_images(fast, largest=0)
+        compiled.of_images(fast, largest=0)

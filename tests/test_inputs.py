@@ -7,19 +7,22 @@ import pytest
 import tensorflow as tf
 from conftest import TRAIN as PEOPLE
 
-from pipelines import inputs
+from pipelines.data import input_pipeline
 
 
 def sequence(info, examples, *, batch=5, **arguments):
     """Columns of the first ``examples`` // batch batches of the training data."""
-    data = inputs.training(info, batch=batch, **{"seed": 3, **arguments})
+    data = input_pipeline.training(info, batch=batch, **{"seed": 3, **arguments})
     batches = list(data.take(examples // batch).as_numpy_iterator())
     return {key: np.concatenate([one[key] for one in batches]) for key in batches[0]}
 
 
 def who(info, columns):
     """Each example's place in the shards; the joints in crop px tell the people apart."""
-    known = {joints.tobytes(): i for i, joints in enumerate(inputs.facts(info, "train")["joints"])}
+    known = {
+        joints.tobytes(): i
+        for i, joints in enumerate(input_pipeline.facts(info, "train")["joints"])
+    }
     assert len(known) == PEOPLE
     return [known[joints.tobytes()] for joints in columns["joints"]]
 
@@ -37,7 +40,7 @@ class TestTraining:
         assert len({tuple(epoch) for epoch in epochs}) == 3
 
     def test_batches_run_across_the_ends_of_epochs(self, info):
-        data = inputs.training(info, batch=7, seed=0)
+        data = input_pipeline.training(info, batch=7, seed=0)
         assert [len(one["index"]) for one in data.take(8).as_numpy_iterator()] == [7] * 8
 
     def test_index_counts_the_examples(self, info):
@@ -71,7 +74,7 @@ class TestTraining:
 
     @pytest.mark.parametrize("cached", [False, True])
     def test_static_shapes_and_no_float_pictures(self, info, cached):
-        spec = inputs.training(info, batch=5, seed=0, cached=cached).element_spec
+        spec = input_pipeline.training(info, batch=5, seed=0, cached=cached).element_spec
         assert all(part.shape.is_fully_defined() for part in spec.values())
         assert (spec["image"].shape, spec["image"].dtype) == ((5, 128, 128, 3), tf.uint8)
         assert (spec["joints"].shape, spec["state"].shape) == ((5, 16, 2), (5, 16))
@@ -80,18 +83,18 @@ class TestTraining:
         python = tf.data.Dataset.range(3).map(lambda x: tf.py_function(lambda y: y, [x], tf.int64))
         assert b"PyFunc" in python._as_serialized_graph().numpy()
         for data in (
-            inputs.training(info, batch=5, seed=0),
-            inputs.training(info, batch=5, seed=0, cached=True),
-            inputs.training(info, batch=8, seed=0, replicas=2, workers=2),
-            inputs.evaluation(info, "validation", batch=4),
-            inputs.chosen(info, "validation", [1, 2], batch=2),
+            input_pipeline.training(info, batch=5, seed=0),
+            input_pipeline.training(info, batch=5, seed=0, cached=True),
+            input_pipeline.training(info, batch=8, seed=0, replicas=2, workers=2),
+            input_pipeline.evaluation(info, "validation", batch=4),
+            input_pipeline.chosen(info, "validation", [1, 2], batch=2),
         ):
             assert b"PyFunc" not in data._as_serialized_graph().numpy()
 
     def test_no_operation_on_the_device_when_imported(self, fork_script, tmp_path):
         """Else devices could no longer be configured: logical CPUs, a GPU's memory growth."""
         (tmp_path / "begun.py").write_text(
-            "from pipelines import train\n"
+            "from pipelines.training import train\n"
             "from tensorflow.python.eager import context\n"
             "print(context.context()._initialized)"
         )
@@ -101,7 +104,7 @@ class TestTraining:
     def test_empty_split(self, own_records):
         info = own_records(counts={"validation": 3})
         with pytest.raises(ValueError, match="nobody in the split 'train'.*validation 3"):
-            inputs.training(info, batch=2, seed=0)
+            input_pipeline.training(info, batch=2, seed=0)
 
 
 class TestCache:
@@ -132,7 +135,9 @@ class TestCache:
 
     def test_replicas_get_the_same_pieces(self, info, two_replicas):
         def pieces(cached):
-            data = inputs.distributed(two_replicas, info, batch=8, seed=3, start=16, cached=cached)
+            data = input_pipeline.distributed(
+                two_replicas, info, batch=8, seed=3, start=16, cached=cached
+            )
             found = [two_replicas.experimental_local_results(next(data)["joints"]) for _ in "123"]
             return tf.nest.map_structure(lambda joints: joints.numpy(), found)
 
@@ -142,7 +147,8 @@ class TestCache:
         info = own_records(counts={"train": PEOPLE})
         whole = sequence(info, 60)
         held, streamed = (
-            iter(inputs.training(info, batch=5, seed=3, cached=cached)) for cached in (True, False)
+            iter(input_pipeline.training(info, batch=5, seed=3, cached=cached))
+            for cached in (True, False)
         )
         for path in info.shards("train"):
             pathlib.Path(path).unlink()
@@ -158,16 +164,16 @@ class TestCache:
         data[len(data) // 2] ^= 4
         path.write_bytes(data)
         with pytest.raises(ValueError, match=f"{path.name} was altered .* of 8 is damaged"):
-            inputs.training(info, batch=5, seed=3, cached=True)
+            input_pipeline.training(info, batch=5, seed=3, cached=True)
 
     def test_they_are_held_up_to_the_bound_and_that_is_said(self, info, capsys):
         size = sum(pathlib.Path(path).stat().st_size for path in info.shards("train"))
-        assert inputs.fits(info, size / 1e9)
+        assert input_pipeline.fits(info, size / 1e9)
         said = f"training records of {size / 1e9:.3g} GB: read once, kept in memory"
         assert capsys.readouterr().out == f"{said}\n"
-        assert not inputs.fits(info, (size - 1) / 1e9)
+        assert not input_pipeline.fits(info, (size - 1) / 1e9)
         assert capsys.readouterr().out.endswith(f"every epoch, --cache_gb={(size - 1) / 1e9:g}\n")
-        assert not inputs.fits(info, 0.0)
+        assert not input_pipeline.fits(info, 0.0)
 
 
 class TestWorkers:
@@ -180,7 +186,7 @@ class TestWorkers:
         arguments = dict(batch=8, replicas=replicas, workers=workers, seed=3, start=start)
         pieces = []
         for worker in range(workers):
-            data = inputs.training(info, worker=worker, **arguments).take(steps * local)
+            data = input_pipeline.training(info, worker=worker, **arguments).take(steps * local)
             pieces.append(list(data.as_numpy_iterator()))
         own = range(local)
         ordered = [
@@ -193,7 +199,7 @@ class TestWorkers:
             np.testing.assert_array_equal(found, values, err_msg=key)
 
     def test_replicas_get_their_pieces_in_order(self, info, two_replicas):
-        iterator = inputs.distributed(two_replicas, info, batch=8, seed=3, start=16)
+        iterator = input_pipeline.distributed(two_replicas, info, batch=8, seed=3, start=16)
         for step in range(3):
             index = two_replicas.experimental_local_results(next(iterator)["index"])
             first = 16 + 8 * step
@@ -203,7 +209,7 @@ class TestWorkers:
             ]
 
     def test_workers_need_not_ask_each_other_for_the_end(self, info):
-        data = inputs.training(info, batch=8, seed=0, replicas=2, workers=2)
+        data = input_pipeline.training(info, batch=8, seed=0, replicas=2, workers=2)
         assert data.cardinality() == tf.data.INFINITE_CARDINALITY
         assert data.element_spec["index"].shape == (4,)
 
@@ -211,36 +217,42 @@ class TestWorkers:
 class TestEvaluation:
     @pytest.mark.parametrize(("batch", "padding"), [(4, 2), (5, 0), (10, 0), (16, 6), (1, 0)])
     def test_everyone_once_and_padding_is_nobody(self, info, batch, padding):
-        batches = list(inputs.evaluation(info, "validation", batch=batch).as_numpy_iterator())
+        batches = list(
+            input_pipeline.evaluation(info, "validation", batch=batch).as_numpy_iterator()
+        )
         index = np.concatenate([one["index"] for one in batches])
         assert index.tolist() == [*range(10), *[-1] * padding]
         assert {len(one["image"]) for one in batches} == {batch}
         sides = np.concatenate([one["side"] for one in batches])
-        facts = inputs.facts(info, "validation")
+        facts = input_pipeline.facts(info, "validation")
         np.testing.assert_array_equal(sides[:10], facts["side"])
         np.testing.assert_array_equal(sides[10:], facts["side"][0])
 
     def test_every_third(self, info):
-        batch = next(inputs.evaluation(info, "validation", batch=4, every=3).as_numpy_iterator())
-        facts = inputs.facts(info, "validation", every=3)
+        batch = next(
+            input_pipeline.evaluation(info, "validation", batch=4, every=3).as_numpy_iterator()
+        )
+        facts = input_pipeline.facts(info, "validation", every=3)
         assert facts["row"].tolist() == [0, 3, 6, 9]
         np.testing.assert_array_equal(batch["side"], facts["side"])
         assert batch["index"].tolist() == [0, 1, 2, 3]
 
     def test_every_third_fills_its_last_batch(self, info):
-        batches = inputs.evaluation(info, "validation", batch=3, every=3).as_numpy_iterator()
+        batches = input_pipeline.evaluation(
+            info, "validation", batch=3, every=3
+        ).as_numpy_iterator()
         assert [one["index"].tolist() for one in batches] == [[0, 1, 2], [3, -1, -1]]
 
     def test_static_shapes(self, info):
-        spec = inputs.evaluation(info, "validation", batch=4).element_spec
+        spec = input_pipeline.evaluation(info, "validation", batch=4).element_spec
         assert set(spec) == {"image", "center", "side", "index"}
         assert spec["image"].shape == (4, 128, 128, 3) and spec["image"].dtype == tf.uint8
 
     def test_empty_split(self, own_records):
         info = own_records(counts={"train": 3})
         for read in (
-            lambda: inputs.evaluation(info, "validation", batch=2),
-            lambda: inputs.facts(info, "validation"),
+            lambda: input_pipeline.evaluation(info, "validation", batch=2),
+            lambda: input_pipeline.facts(info, "validation"),
         ):
             with pytest.raises(ValueError, match="nobody in the split 'validation'"):
                 read()
@@ -249,7 +261,7 @@ class TestEvaluation:
 def test_facts_are_what_was_written(drawn):
     info, people = drawn
     for split in ("train", "validation"):
-        facts = inputs.facts(info, split)
+        facts = input_pipeline.facts(info, split)
         assert [name.decode() for name in facts["id"]] == [who.id for who in people[split]]
         assert facts["row"].tolist() == [who.row for who in people[split]]
         for i, person in enumerate(people[split]):
@@ -265,9 +277,11 @@ def test_facts_are_what_was_written(drawn):
 
 class TestChosen:
     def test_whole_records_of_those_asked_for_in_order_of_place(self, info):
-        facts = inputs.facts(info, "validation")
-        pixels = next(iter(inputs.evaluation(info, "validation", batch=10)))["image"].numpy()
-        batches = list(inputs.chosen(info, "validation", [7, 0, 4, 7, 9], batch=3))
+        facts = input_pipeline.facts(info, "validation")
+        pixels = next(iter(input_pipeline.evaluation(info, "validation", batch=10)))[
+            "image"
+        ].numpy()
+        batches = list(input_pipeline.chosen(info, "validation", [7, 0, 4, 7, 9], batch=3))
         assert [one["index"].numpy().tolist() for one in batches] == [[0, 4, 7], [9]]
         for one in batches:
             places = one["index"].numpy()
@@ -278,4 +292,4 @@ class TestChosen:
 
     def test_split_of_nobody(self, info):
         with pytest.raises(ValueError, match="nobody in the split 'test'"):
-            inputs.chosen(info, "test", [0], batch=1)
+            input_pipeline.chosen(info, "test", [0], batch=1)

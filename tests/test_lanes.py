@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from hourglass import model, optimizer
-from pipelines import checkpoint
+from pipelines import checkpoints
 
 DATA = pathlib.Path(__file__).parent / "data"
 WRITERS = ("tensorflow-2.15", "tensorflow-2.21")
@@ -42,7 +42,7 @@ def make(name: str) -> tuple:
         optimizer.update_average(averaged.variables, network.variables, tf.constant(0.9))
         count.assign_add(1)
 
-    state = checkpoint.state(count, network, averaged, chosen)
+    state = checkpoints.state(count, network, averaged, chosen)
     assert state.save_counter == 0  # makes it, as training's CheckpointManager does
     return state, step
 
@@ -73,7 +73,7 @@ def written(request, tmp_path_factory) -> pathlib.Path:
 def test_a_checkpoint_of_either_is_read_and_trained_on(tmp_path, written, name):
     recorded = json.loads((written / f"{name}.json").read_text())
     state, step = make(name)
-    checkpoint.restore(state, str(written / name))
+    checkpoints.restore(state, str(written / name))
     before = sums(contents(state, tmp_path))
     assert before == recorded["before"]
     step()

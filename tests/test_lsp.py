@@ -7,8 +7,8 @@ import pytest
 import scipy.io
 
 from hourglass.skeleton import LSP
-from pipelines.people import LABELLED, MISSING, OCCLUDED
-from pipelines.sources import lsp
+from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
+from pipelines.data.readers import lsp
 
 DATA = os.environ.get("HOURGLASS_TEST_DATA")
 needs_data = pytest.mark.skipif(
@@ -165,7 +165,7 @@ def test_a_small_file_cannot_unpack_without_bound(tmp_path, monkeypatch):
     path = _write(tmp_path, _extended(2), padding=np.zeros(1 << 20))
     assert os.path.getsize(path) < 20_000
     assert len(lsp.read(path, validation=0).people) == 2
-    monkeypatch.setattr("pipelines.sources.files.LIMIT", 1 << 22)
+    monkeypatch.setattr("pipelines.data.readers.files.LIMIT", 1 << 22)
     with pytest.raises(ValueError, match="unpacks to more than 4194304 bytes"):
         lsp.read(path, validation=0)
 

@@ -6,8 +6,10 @@ import tensorflow as tf
 
 from hourglass import model, optimizer
 from hourglass.skeleton import MPII
-from pipelines import device_step, devices, inputs
+from pipelines import devices
 from pipelines.config import Config, build_arguments
+from pipelines.data import input_pipeline
+from pipelines.training import train_step
 
 CALLS = (50, 50, 50, 30, 20)
 MODES = {
@@ -33,9 +35,9 @@ def losses(info, **mode):
         opt = optimizer.build("rmsprop", lambda: tf.constant(2.5e-5), 0.0)
         optimizer.create_slots(opt, network.trainable_variables)
         scale = optimizer.LossScale() if config.precision == "mixed_float16" else None
-    arguments = {**device_step.arguments(config, MPII), "loss_scale": scale}
-    steps = device_step.make_train_steps(strategy, network, None, opt, step, **arguments)
-    iterator = inputs.distributed(strategy, info, batch=config.batch, seed=config.seed)
+    arguments = {**train_step.arguments(config, MPII), "loss_scale": scale}
+    steps = train_step.make_train_steps(strategy, network, None, opt, step, **arguments)
+    iterator = input_pipeline.distributed(strategy, info, batch=config.batch, seed=config.seed)
     sums = [steps(iterator, tf.constant(count))["losses"].numpy().sum() for count in CALLS]
     assert steps.experimental_get_tracing_count() == 1
     assert scale is None or scale.skipped.numpy() == 0

@@ -12,8 +12,8 @@ import scipy.io
 from release_mat import ANNORECT, EMPTY, annorect_of, mat_person, point_struct, struct, write_mat
 
 from hourglass.skeleton import MPII
-from pipelines.people import LABELLED, MISSING, OCCLUDED
-from pipelines.sources import files, mpii
+from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
+from pipelines.data.readers import files, mpii
 
 DATA = os.environ.get("HOURGLASS_TEST_DATA")
 needs_data = pytest.mark.skipif(
@@ -615,5 +615,5 @@ def test_shipped_validation_table_is_what_its_script_writes(tmp_path):
     folder = pathlib.Path(DATA, "mpii")
     written = tmp_path / "table.csv"
     module.main(folder / "valid.h5", folder / "detections_our_format.mat", written)
-    shipped = root / "pipelines" / "sources" / "mpii_validation.csv"
+    shipped = root / "pipelines" / "data" / "readers" / "mpii_validation.csv"
     assert written.read_bytes() == shipped.read_bytes()

@@ -15,7 +15,8 @@ import tensorflow as tf
 from conftest import ROOT, tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipelines import checkpoint, config, devices, train
+from pipelines import checkpoints, config, devices
+from pipelines.training import train
 
 MAIN = str(ROOT / "train_main.py")
 TWO = ["10.0.0.1:2222", "10.0.0.2:2222"]
@@ -182,7 +183,7 @@ def losses(folder: str) -> dict[int, float]:
 
 
 def weights(folder: str, part: str) -> dict[str, np.ndarray]:
-    return checkpoint.values(os.path.join(folder, "checkpoints", "ckpt-12"), part)
+    return checkpoints.values(os.path.join(folder, "checkpoints", "ckpt-12"), part)
 
 
 def wait_for(path: pathlib.Path, workers: list[Worker]) -> None:
@@ -205,7 +206,7 @@ def test_two_workers_equal_two_replicas(start, tmp_path, info):
     for worker in (chief, other):
         text = worker.finish(128 + signal.SIGTERM)
         assert "the same command resumes this run" in text
-    stopped = int(pathlib.Path(checkpoint.latest(str(folder / "checkpoints"))).name[5:])
+    stopped = int(pathlib.Path(checkpoints.latest(str(folder / "checkpoints"))).name[5:])
     assert 3 <= stopped < 12
 
     chief, other = start(settings, 2)

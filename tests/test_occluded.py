@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from hourglass import loss
-from pipelines import augment
-from pipelines.people import LABELLED, MISSING, OCCLUDED
+from pipelines.data import targets
+from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
 
 SIZE, SIDE = 64, 16
 # Input px of heatmap px (5, 8), (9, 4) and (3, 3): a visible, an occluded and a missing joint.
@@ -17,7 +17,7 @@ VISIBLE, HIDDEN, ABSENT = range(3)
 
 def gradient(rule, answer=0.3):
     """[16, 16, 3] of two stacks' loss where the network answers ``answer`` everywhere."""
-    target, weight = augment.targets(POINTS, STATE, size=SIZE, sigma=1.0, occluded=rule)
+    target, weight = targets.targets(POINTS, STATE, size=SIZE, sigma=1.0, occluded=rule)
     heatmaps = tf.Variable(tf.fill([1, SIDE, SIDE, 3], answer))
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(loss.per_stack([heatmaps, heatmaps], target, weight, 1))
@@ -33,7 +33,7 @@ def gaussian(x, y):
 FACTOR = 2 * 2 / (SIDE * SIDE * 3)
 
 
-@pytest.mark.parametrize("rule", augment.OCCLUDED)
+@pytest.mark.parametrize("rule", targets.OCCLUDED)
 def test_visible_joints_learn_their_gaussian_and_missing_ones_nothing(rule):
     found = gradient(rule)
     np.testing.assert_allclose(found[..., VISIBLE], FACTOR * (0.3 - gaussian(5, 8)), atol=1e-7)

@@ -7,7 +7,7 @@ import pytest
 import scipy.io
 from hypothesis import strategies as st
 
-from hourglass import pckh
+from hourglass import metrics
 from hourglass.skeleton import LSP, MPII, Skeleton
 
 NAN = float("nan")
@@ -16,48 +16,48 @@ NAN = float("nan")
 def test_an_error_is_a_distance_in_head_sizes():
     predicted = np.array([[[3.0, 4.0], [10.0, 0.0]], [[1.0, 1.0], [1.0, 2.0]]])
     truth = np.array([[[0.0, 0.0], [4.0, 8.0]], [[1.0, 1.0], [1.0, 0.0]]])
-    errors = pckh.normalized_errors(predicted, truth, np.array([10.0, 4.0]))
+    errors = metrics.normalized_errors(predicted, truth, np.array([10.0, 4.0]))
     np.testing.assert_allclose(errors, [[0.5, 1.0], [0.0, 0.5]])
     assert errors.dtype == np.float64
 
 
 @pytest.mark.parametrize("size", [NAN, 0.0, -3.0, np.inf])
 def test_a_person_without_a_size_has_no_errors(size):
-    errors = pckh.normalized_errors(np.zeros((1, 2, 2)), np.ones((1, 2, 2)), np.array([size]))
+    errors = metrics.normalized_errors(np.zeros((1, 2, 2)), np.ones((1, 2, 2)), np.array([size]))
     assert np.isnan(errors).all()
 
 
 @pytest.mark.parametrize("value", [NAN, np.inf, -np.inf, 1e200])
 def test_a_prediction_that_is_no_position_is_a_miss(value):
     predicted = np.array([[[value, 1.0], [1.0, 1.0]]])
-    errors = pckh.normalized_errors(predicted, np.ones((1, 2, 2)), np.array([10.0]))
-    hits, counts = pckh.hits_and_counts(errors, np.ones((1, 2), bool), 0.5)
+    errors = metrics.normalized_errors(predicted, np.ones((1, 2, 2)), np.array([10.0]))
+    hits, counts = metrics.hits_and_counts(errors, np.ones((1, 2), bool), 0.5)
     assert hits.tolist() == [0, 1] and counts.tolist() == [1, 1]
 
 
 def test_an_unknown_truth_is_not_counted():
     truth = np.array([[[NAN, 1.0], [np.inf, 1.0], [1.0, 1.0]]])
-    errors = pckh.normalized_errors(np.full((1, 3, 2), np.inf), truth, np.array([10.0]))
+    errors = metrics.normalized_errors(np.full((1, 3, 2), np.inf), truth, np.array([10.0]))
     assert np.isnan(errors[0, :2]).all() and errors[0, 2] == np.inf
-    _, counts = pckh.hits_and_counts(errors, np.ones((1, 3), bool), 0.5)
+    _, counts = metrics.hits_and_counts(errors, np.ones((1, 3), bool), 0.5)
     assert counts.tolist() == [0, 0, 1]
 
 
 def test_shapes_that_do_not_belong_together_are_refused():
     with pytest.raises(ValueError, match=r"\(2, 3, 2\).*\(3, 2\).*together"):
-        pckh.normalized_errors(np.zeros((2, 3, 2)), np.zeros((3, 2)), np.ones(2))
+        metrics.normalized_errors(np.zeros((2, 3, 2)), np.zeros((3, 2)), np.ones(2))
     with pytest.raises(ValueError, match="together"):
-        pckh.normalized_errors(np.zeros((2, 3, 2)), np.zeros((2, 3, 2)), np.ones(3))
+        metrics.normalized_errors(np.zeros((2, 3, 2)), np.zeros((2, 3, 2)), np.ones(3))
     with pytest.raises(ValueError, match=r"\(4, 3\).*\(4,\)"):
-        pckh.hits_and_counts(np.zeros((4, 3)), np.ones(4, bool), 0.5)
+        metrics.hits_and_counts(np.zeros((4, 3)), np.ones(4, bool), 0.5)
     with pytest.raises(ValueError, match=r"\(3,\).*\[16\]"):
-        pckh.summarize(np.ones(3), np.ones(3), MPII)
+        metrics.summarize(np.ones(3), np.ones(3), MPII)
 
 
 def test_hits_are_at_most_the_threshold_and_scored():
     errors = np.array([[0.5, 0.5 + 1e-12, NAN], [0.1, 0.1, 0.1], [9.0, np.inf, 0.2]])
     scored = np.array([[True, True, True], [True, False, True], [True, True, False]])
-    hits, counts = pckh.hits_and_counts(errors, scored, 0.5)
+    hits, counts = metrics.hits_and_counts(errors, scored, 0.5)
     assert hits.tolist() == [2, 0, 1]
     assert counts.tolist() == [3, 2, 1]
 
@@ -67,7 +67,7 @@ def test_the_three_means_are_three_different_things():
     hits, counts = np.full(16, 8.0), np.full(16, 10.0)
     hits[MPII.index("pelvis")], hits[MPII.index("thorax")] = 10, 0
     hits[MPII.index("left_ankle")], counts[MPII.index("left_ankle")] = 0, 1
-    row = pckh.summarize(hits, counts, MPII)
+    row = metrics.summarize(hits, counts, MPII)
     assert row["mean14"] == pytest.approx(13 * 80 / 14)
     assert row["weighted14"] == pytest.approx(100 * 104 / 131)
     assert row["pooled16"] == pytest.approx(100 * 114 / 151)
@@ -81,45 +81,45 @@ def test_the_three_means_are_three_different_things():
 def test_head_is_the_head_top_alone():
     hits = np.zeros(16)
     hits[MPII.index("head_top")] = 1
-    assert pckh.summarize(hits, np.ones(16), MPII)["head"] == 100
+    assert metrics.summarize(hits, np.ones(16), MPII)["head"] == 100
 
 
 def test_joints_that_nobody_has_are_left_out_of_the_means():
     hits, counts = np.full(16, 3.0), np.full(16, 4.0)
     hits[MPII.index("left_knee")] = counts[MPII.index("left_knee")] = 0
-    row = pckh.summarize(hits, counts, MPII)
+    row = metrics.summarize(hits, counts, MPII)
     assert row["knee"] == row["mean14"] == row["weighted14"] == pytest.approx(75)
-    assert np.isnan(pckh.per_joint(hits, counts)[MPII.index("left_knee")])
+    assert np.isnan(metrics.per_joint(hits, counts)[MPII.index("left_knee")])
 
 
 def test_all_masked_is_unknown_not_zero():
-    rows = pckh.scores(np.zeros((5, 16)), np.zeros((5, 16), bool), MPII)
+    rows = metrics.scores(np.zeros((5, 16)), np.zeros((5, 16), bool), MPII)
     assert list(rows) == ["PCKh@0.5", "PCKh@0.1", "AUC"]
     assert all(np.isnan(value) for row in rows.values() for value in row.values())
 
 
 def test_nobody_at_all_is_unknown_too():
-    rows = pckh.scores(np.zeros((0, 14)), np.zeros((0, 14), bool), LSP)
+    rows = metrics.scores(np.zeros((0, 14)), np.zeros((0, 14), bool), LSP)
     assert np.isnan(rows["PCKh@0.5"]["mean14"])
 
 
 def test_a_set_without_pelvis_and_thorax_keeps_the_names():
     hits, counts = np.arange(14.0), np.full(14, 20.0)
-    row = pckh.summarize(hits, counts, LSP)
+    row = metrics.summarize(hits, counts, LSP)
     expected = 100 * 91 / 280
     assert row["mean14"] == row["weighted14"] == row["pooled16"] == pytest.approx(expected)
 
 
 def test_a_set_of_other_joints_has_a_column_for_each():
-    row = pckh.summarize(np.array([1.0, 1.0]), np.array([2.0, 2.0]), Skeleton(("nose", "tail")))
+    row = metrics.summarize(np.array([1.0, 1.0]), np.array([2.0, 2.0]), Skeleton(("nose", "tail")))
     assert row == {"nose": 50, "tail": 50, "mean14": 50, "weighted14": 50, "pooled16": 50}
 
 
 def test_batches_add_up():
     rng = np.random.default_rng(0)
     errors, scored = rng.exponential(0.5, (20, 16)), rng.random((20, 16)) < 0.8
-    whole = pckh.hits_and_counts(errors, scored, 0.5)
-    parts = [pckh.hits_and_counts(errors[s], scored[s], 0.5) for s in (slice(7), slice(7, 20))]
+    whole = metrics.hits_and_counts(errors, scored, 0.5)
+    parts = [metrics.hits_and_counts(errors[s], scored[s], 0.5) for s in (slice(7), slice(7, 20))]
     np.testing.assert_array_equal(whole, np.sum(parts, axis=0))
 
 
@@ -127,7 +127,7 @@ def test_area_by_hand():
     """Errors 0, 0.25, 0.5 and 2 rise at 0, 0.25, 0.5 and never: areas 1, 0.5, 0 and 0."""
     errors = np.array([[0.0], [0.25], [0.5], [2.0], [NAN], [0.0]])
     scored = np.array([[True], [True], [True], [True], [True], [False]])
-    sums, counts = pckh.area_under_curve(errors, scored)
+    sums, counts = metrics.area_under_curve(errors, scored)
     assert sums.tolist() == [1.5] and counts.tolist() == [4]
 
 
@@ -136,13 +136,13 @@ def test_area_is_the_integral_of_the_curve():
     errors, scored = rng.exponential(0.3, (50, 3)), rng.random((50, 3)) < 0.7
     thresholds = (np.arange(20000) + 0.5) / 40000
     curve = ((errors[None] <= thresholds[:, None, None]) & scored).sum(1).mean(0)
-    sums, _ = pckh.area_under_curve(errors, scored, 0.5)
+    sums, _ = metrics.area_under_curve(errors, scored, 0.5)
     np.testing.assert_allclose(sums, curve, atol=2e-3)
 
 
 def test_scores_use_their_thresholds():
     errors = np.full((2, 16), 0.3)
-    rows = pckh.scores(errors, np.ones((2, 16), bool), MPII)
+    rows = metrics.scores(errors, np.ones((2, 16), bool), MPII)
     assert rows["PCKh@0.5"]["mean14"] == 100
     assert rows["PCKh@0.1"]["mean14"] == 0
     assert rows["AUC"]["mean14"] == pytest.approx(40)
@@ -154,7 +154,7 @@ def test_torso_is_left_shoulder_to_right_hip():
     truth[:, LSP.index("right_shoulder")] = truth[:, LSP.index("left_hip")] = [500, 500]
     scored = np.ones((3, 14), bool)
     scored[1, LSP.index("left_shoulder")] = scored[2, LSP.index("right_hip")] = False
-    np.testing.assert_array_equal(pckh.torso_size(truth, scored, LSP), [50, NAN, NAN])
+    np.testing.assert_array_equal(metrics.torso_size(truth, scored, LSP), [50, NAN, NAN])
 
 
 @hypothesis.given(st.integers(0, 2**32 - 1), st.floats(0.01, 100), st.floats(-1e4, 1e4))
@@ -166,7 +166,7 @@ def test_scores_do_not_depend_on_scale_place_or_order(seed, scale, shift):
     order = rng.permutation(9)
 
     def score(predicted, truth, size, scored):
-        rows = pckh.scores(pckh.normalized_errors(predicted, truth, size), scored, MPII)
+        rows = metrics.scores(metrics.normalized_errors(predicted, truth, size), scored, MPII)
         return [value for row in rows.values() for value in row.values()]
 
     moved = score(
@@ -181,7 +181,7 @@ def test_scores_do_not_depend_on_scale_place_or_order(seed, scale, shift):
 @hypothesis.given(st.integers(0, 2**32 - 1))
 def test_scores_are_percent_and_grow_with_the_threshold(seed):
     rng = np.random.default_rng(seed)
-    rows = pckh.scores(rng.exponential(0.4, (6, 16)), rng.random((6, 16)) < 0.5, MPII)
+    rows = metrics.scores(rng.exponential(0.4, (6, 16)), rng.random((6, 16)) < 0.5, MPII)
     for low, area, high in zip(*(rows[k].values() for k in ("PCKh@0.1", "AUC", "PCKh@0.5"))):
         if not np.isnan(high):
             assert 0 <= low <= high <= 100 and 0 <= area <= high + 1e-9
@@ -215,8 +215,8 @@ def test_pytorch_pose_and_hrnet_scores_of_published_predictions(name, mean14, we
     boxes = mat["headboxes_src"]
     size = 0.6 * np.linalg.norm(boxes[1] - boxes[0], axis=0)
     truth = mat["pos_gt_src"].transpose(2, 0, 1)
-    errors = pckh.normalized_errors(predictions[name], truth, size)
-    row = pckh.scores(errors, mat["jnt_missing"].T == 0, MPII)["PCKh@0.5"]
+    errors = metrics.normalized_errors(predictions[name], truth, size)
+    row = metrics.scores(errors, mat["jnt_missing"].T == 0, MPII)["PCKh@0.5"]
     assert row["mean14"] == pytest.approx(mean14, abs=0.001)
     assert row["weighted14"] == pytest.approx(weighted14, abs=0.001)
 
@@ -229,8 +229,8 @@ def test_princeton_scores_of_published_predictions(name, pooled16):
     folder = _folder()
     with h5py.File(os.path.join(folder, "valid.h5"), "r") as file:
         truth, size = file["part"][()], file["normalize"][()]
-    errors = pckh.normalized_errors(_published(folder)[0][name], truth, size)
-    row = pckh.scores(errors, truth[..., 0] != 0, MPII)["PCKh@0.5"]
+    errors = metrics.normalized_errors(_published(folder)[0][name], truth, size)
+    row = metrics.scores(errors, truth[..., 0] != 0, MPII)["PCKh@0.5"]
     # One bearpaw joint lies exactly on the threshold: a miss there ("<"), a hit here ("<=").
     assert row["pooled16"] == pytest.approx(pooled16, abs=0.003)
 
@@ -241,8 +241,8 @@ def test_groups_of_the_published_predictions_resemble_the_published_table():
     boxes = mat["headboxes_src"]
     size = 0.6 * np.linalg.norm(boxes[1] - boxes[0], axis=0)
     truth = mat["pos_gt_src"].transpose(2, 0, 1)
-    errors = pckh.normalized_errors(predictions["bearpaw"], truth, size)
-    row = pckh.scores(errors, mat["jnt_missing"].T == 0, MPII)["PCKh@0.5"]
+    errors = metrics.normalized_errors(predictions["bearpaw"], truth, size)
+    row = metrics.scores(errors, mat["jnt_missing"].T == 0, MPII)["PCKh@0.5"]
     measured = [row[group] for group in MPII.groups]
     np.testing.assert_allclose(
         measured, [95.80, 94.57, 88.12, 83.31, 86.24, 80.88, 77.44], atol=0.006

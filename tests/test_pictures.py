@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines import image_io, pictures
+from pipelines.data import image_io
+from pipelines.inference import media
 
 
 def touch(folder, *names):
@@ -17,7 +18,7 @@ def test_inputs_are_expanded_in_order_and_once(tmp_path):
     touch(tmp_path, "f/b.jpg", "f/a.PNG", "f/sub/c.jpeg", "f/notes.txt", "f/.hidden.jpg")
     touch(tmp_path, "f/out/old.jpg", "g/1.jpg", "g/2.jpg", "w.mp4")
     at = lambda name: str(tmp_path / name)  # noqa: E731
-    found, others = pictures.expand([at("f"), at("f/b.jpg"), "0"], [], at("f/out"))
+    found, others = media.expand([at("f"), at("f/b.jpg"), "0"], [], at("f/out"))
     assert found == [
         (at("f/a.PNG"), "a.PNG"),
         (at("f/b.jpg"), "b.jpg"),
@@ -25,16 +26,16 @@ def test_inputs_are_expanded_in_order_and_once(tmp_path):
         ("0", "0"),
     ]
     assert others == 1
-    found, _ = pictures.expand([at("g/?.jpg"), "-"], [at("w.mp4"), at("g/2.jpg")])
+    found, _ = media.expand([at("g/?.jpg"), "-"], [at("w.mp4"), at("g/2.jpg")])
     assert [name for _, name in found] == ["1.jpg", "2.jpg", "w.mp4"]
-    assert pictures.is_video("w.MP4") and pictures.is_camera("0") and not pictures.is_video("a.jpg")
+    assert media.is_video("w.MP4") and media.is_camera("0") and not media.is_video("a.jpg")
     with pytest.raises(FileNotFoundError, match="nothing matches"):
-        pictures.expand([at("*.webp")], [])
+        media.expand([at("*.webp")], [])
     touch(tmp_path, "empty/x.txt")
     with pytest.raises(FileNotFoundError, match="no pictures in"):
-        pictures.expand([at("empty")], [])
+        media.expand([at("empty")], [])
     with pytest.raises(ValueError, match="no input"):
-        pictures.expand([], [])
+        media.expand([], [])
 
 
 def test_inputs_that_are_not_there(tmp_path, monkeypatch):
@@ -42,11 +43,11 @@ def test_inputs_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rule = f"there is no file or folder absent/, b.jpg; .* as seen from {tmp_path}, .* check the"
     with pytest.raises(FileNotFoundError, match=rule):
-        pictures.expand(["absent/", "-"], ["b.jpg"])
+        media.expand(["absent/", "-"], ["b.jpg"])
     with pytest.raises(FileNotFoundError, match="folder 1.jpg, 2.jpg, 3.jpg, 4.jpg, 5.jpg, ...;"):
-        pictures.expand([f"{k}.jpg" for k in range(1, 9)], [])
+        media.expand([f"{k}.jpg" for k in range(1, 9)], [])
     touch(tmp_path, "a.jpg")
-    found, _ = pictures.expand(["absent/", "a.jpg"], [])
+    found, _ = media.expand(["absent/", "a.jpg"], [])
     assert [path for path, _ in found] == ["absent/", "a.jpg"]
     with pytest.raises(FileNotFoundError, match="no file at absent/; check the path"):
         image_io.read("absent/")
@@ -61,7 +62,7 @@ def film(path, frames=12, size=(64, 48)):
 
 
 def test_a_video_frame_by_frame(tmp_path):
-    video = pictures.open_video(film(tmp_path / "w.avi"))
+    video = media.open_video(film(tmp_path / "w.avi"))
     frames = list(video.frames())
     assert (video.rate, video.count, video.seen) == (25.0, 12, 12) and not video.ended_early
     reds = [frame[..., 0].mean() for frame in frames]
@@ -72,12 +73,12 @@ def test_videos_that_end_early_or_are_none(tmp_path):
     film(tmp_path / "w.avi", 40)
     data = (tmp_path / "w.avi").read_bytes()
     (tmp_path / "cut.avi").write_bytes(data[: len(data) // 2])
-    video = pictures.open_video(str(tmp_path / "cut.avi"))
+    video = media.open_video(str(tmp_path / "cut.avi"))
     assert 0 < len(list(video.frames())) < 30 and video.ended_early
     (tmp_path / "no.mp4").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="not readable as a video"):
-        pictures.open_video(str(tmp_path / "no.mp4"))
+        media.open_video(str(tmp_path / "no.mp4"))
     with pytest.raises(FileNotFoundError, match="no file at"):
-        pictures.open_video(str(tmp_path / "none.mp4"))
+        media.open_video(str(tmp_path / "none.mp4"))
     with pytest.raises(ValueError, match="camera 97 does not answer"):
-        pictures.open_video("97")
+        media.open_video("97")

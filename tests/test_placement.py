@@ -15,19 +15,13 @@ from collections.abc import Iterator
 import pytest
 import tensorflow as tf
 
-from hourglass import folded, heatmap, model, optimizer
+from hourglass import bn_folding, heatmap, model, optimizer
 from hourglass.skeleton import MPII
-from pipelines import (
-    augment,
-    batch_statistics,
-    device_step,
-    devices,
-    evaluate,
-    inference,
-    inputs,
-    records,
-    serving,
-)
+from pipelines import devices
+from pipelines.data import augmentation, cropping, input_pipeline
+from pipelines.export import signatures
+from pipelines.inference import compiled, forward
+from pipelines.training import precise_bn, train_step
 
 LARGE = 4096  # bytes in host memory that cost a copy and a wait in every step
 UNKNOWN = 32  # examples, where a graph takes any number
@@ -143,7 +137,7 @@ def traced_for_a_gpu(monkeypatch):
     )
 
 
-GEOMETRY = records.Geometry()  # MPII's: crops of 724 px
+GEOMETRY = cropping.Geometry()  # MPII's: crops of 724 px
 CROPS = {
     "image": ([GEOMETRY.canvas, GEOMETRY.canvas, 3], tf.uint8),
     "center": ([2], tf.float32),
@@ -169,7 +163,7 @@ def batches(strategy, kinds: dict, count: int):
         one = {key: tf.ones([share, *shape], kind) for key, (shape, kind) in kinds.items()}
         return tf.data.Dataset.from_tensors(one).repeat()
 
-    return iter(strategy.distribute_datasets_from_function(of_worker, inputs.AHEAD))
+    return iter(strategy.distribute_datasets_from_function(of_worker, input_pipeline.AHEAD))
 
 
 def train_graph(strategy, precision="float32", remat=False, name="rmsprop", **modes) -> tf.Graph:
@@ -187,7 +181,7 @@ def train_graph(strategy, precision="float32", remat=False, name="rmsprop", **mo
         )
         optimizer.create_slots(opt, network.trainable_variables)
         scale = optimizer.LossScale() if precision == "mixed_float16" else None
-    train_steps = device_step.make_train_steps(
+    train_steps = train_step.make_train_steps(
         strategy,
         network,
         averaged,
@@ -253,21 +247,21 @@ def network() -> tf.keras.Model:
 @pytest.mark.parametrize("decode", heatmap.DECODERS)
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.9)], ids=["one scale", "two scales"])
 def test_validation(one, network, decode, scales):
-    predict = evaluate.make_predict(
+    predict = forward.make_predict(
         one, network, flip=True, decode=decode, mirror=MPII.mirror, scales=scales
     )
     assert audit(predict.get_concrete_function(crop_specs(32)).graph) == []
 
 
 def test_precise_batch_norm(one, network):
-    recipe = augment.RECIPES["newell"]
-    of_batch = batch_statistics._make_of_batch(one, network, recipe, 0, 32, (0.4, 0.4, 0.4))
+    recipe = augmentation.RECIPES["newell"]
+    of_batch = precise_bn._make_of_batch(one, network, recipe, 0, 32, (0.4, 0.4, 0.4))
     assert audit(of_batch.get_concrete_function(crop_specs(32)).graph) == []
 
 
 def test_compiled_prediction(network):
-    predict = inference.of_crops(
-        folded.fold(network), flip=True, mirror=MPII.mirror, decode="subpixel", heatmaps=True
+    predict = compiled.of_crops(
+        bn_folding.fold(network), flip=True, mirror=MPII.mirror, decode="subpixel", heatmaps=True
     )
     image, center, side, _ = (spec for spec in crop_specs(32).values())
     function = predict._function(
@@ -278,15 +272,20 @@ def test_compiled_prediction(network):
 
 @pytest.mark.parametrize("encoded", [True, False])
 def test_served_joints_but_for_the_pictures_themselves(network, encoded):
-    function = serving.joints(
-        folded.fold(network), GEOMETRY, encoded, flip=True, mirror=MPII.mirror, decode="subpixel"
+    function = signatures.joints(
+        bn_folding.fold(network),
+        GEOMETRY,
+        encoded,
+        flip=True,
+        mirror=MPII.mirror,
+        decode="subpixel",
     )
     assert audit(function.get_concrete_function().graph) == []
 
 
 @pytest.mark.parametrize("preprocess", [True, False])
 def test_served_heatmaps(network, preprocess):
-    function = serving.heatmaps(folded.fold(network), preprocess)
+    function = signatures.heatmaps(bn_folding.fold(network), preprocess)
     assert audit(function.get_concrete_function().graph) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
-from pipelines import board
+from pipelines.training import event_files, summaries
 
 CURVE = {"raw": [(100, 10.0), (200, 50.0), (300, 45.5)], "averaged": [(100, 5.0), (300, 60.25)]}
 
@@ -17,7 +17,7 @@ def write_run(folder, curve):
     writer = tf.summary.create_file_writer(str(folder / "logs"))
     for weights, points in curve.items():
         for step, percent in points:
-            board.write_validation(writer, step, weights, {"PCKh@0.5": {"mean14": percent}})
+            summaries.write_validation(writer, step, weights, {"PCKh@0.5": {"mean14": percent}})
     writer.close()
     return str(folder)
 
@@ -28,7 +28,7 @@ def run(tmp_path):
 
 
 def test_curves_come_back(run):
-    curves = board.read_validation(run)
+    curves = event_files.read_validation(run)
     assert set(curves) == {"raw", "averaged"}
     for weights, points in CURVE.items():
         np.testing.assert_allclose(np.stack(curves[weights], -1), points)
@@ -38,18 +38,18 @@ def test_a_resumed_run_has_one_curve(run):
     """Step 300 again, after a resume, in a second event file; then it went on."""
     again = tf.summary.create_file_writer(str(pathlib.Path(run, "logs")), filename_suffix=".again")
     for step, percent in ((300, 46.0), (400, 70.0)):
-        board.write_validation(again, step, "raw", {"PCKh@0.5": {"mean14": percent}})
+        summaries.write_validation(again, step, "raw", {"PCKh@0.5": {"mean14": percent}})
     again.close()
-    steps, percent = board.read_validation(run)["raw"]
+    steps, percent = event_files.read_validation(run)["raw"]
     assert steps.tolist() == [100, 200, 300, 400]
     assert percent.tolist() == [10, 50, 46, 70]
 
 
 def test_what_is_not_there(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere is no run: no event files"):
-        board.read_validation(str(tmp_path / "nowhere"))
+        event_files.read_validation(str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match=r"no validation of AUC/wrist; it has PCKh@0.5/mean14"):
-        board.read_validation(run, "AUC", "wrist")
+        event_files.read_validation(run, "AUC", "wrist")
 
 
 @pytest.mark.slow

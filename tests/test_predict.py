@@ -15,9 +15,13 @@ import tensorflow as tf
 from conftest import ROOT, draw_person, start_python
 
 from hourglass.skeleton import MPII
-from pipelines import checkpoint, devices, draw, evaluate, predict_files, predict_output, records
-from pipelines.people import BOX_CONTEXT
-from pipelines.predict import Pose, Predictor
+from pipelines import checkpoints, devices
+from pipelines.data import cropping
+from pipelines.data.annotations import BOX_CONTEXT
+from pipelines.evaluation import evaluate
+from pipelines.inference import forward, predict_media, writers
+from pipelines.inference.predictor import Pose, Predictor
+from pipelines.visualization import draw
 
 PEOPLE = 10
 
@@ -42,21 +46,21 @@ def box_of(who):
 def by_evaluation(config, info, crowd):
     """Joints [N, J, 2] image px and confidence by evaluate.make_predict, without a JPEG between."""
     with tf.device("/cpu:0"):
-        network, skeleton, *_ = evaluate.load_network(config.workdir)
+        network, skeleton, *_ = checkpoints.load_network(config.workdir)
     batch, matrices = {"image": [], "center": [], "side": []}, []
     for image, who, _ in crowd:
-        square, crop_to_image = records.crop(image, who, info.geometry)
+        square, crop_to_image = cropping.crop(image, who, info.geometry)
         rest = info.geometry.canvas - len(square)
         batch["image"].append(np.pad(square, [(0, rest), (0, rest), (0, 0)]))
-        batch["center"].append(np.float32(records.to_crop(who.center, crop_to_image)))
+        batch["center"].append(np.float32(cropping.to_crop(who.center, crop_to_image)))
         batch["side"].append(np.float32(who.side / crop_to_image[0, 0]))
         matrices.append(crop_to_image)
     batch = {key: tf.constant(np.stack(parts)) for key, parts in batch.items()}
     batch["index"] = tf.range(len(crowd), dtype=tf.int64)
     strategy = devices.make_strategy("one")
     how = {"flip": True, "decode": "quarter", "mirror": skeleton.mirror}
-    _, found, confidence = evaluate.make_predict(strategy, network, **how)(batch)
-    return records.to_image(np.float64(found), np.stack(matrices)), confidence.numpy()
+    _, found, confidence = forward.make_predict(strategy, network, **how)(batch)
+    return cropping.to_image(np.float64(found), np.stack(matrices)), confidence.numpy()
 
 
 def test_the_same_joints_as_evaluation(trained, info, crowd, predictor):
@@ -88,11 +92,11 @@ def test_evaluations_own_files_differ_by_their_jpegs_only(trained, crowd, predic
 
 def test_places_and_weights(trained, info, predictor):
     folder = trained[0].workdir
-    prefix = checkpoint.latest(folder + "/checkpoints")
-    assert checkpoint.split_place(folder + "/best/")[0] == folder
-    assert checkpoint.split_place(prefix) == (folder, prefix)
-    assert checkpoint.find(folder) == checkpoint.find(folder + "/best")
-    assert checkpoint.read_geometry(folder) == info.geometry == predictor.geometry
+    prefix = checkpoints.latest(folder + "/checkpoints")
+    assert checkpoints.split_place(folder + "/best/")[0] == folder
+    assert checkpoints.split_place(prefix) == (folder, prefix)
+    assert checkpoints.find(folder) == checkpoints.find(folder + "/best")
+    assert checkpoints.read_geometry(folder) == info.geometry == predictor.geometry
     image = np.full([40, 30, 3], 90, np.uint8)
     (one,), (same,) = (Predictor.load(place)([image]) for place in (folder, folder + "/best"))
     np.testing.assert_array_equal(one[0].joints, same[0].joints)
@@ -104,11 +108,11 @@ def test_geometry_of_runs_that_do_not_say(trained, tmp_path):
     parts = json.loads((tmp_path.__class__(trained[0].workdir) / "model.json").read_text())
     del parts["expects"]["geometry"]
     (tmp_path / "model.json").write_text(json.dumps(parts))
-    assert checkpoint.read_geometry(str(tmp_path)) == records.Geometry(side=round(362 * 32 / 256))
+    assert checkpoints.read_geometry(str(tmp_path)) == cropping.Geometry(side=round(362 * 32 / 256))
     parts["expects"]["geometry"] = {"context": 2}
     (tmp_path / "model.json").write_text(json.dumps(parts))
     with pytest.raises(ValueError, match="geometry {'context': 2} is none"):
-        checkpoint.read_geometry(str(tmp_path))
+        checkpoints.read_geometry(str(tmp_path))
 
 
 def test_pictures_are_independent_of_their_batch_and_order(crowd, predictor):
@@ -142,7 +146,7 @@ def test_a_person_far_wider_than_the_window_is_divided_first(predictor, monkeypa
     image = np.repeat((((x // 8 + y // 8) % 2) * 200).astype(np.uint8)[..., None], 3, -1)
     box = (101, 50, 200, 401)
     whole = predictor.crop(image, box)
-    monkeypatch.setattr("pipelines.predict.WIDEST", 600)
+    monkeypatch.setattr("pipelines.inference.predictor.WIDEST", 600)
     small = predictor.crop(image, box)
     assert whole.square.shape == small.square.shape
     for crop in (whole, small):
@@ -176,7 +180,7 @@ def test_reading_ahead_is_bounded_and_in_order():
         time.sleep(0.05 if k == 0 else 0.0)
         return k
 
-    results = predict_files.ahead(slow_first, itertools.count(), 6, workers=3)
+    results = predict_media.ahead(slow_first, itertools.count(), 6, workers=3)
     for k in range(40):
         assert next(results) == k
         assert len(started) <= k + 8
@@ -208,7 +212,7 @@ def test_person_k_is_smoothed_as_person_k():
 
     frames = [(k, [pose(random.normal(p, 1.0, [16, 2])) for p in (0, 500)]) for k in range(20)]
     frames.insert(10, ("alone", [pose(np.full([16, 2], 77.0))]))
-    smooth = list(predict_files.smoothed(frames, 30.0))
+    smooth = list(predict_media.smoothed(frames, 30.0))
     assert [key for key, _ in smooth] == [key for key, _ in frames]
     spread = [
         np.std([found[1].joints for _, found in some[11:]], 0).mean() for some in (frames, smooth)
@@ -222,7 +226,7 @@ def test_results_appear_whole_or_not_at_all(tmp_path):
     folder = tmp_path / "out"
     pose = Pose(np.full([16, 2], 1.5), np.full(16, 0.25), (1, 2, 3, 4), np.zeros(2), 9.0)
     nan = dataclasses.replace(pose, joints=np.full([16, 2], np.nan), box=None)
-    with predict_output.Results(str(folder), MPII, 1, 8) as results:
+    with writers.Results(str(folder), MPII, 1, 8) as results:
         results.add("a.jpg", (40, 30), [pose, nan])
         results.add("b.jpg", (40, 30), [], image_id=3)
         results.add("c.jpg", (40, 30), [pose])
@@ -234,11 +238,11 @@ def test_results_appear_whole_or_not_at_all(tmp_path):
     assert people[0]["keypoints"] == [1.5, 1.5, 0.25] * 16 and people[0]["score"] == 0.25
     assert people[0]["box"] == [1, 2, 3, 4] and people[1]["keypoints"][:3] == [0, 0, 0.25]
     assert pictures["categories"][0]["skeleton"][0] == [1, 2]
-    with predict_output.Results(str(tmp_path / "none"), MPII, 1, 1):
+    with writers.Results(str(tmp_path / "none"), MPII, 1, 1):
         pass
     assert json.loads((tmp_path / "none" / "predictions.json").read_text()) == []
     assert json.loads((tmp_path / "none" / "images.json").read_text())["images"] == []
-    with pytest.raises(OSError), predict_output.Results(str(tmp_path / "bad"), MPII, 1, 1):
+    with pytest.raises(OSError), writers.Results(str(tmp_path / "bad"), MPII, 1, 1):
         raise OSError("disk full")
     assert not list((tmp_path / "bad").iterdir())
 
@@ -246,7 +250,7 @@ def test_results_appear_whole_or_not_at_all(tmp_path):
 def test_each_input_has_its_own_place():
     names = ["a.jpg", "a.png", "s/a.jpg", "w.avi", "0"]
     expected = ["o/a.jpg", "o/a-2.jpg", "o/s/a.jpg", "o/w.mp4", "o/camera0.mp4"]
-    assert predict_output.places("o", names) == expected
+    assert writers.places("o", names) == expected
 
 
 def test_people_are_drawn_at_their_place_with_numbers_and_panel():

@@ -9,8 +9,15 @@ import scipy.io
 from hypothesis import strategies as st
 
 from hourglass.skeleton import LSP, MPII
-from pipelines import files
-from pipelines.predictions import Predictions, gather, read, write_h5, write_json, write_mat
+from pipelines import io
+from pipelines.evaluation.prediction_files import (
+    Predictions,
+    gather,
+    read,
+    write_h5,
+    write_json,
+    write_mat,
+)
 
 WRITERS = {".mat": write_mat, ".h5": write_h5, ".json": write_json}
 
@@ -184,9 +191,9 @@ def test_an_h5_that_claims_too_much_is_refused(tmp_path):
 
 def test_a_file_is_replaced_whole(tmp_path):
     path = str(tmp_path / "a")
-    files.write_atomically(path, b"old and long")
-    files.write_atomically(path, b"new")
-    assert files.read_whole(path) == b"new" and os.listdir(tmp_path) == ["a"]
+    io.write_atomically(path, b"old and long")
+    io.write_atomically(path, b"new")
+    assert io.read_whole(path) == b"new" and os.listdir(tmp_path) == ["a"]
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path):
@@ -195,12 +202,12 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path):
         write_mat(str(tmp_path / "file" / "a.mat"), _predictions())
     (tmp_path / "folder" / "inside").mkdir(parents=True)
     with pytest.raises(OSError, match="folder"):
-        files.write_atomically(str(tmp_path / "folder"), b"x")
+        io.write_atomically(str(tmp_path / "folder"), b"x")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
     assert (tmp_path / "file").read_bytes() == b"kept"
 
 
 def test_a_bare_name_lands_in_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    files.write_atomically("a", b"x")
-    assert files.read_whole("a") == b"x"
+    io.write_atomically("a", b"x")
+    assert io.read_whole("a") == b"x"

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from pipelines import progress, records, train
-from pipelines.progress import STRETCH, WAITING, WORSE, Waiting
+from pipelines.data import cropping, tfrecords
+from pipelines.training import progress, train
+from pipelines.training.progress import STRETCH, WAITING, WORSE, Waiting
 
 ALL = 1e6  # processor seconds: more than any machine has
 
@@ -58,8 +59,8 @@ def test_a_training_whose_input_is_slow_says_so(
 ):
     """Every crop is padded to a canvas of 2,000 px: 96 MB for a step of milliseconds."""
     monkeypatch.setattr(progress, "STRETCH", 0.3)
-    wide = dataclasses.replace(own_records(), geometry=records.Geometry(2.0, side))
-    pathlib.Path(wide.folder, records.INFO_FILE).write_text(wide.to_json())
+    wide = dataclasses.replace(own_records(), geometry=cropping.Geometry(2.0, side))
+    pathlib.Path(wide.folder, tfrecords.INFO_FILE).write_text(wide.to_json())
     config = tiny(tmp_path / "run", wide, steps=30, evaluate_every=100, average=0.0)
     assert train.run(config) == 0
     lines = [line for line in capfd.readouterr().out.splitlines() if "waits for data" in line]

@@ -196,5 +196,5 @@ def test_errors_of_ours_appear(tmp_path):
     assert code == 1
     (line,) = output.splitlines()
     assert line.startswith("error: ")
-    code, output = python(tmp_path, "from pipelines import command\ncommand.run(lambda: 1 / 0)")
+    code, output = python(tmp_path, "from pipelines import cli\ncli.run(lambda: 1 / 0)")
     assert code == 1 and "ZeroDivisionError: division by zero" in output

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hourglass.skeleton import MPII, Skeleton
-from pipelines import records
-from pipelines.people import LABELLED, MISSING, OCCLUDED, Person
-from pipelines.records import Geometry
+from pipelines.data import cropping, tfrecords
+from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED, Person
+from pipelines.data.cropping import Geometry
 
 TEST_DATA = os.environ.get("HOURGLASS_TEST_DATA")
 THREE = Skeleton(("left_wrist", "right_wrist", "neck"))
@@ -54,7 +54,7 @@ def scene(height, width):
 def decode_one(serialized, joints=3, canvas=16):
     """Through tf.data, as training does; checks that every shape is static there."""
     data = tf.data.Dataset.from_tensors(serialized)
-    data = data.map(lambda record: records.decode(record, joints=joints, canvas=canvas))
+    data = data.map(lambda record: tfrecords.decode(record, joints=joints, canvas=canvas))
     assert all(spec.shape.is_fully_defined() for spec in data.element_spec.values())
     return next(data.as_numpy_iterator())
 
@@ -79,11 +79,11 @@ class TestGeometry:
 class TestWindow:
     def test_by_hand(self):
         # 15 px of side, context 1: 16 px; their centre 7.5 px right of the first one's.
-        assert records.window(person((40.0, 30.25), 15.0), Geometry(1.0, 8)) == (32, 23, 16)
+        assert cropping.window(person((40.0, 30.25), 15.0), Geometry(1.0, 8)) == (32, 23, 16)
 
     @given(st.floats(-300, 3000), st.floats(-300, 3000), st.floats(1, 2000), st.floats(1, 4))
     def test_always_covers_the_context(self, x, y, side, context):
-        x0, y0, width = records.window(person((x, y), side), Geometry(context, 256))
+        x0, y0, width = cropping.window(person((x, y), side), Geometry(context, 256))
         half = context * side / 2 - 1e-9
         for first, middle in ((x0, x), (y0, y)):
             assert first - 0.5 <= middle - half
@@ -95,24 +95,24 @@ class TestWindow:
     )
     def test_refuses_a_person_without_a_place(self, center, side):
         with pytest.raises(ValueError, match="a.jpg#1.*finite.*correct the annotation"):
-            records.window(person(center, side), Geometry())
+            cropping.window(person(center, side), Geometry())
 
     def test_refuses_a_window_that_fills_the_memory(self):
         with pytest.raises(ValueError, match="a.jpg#1.*more than 16384; lower the context"):
-            records.window(person(side=1e5), Geometry())
+            cropping.window(person(side=1e5), Geometry())
 
 
 class TestCrop:
     def test_small_person_keeps_the_photographs_own_pixels(self):
         image = noise(60, 80)
-        square, crop_to_image = records.crop(image, person(side=15.0), Geometry(1.0, 64))
+        square, crop_to_image = cropping.crop(image, person(side=15.0), Geometry(1.0, 64))
         # The window of 16 px around 40, 30: 32.5 and 22.5 round to the even numbers.
         np.testing.assert_array_equal(square, image[22:38, 32:48])
         np.testing.assert_array_equal(crop_to_image, [[1, 0, 32], [0, 1, 22]])
 
     def test_large_person_is_averaged(self):
         image = noise(60, 80)
-        square, crop_to_image = records.crop(image, person(side=15.0), Geometry(1.0, 8))
+        square, crop_to_image = cropping.crop(image, person(side=15.0), Geometry(1.0, 8))
         blocks = image[22:38, 32:48].reshape(8, 2, 8, 2, 3).mean((1, 3))
         assert square.shape == (8, 8, 3)
         assert np.abs(square - blocks).max() <= 0.5
@@ -121,7 +121,7 @@ class TestCrop:
 
     def test_beyond_the_photograph_is_black(self):
         image = np.full((20, 30, 3), 200, np.uint8)
-        square, crop_to_image = records.crop(image, person((0.0, 19.0), 9.0), Geometry(1.0, 64))
+        square, crop_to_image = cropping.crop(image, person((0.0, 19.0), 9.0), Geometry(1.0, 64))
         x0, y0 = crop_to_image[:, 2].astype(int)
         inside = np.zeros((10, 10), bool)
         inside[: 20 - y0, -x0:] = True
@@ -130,7 +130,7 @@ class TestCrop:
 
     @pytest.mark.parametrize("center", [(-500, 10), (500, 10), (10, -500), (10, 500)])
     def test_wholly_outside_is_black(self, center):
-        square, _ = records.crop(noise(20, 30), person(center, 9.0), Geometry(1.0, 64))
+        square, _ = cropping.crop(noise(20, 30), person(center, 9.0), Geometry(1.0, 64))
         assert square.shape == (10, 10, 3)
         assert not square.any()
 
@@ -141,10 +141,10 @@ class TestCrop:
         grid = np.stack(np.meshgrid(np.arange(150), np.arange(150)), -1)
         spot = 250 * np.exp(-(((grid - at) ** 2).sum(-1)) / (2 * 4.0**2))
         image = np.repeat(spot[..., None], 3, -1).round().astype(np.uint8)
-        square, crop_to_image = records.crop(image, person((x, y), side), Geometry(2.0, 32))
+        square, crop_to_image = cropping.crop(image, person((x, y), side), Geometry(2.0, 32))
         mass = square[..., 0].astype(float)
         n = len(square)
-        if records.to_crop(at, crop_to_image).min() < n * 0.2 or mass[[0, -1]].any():
+        if cropping.to_crop(at, crop_to_image).min() < n * 0.2 or mass[[0, -1]].any():
             return  # the spot is cut off
         if mass[:, [0, -1]].any():
             return
@@ -156,8 +156,8 @@ class TestCrop:
 class TestSchema:
     def test_everything_comes_back(self):
         who = person()
-        square, crop_to_image = records.crop(scene(60, 80), who, Geometry(1.0, 8))
-        got = decode_one(records.encode(who, square, crop_to_image))
+        square, crop_to_image = cropping.crop(scene(60, 80), who, Geometry(1.0, 8))
+        got = decode_one(tfrecords.encode(who, square, crop_to_image))
         assert got["id"] == b"a.jpg#1"
         assert got["row"] == 7 and got["row"].dtype == np.int64
         assert got["head_size"] == np.float32(9.5)
@@ -174,9 +174,9 @@ class TestSchema:
 
     def test_pixels_survive_within_jpeg_and_the_rest_of_the_canvas_is_zero(self):
         who = person((40, 30), 29.0)
-        square, crop_to_image = records.crop(scene(60, 80), who, Geometry(1.0, 32))
+        square, crop_to_image = cropping.crop(scene(60, 80), who, Geometry(1.0, 32))
         assert len(square) == 30
-        image = decode_one(records.encode(who, square, crop_to_image), canvas=32)["image"]
+        image = decode_one(tfrecords.encode(who, square, crop_to_image), canvas=32)["image"]
         assert np.abs(image[:30, :30].astype(int) - square).mean() < 2.5
         assert image[:30, :30].min() > 0
         assert not image[30:].any() and not image[:, 30:].any()
@@ -184,18 +184,18 @@ class TestSchema:
     def test_colours_are_not_swapped(self):
         red = np.zeros((60, 80, 3), np.uint8)
         red[..., 0] = 220
-        square, crop_to_image = records.crop(red, person(), Geometry(1.0, 64))
-        pixel = decode_one(records.encode(person(), square, crop_to_image))["image"][8, 8]
+        square, crop_to_image = cropping.crop(red, person(), Geometry(1.0, 64))
+        pixel = decode_one(tfrecords.encode(person(), square, crop_to_image))["image"][8, 8]
         np.testing.assert_allclose(pixel, [220, 0, 0], atol=4)
 
     def test_quality_decides_the_size(self):
-        square, crop_to_image = records.crop(noise(60, 80), person(), Geometry(1.0, 64))
-        sizes = [len(records.encode(person(), square, crop_to_image, q)) for q in (50, 92, 100)]
+        square, crop_to_image = cropping.crop(noise(60, 80), person(), Geometry(1.0, 64))
+        sizes = [len(tfrecords.encode(person(), square, crop_to_image, q)) for q in (50, 92, 100)]
         assert sizes == sorted(set(sizes))
 
     def test_unknown_head_size_is_nan(self):
-        square, crop_to_image = records.crop(noise(60, 80), person(), Geometry(1.0, 8))
-        record = records.encode(person(head_size=float("nan")), square, crop_to_image)
+        square, crop_to_image = cropping.crop(noise(60, 80), person(), Geometry(1.0, 8))
+        record = tfrecords.encode(person(head_size=float("nan")), square, crop_to_image)
         assert np.isnan(decode_one(record)["head_size"])
 
     @settings(deadline=None, max_examples=25)
@@ -204,21 +204,21 @@ class TestSchema:
         """1e-4 image px: float32 on a 724 px canvas is finer than 3.1e-5 px, times 2.5 at most."""
         offsets = np.random.default_rng(seed).uniform(-0.5, 0.5, (3, 2)) * side
         who = person((x, y), side, joints=offsets + (x, y), state=np.full(3, LABELLED, np.uint8))
-        square, crop_to_image = records.crop(np.zeros((8, 8, 3), np.uint8), who, Geometry())
-        got = decode_one(records.encode(who, square, crop_to_image), canvas=724)
+        square, crop_to_image = cropping.crop(np.zeros((8, 8, 3), np.uint8), who, Geometry())
+        got = decode_one(tfrecords.encode(who, square, crop_to_image), canvas=724)
         back = apply(got["crop_to_image"], got["joints"].astype(np.float64))
         np.testing.assert_allclose(back, who.joints, atol=1e-4, rtol=0)
         np.testing.assert_array_equal(got["crop_to_image"], crop_to_image)
 
     def test_another_joint_count_is_refused(self):
-        square, crop_to_image = records.crop(noise(60, 80), person(), Geometry(1.0, 8))
-        record = records.encode(person(), square, crop_to_image)
+        square, crop_to_image = cropping.crop(noise(60, 80), person(), Geometry(1.0, 8))
+        record = tfrecords.encode(person(), square, crop_to_image)
         with pytest.raises(tf.errors.InvalidArgumentError, match="joints"):
             decode_one(record, joints=4)
 
     def test_another_canvas_is_refused(self):
-        square, crop_to_image = records.crop(noise(60, 80), person(), Geometry(1.0, 16))
-        record = records.encode(person(), square, crop_to_image)
+        square, crop_to_image = cropping.crop(noise(60, 80), person(), Geometry(1.0, 16))
+        record = tfrecords.encode(person(), square, crop_to_image)
         with pytest.raises(tf.errors.InvalidArgumentError):
             decode_one(record, canvas=14)
 
@@ -277,8 +277,8 @@ class TestRealPhotographs:
         window, rounding or JPEG, then warped to 256 px.
         """
         image, who = self.load(name)
-        square, crop_to_image = records.crop(image, who, Geometry())
-        got = decode_one(records.encode(who, square, crop_to_image), joints=16, canvas=724)
+        square, crop_to_image = cropping.crop(image, who, Geometry())
+        got = decode_one(tfrecords.encode(who, square, crop_to_image), joints=16, canvas=724)
         to_image = square_matrix(input_to_image(who))
         image_to_crop = np.linalg.inv(square_matrix(got["crop_to_image"]))
         through_crop = bilinear(got["image"], (image_to_crop @ to_image)[:2])
@@ -308,8 +308,8 @@ class TestRealPhotographs:
     def test_matrices_are_exact(self, name):
         """Input px -> crop px -> image px is the same place as input px -> image px: 1e-4 px."""
         image, who = self.load(name)
-        square, crop_to_image = records.crop(image, who, Geometry())
-        got = decode_one(records.encode(who, square, crop_to_image), joints=16, canvas=724)
+        square, crop_to_image = cropping.crop(image, who, Geometry())
+        got = decode_one(tfrecords.encode(who, square, crop_to_image), joints=16, canvas=724)
         # As the input pipeline makes it: from the record's float32 centre and side.
         zoom = np.float64(got["side"]) / 256
         input_to_crop = np.array([[zoom, 0, 0], [0, zoom, 0]])
@@ -325,7 +325,7 @@ SHARD = "validation-00000-of-00001.tfrecord"
 
 
 def info_of(folder, shards=(), people=0):
-    return records.DatasetInfo(
+    return tfrecords.DatasetInfo(
         folder=str(folder),
         name="three",
         skeleton=THREE,
@@ -345,13 +345,13 @@ def written(tmp_path):
     path = tmp_path / SHARD
     with tf.io.TFRecordWriter(str(path)) as writer:
         for row in range(5):
-            square, matrix = records.crop(noise(60, 80, row), person(), Geometry(1.5, 64))
-            writer.write(records.encode(person(id=f"{row}", row=row), square, matrix))
+            square, matrix = cropping.crop(noise(60, 80, row), person(), Geometry(1.5, 64))
+            writer.write(tfrecords.encode(person(id=f"{row}", row=row), square, matrix))
     entry = {
         "file": SHARD,
         "people": 5,
         "bytes": path.stat().st_size,
-        "sha256": records.sha256(str(path)),
+        "sha256": tfrecords.sha256(str(path)),
     }
     info = info_of(tmp_path, [entry], 5)
     (tmp_path / "dataset.json").write_text(info.to_json())
@@ -360,7 +360,7 @@ def written(tmp_path):
 
 class TestDatasetInfo:
     def test_comes_back_from_its_file(self, written):
-        assert records.read_info(written.folder) == written
+        assert tfrecords.read_info(written.folder) == written
         assert written.count("validation") == 5
         assert written.shards("validation") == [os.path.join(written.folder, SHARD)]
 
@@ -380,7 +380,7 @@ class TestDatasetInfo:
 
     def test_no_file(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="make_tfrecords.py --records="):
-            records.read_info(str(tmp_path / "nowhere"))
+            tfrecords.read_info(str(tmp_path / "nowhere"))
 
     @pytest.mark.parametrize(
         "change",
@@ -400,13 +400,13 @@ class TestDatasetInfo:
         change(parts)
         path.write_text(json.dumps(parts))
         with pytest.raises(ValueError, match="dataset.json is not .*--overwrite"):
-            records.read_info(written.folder)
+            tfrecords.read_info(written.folder)
 
     @pytest.mark.parametrize("text", ["", "[]", "not JSON", "\x00\xff"])
     def test_not_json(self, tmp_path, text):
         (tmp_path / "dataset.json").write_text(text, encoding="latin-1")
         with pytest.raises(ValueError, match="dataset.json is not"):
-            records.read_info(str(tmp_path))
+            tfrecords.read_info(str(tmp_path))
 
 
 class TestCheckShards:
@@ -415,17 +415,17 @@ class TestCheckShards:
         path.write_bytes(change(path.read_bytes()))
 
     def test_whole(self, written):
-        records.check_shards(written, "validation")
+        tfrecords.check_shards(written, "validation")
 
     def test_missing(self, written):
         os.remove(os.path.join(written.folder, SHARD))
         with pytest.raises(FileNotFoundError, match=SHARD):
-            records.check_shards(written, "validation")
+            tfrecords.check_shards(written, "validation")
 
     def test_truncated_inside_the_last_record(self, written):
         self.damage(written, lambda data: data[:-10])
         with pytest.raises(ValueError, match=f"{SHARD}.*record 4 of 5 is damaged"):
-            records.check_shards(written, "validation", contents=False)
+            tfrecords.check_shards(written, "validation", contents=False)
 
     def test_truncated_between_records(self, written):
         one = written.splits["validation"]["shards"][0]["bytes"]
@@ -435,15 +435,15 @@ class TestCheckShards:
         assert length < one
         self.damage(written, lambda data: data[:length])
         with pytest.raises(ValueError, match=f"{SHARD}.*record 1 of 5 is missing"):
-            records.check_shards(written, "validation", contents=False)
+            tfrecords.check_shards(written, "validation", contents=False)
 
     def test_flipped_bit_in_the_third_record(self, written):
         where = int(written.splits["validation"]["shards"][0]["bytes"] * 0.5)
         flip = lambda data: data[:where] + bytes([data[where] ^ 4]) + data[where + 1 :]  # noqa: E731
         self.damage(written, flip)
-        records.check_shards(written, "validation", contents=False)
+        tfrecords.check_shards(written, "validation", contents=False)
         with pytest.raises(ValueError, match=f"{SHARD} was altered.*record 2 of 5 is damaged"):
-            records.check_shards(written, "validation")
+            tfrecords.check_shards(written, "validation")
 
     def test_another_files_records(self, written):
         rows = [record.numpy() for record in tf.data.TFRecordDataset(written.shards("validation"))]
@@ -451,4 +451,4 @@ class TestCheckShards:
             for row in reversed(rows):
                 writer.write(row)
         with pytest.raises(ValueError, match="was altered.*all 5 records are whole, but"):
-            records.check_shards(written, "validation")
+            tfrecords.check_shards(written, "validation")

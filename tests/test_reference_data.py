@@ -13,9 +13,9 @@ import scipy.io
 import tensorflow as tf
 
 from hourglass import affine
-from pipelines import augment, records
-from pipelines.people import LABELLED, MISSING, OCCLUDED
-from pipelines.sources import mpii
+from pipelines.data import cropping, preprocessing, targets, tfrecords
+from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
+from pipelines.data.readers import mpii
 
 DATA = os.environ.get("HOURGLASS_TEST_DATA")
 pytestmark = [
@@ -113,7 +113,7 @@ def test_joints_outside_the_crop_weigh_nothing(raw, ours):
     @tf.function  # leaves the heatmaps, which nobody reads, out of the graph
     def weights(center, side, joints, state):
         points = affine.apply(affine.window_to_input(center, side, SIZE), joints)
-        return augment.targets(points, state, size=SIZE, sigma=1.0)[1]
+        return targets.targets(points, state, size=SIZE, sigma=1.0)[1]
 
     columns = [tf.constant(ours[name], tf.float32) for name in ("center", "side", "joints")]
     weight = weights(*columns, tf.constant(ours["state"], tf.int32)).numpy()
@@ -148,12 +148,14 @@ def test_head_sizes_of_training_people_are_three_quarters_of_neck_to_top(raw, ou
 
 def test_joints_reach_the_network_input_through_the_record(raw, people):
     """Every 250th person through crop, record and device, against float64 from the raw file."""
-    nothing, geometry = np.zeros((1, 1, 3), np.uint8), records.Geometry()
+    nothing, geometry = np.zeros((1, 1, 3), np.uint8), cropping.Geometry()
     for i in range(0, len(people), 250):
-        record = records.encode(people[i], *records.crop(nothing, people[i], geometry))
-        found = records.decode(record, joints=16, canvas=geometry.canvas)
+        record = tfrecords.encode(people[i], *cropping.crop(nothing, people[i], geometry))
+        found = tfrecords.decode(record, joints=16, canvas=geometry.canvas)
         batch = {key: value[None] for key, value in found.items()}
-        points, _ = augment.joints(batch, augment.crop_to_input(batch, SIZE), tuple(range(16)))
+        points, _ = targets.joints(
+            batch, preprocessing.crop_to_input(batch, SIZE), tuple(range(16))
+        )
         offset = raw["joints"][i, :, :2] - raw["objpos"][i] - raw["scale"][i] * np.array([0, 15])
         expected = offset * SIZE / (250 * raw["scale"][i]) + (SIZE - 1) / 2
         known = people[i].state != MISSING

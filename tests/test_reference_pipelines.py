@@ -25,8 +25,8 @@ import rich.table
 import tensorflow as tf
 from reference_rules import HEATMAP, INPUT, RULES, NewellLua, heatmap
 
-from pipelines import augment, records
-from pipelines.people import LABELLED, MISSING, Person
+from pipelines.data import cropping, preprocessing, targets, tfrecords
+from pipelines.data.annotations import LABELLED, MISSING, Person
 
 GOLDEN = dict(np.load(pathlib.Path(__file__).parent / "golden" / "reference_data.npz"))
 DATA = os.environ.get("HOURGLASS_TEST_DATA")
@@ -65,9 +65,9 @@ def device_batch(who="some"):
 def device_targets(rounded, who="some"):
     """Joints [N, 16, 2] in heatmap px, heatmaps [N, 64, 64, 16] and weights [N, 16]."""
     batch = device_batch(who)
-    matrix = augment.crop_to_input(batch, INPUT)
-    points, state = augment.joints(batch, matrix, tuple(range(16)))
-    maps, weight = augment.targets(points, state, size=INPUT, sigma=1.0, rounded=rounded)
+    matrix = preprocessing.crop_to_input(batch, INPUT)
+    points, state = targets.joints(batch, matrix, tuple(range(16)))
+    maps, weight = targets.targets(points, state, size=INPUT, sigma=1.0, rounded=rounded)
     return (points.numpy() + 0.5) / 4 - 0.5, maps.numpy(), weight.numpy()
 
 
@@ -167,14 +167,14 @@ def our_picture(index):
         state=state,
         head_size=np.nan,
     )
-    geometry = records.Geometry()
-    serialized = records.encode(person, *records.crop(load(person.image), person, geometry))
-    found = records.decode(serialized, joints=16, canvas=geometry.canvas)
+    geometry = cropping.Geometry()
+    serialized = tfrecords.encode(person, *cropping.crop(load(person.image), person, geometry))
+    found = tfrecords.decode(serialized, joints=16, canvas=geometry.canvas)
     batch = {key: value[None] for key, value in found.items()}
-    picture, crop_to_input = augment.images(batch, INPUT)
+    picture, crop_to_input = preprocessing.images(batch, INPUT)
     crop_to_image = np.vstack([found["crop_to_image"], [0, 0, 1]])
     matrix = crop_to_input[0].numpy().astype(float) @ np.linalg.inv(crop_to_image)
-    return picture[0].numpy() + augment.MEAN, matrix
+    return picture[0].numpy() + preprocessing.MEAN, matrix
 
 
 def reference_picture(name, index):

@@ -4,14 +4,14 @@ import io
 
 import rich.console
 
-from pipelines import results
+from pipelines.evaluation import report
 
 
 def printed(columns):
     rows = {"PCKh@0.5": {c: 1.25 * k for k, c in enumerate(columns)}, "people": 3}
     rows["AUC"] = {c: 50.0 + k for k, c in enumerate(columns)}
     console = rich.console.Console(width=120, record=True, file=io.StringIO())
-    console.print(results.table(rows, "title"))
+    console.print(report.table(rows, "title"))
     return [line.split() for line in console.export_text().replace("│", " ").splitlines()]
 
 

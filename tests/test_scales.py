@@ -7,7 +7,10 @@ from conftest import write_records
 from test_evaluate import SPOTS, dots_network, spots
 
 from hourglass import affine
-from pipelines import augment, devices, evaluate, inputs
+from pipelines import devices
+from pipelines.data import input_pipeline, preprocessing
+from pipelines.evaluation import evaluate
+from pipelines.inference import forward
 
 SIDES = ("side", "center", "image", "index")
 
@@ -20,21 +23,23 @@ def spotted(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def batch(spotted):
-    return next(iter(inputs.evaluation(spotted[0], "validation", batch=10)))
+    return next(iter(input_pipeline.evaluation(spotted[0], "validation", batch=10)))
 
 
 def make(network, **options):
     strategy = devices.make_strategy("one")
     options = {"flip": False, "decode": "quarter", "mirror": SPOTS.mirror, **options}
-    return strategy, evaluate.make_predict(strategy, network, **options)
+    return strategy, forward.make_predict(strategy, network, **options)
 
 
 def offsets(spotted, scales, flip=False):
     """[10, 3, 2] found less true joints, in crop sides."""
     info, people = spotted
     strategy, predict = make(dots_network(), scales=scales, flip=flip)
-    dataset = inputs.evaluation(info, "validation", batch=5)
-    found, _ = evaluate.predict(strategy, predict, dataset, inputs.facts(info, "validation"))
+    dataset = input_pipeline.evaluation(info, "validation", batch=5)
+    found, _ = evaluate.predict(
+        strategy, predict, dataset, input_pipeline.facts(info, "validation")
+    )
     return np.stack([(f - p.joints) / p.side for f, p in zip(found, people["validation"])])
 
 
@@ -56,16 +61,16 @@ class TestMultiScale:
 
     def test_scale_one_is_the_plain_test(self, batch):
         network = dots_network()
-        maps, matrix = evaluate.multi_scale(network, batch, flip=True, mirror=SPOTS.mirror)
-        images, plain_matrix = augment.images(batch, 64)
-        plain = evaluate.heatmaps_of(network, images, True, SPOTS.mirror)
+        maps, matrix = forward.multi_scale(network, batch, flip=True, mirror=SPOTS.mirror)
+        images, plain_matrix = preprocessing.images(batch, 64)
+        plain = forward.heatmaps_of(network, images, True, SPOTS.mirror)
         np.testing.assert_array_equal(maps, plain)
         np.testing.assert_array_equal(matrix, plain_matrix)
 
     def test_naming_scale_one_twice_changes_nothing(self, batch):
         options = {"flip": False, "mirror": SPOTS.mirror}
-        once, _ = evaluate.multi_scale(dots_network(), batch, **options)
-        twice, _ = evaluate.multi_scale(dots_network(), batch, **options, scales=(1.0, 1.0))
+        once, _ = forward.multi_scale(dots_network(), batch, **options)
+        twice, _ = forward.multi_scale(dots_network(), batch, **options, scales=(1.0, 1.0))
         np.testing.assert_allclose(twice, once, atol=1e-5)
 
     def test_average_is_that_of_the_crops_that_reach(self, batch):
@@ -74,16 +79,16 @@ class TestMultiScale:
         ones = tf.keras.layers.AveragePooling2D(4)(images * 0.0 + 1.0)
         network = tf.keras.Model(images, [ones, ones])
         options = {"flip": False, "mirror": SPOTS.mirror}
-        maps, _ = evaluate.multi_scale(network, batch, **options, scales=(0.5, 1.0))
+        maps, _ = forward.multi_scale(network, batch, **options, scales=(0.5, 1.0))
         np.testing.assert_allclose(maps, 1, atol=1e-6)
-        maps, _ = evaluate.multi_scale(network, batch, **options, scales=(0.5,))
+        maps, _ = forward.multi_scale(network, batch, **options, scales=(0.5,))
         assert maps[0, 0, 0, 0] == 0 and maps[0, 8, 8, 0] == 1  # nobody looked there
 
     def test_one_trace_and_one_forward_pass_per_scale(self, spotted):
         info, _ = spotted
         for scales, passes in (((1.0,), 1), ((1.0, 0.9, 1.1), 3)):
             _, predict = make(dots_network(), scales=scales)
-            for batch in inputs.evaluation(info, "validation", batch=5):
+            for batch in input_pipeline.evaluation(info, "validation", batch=5):
                 predict(batch)
             assert predict.experimental_get_tracing_count() == 1
             graph = predict.get_concrete_function(batch).graph

@@ -17,9 +17,9 @@ import scipy.io
 from conftest import ROOT, draw_person, start_python
 
 from hourglass.skeleton import LSP, MPII
-from pipelines import ground_truth, match, predictions, score, score_predictions
-from pipelines import results as results_module
-from pipelines.people import LABELLED, MISSING, OCCLUDED
+from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
+from pipelines.evaluation import checks, ground_truth, prediction_files, score_predictions, scoring
+from pipelines.evaluation import report as results_module
 
 DATA = os.environ.get("HOURGLASS_TEST_DATA")
 needs_data = pytest.mark.skipif(
@@ -76,7 +76,7 @@ def npy(path, array):
 def own(path, truth, joints=None, order=None):
     """Write our own predictions of a Truth's people, keyed, in the given order."""
     order = np.arange(len(truth.ids)) if order is None else np.asarray(order)
-    found = predictions.Predictions(
+    found = prediction_files.Predictions(
         ids=tuple(truth.ids[i] for i in order),
         rows=np.arange(len(order)),
         joints=(truth.joints if joints is None else joints)[order],
@@ -85,7 +85,7 @@ def own(path, truth, joints=None, order=None):
         origin=truth.origin,
     )
     kind = pathlib.Path(path).suffix[1:]
-    getattr(predictions, f"write_{kind}")(str(path), found)
+    getattr(prediction_files, f"write_{kind}")(str(path), found)
     return str(path)
 
 
@@ -446,13 +446,13 @@ class TestInterval:
         return np.where(random.random((people, 16)) < 0.7, 0.1, 0.9)
 
     def width(self, errors, images, **how):
-        low, high = score.interval(errors, images, MPII, **how)["pooled16"]
+        low, high = scoring.interval(errors, images, MPII, **how)["pooled16"]
         return high - low
 
     def test_equal_photographs_leave_no_doubt(self):
         errors = np.tile(self.errors(1), (8, 1))
         percent = 100 * (errors[0] <= 0.5).mean()
-        low, high = score.interval(errors, tuple("abcdefgh"), MPII)["pooled16"]
+        low, high = scoring.interval(errors, tuple("abcdefgh"), MPII)["pooled16"]
         assert low == pytest.approx(percent) and high == pytest.approx(percent)
 
     def test_fewer_photographs_more_doubt(self):
@@ -479,20 +479,20 @@ class TestInterval:
 
     def test_reproducible_and_seeded(self):
         errors, images = self.errors(60), tuple(map(str, range(60)))
-        first = score.interval(errors, images, MPII)
-        assert score.interval(errors, images, MPII) == first
-        assert score.interval(errors, images, MPII, seed=1) != first
+        first = scoring.interval(errors, images, MPII)
+        assert scoring.interval(errors, images, MPII) == first
+        assert scoring.interval(errors, images, MPII, seed=1) != first
         for mean, (low, high) in first.items():
             assert low < 70 < high, mean
 
     def test_nobody_scored(self):
-        interval = score.interval(np.full((3, 16), np.nan), tuple("abc"), MPII)
+        interval = scoring.interval(np.full((3, 16), np.nan), tuple("abc"), MPII)
         assert np.isnan(interval["mean14"]).all()
 
     def test_a_thousand_resamples_take_well_under_a_second(self):
         errors, images = self.errors(2958), tuple(map(str, range(2958)))
         start = time.process_time()
-        score.interval(errors, images, MPII)
+        scoring.interval(errors, images, MPII)
         assert time.process_time() - start < 1
 
 
@@ -517,7 +517,7 @@ class TestBias:
         sides = np.array([100.0, 100, 100, 100, 400, 400])
         truth = dataclasses.replace(truth, side=sides)
         found = truth.joints + 0.3
-        shift = score.bias(found, truth, score.errors(found, truth.joints, truth))
+        shift = scoring.bias(found, truth, scoring.errors(found, truth.joints, truth))
         assert shift["heatmap_px"] == pytest.approx([0.192, 0.192])
         assert "+0.19 in x and +0.19 in y" in results_module.bias_warning(shift)
 
@@ -629,7 +629,7 @@ class TestCommand:
             "try: runpy.run_path('eval_main.py', run_name='__main__')",
             "except SystemExit as end: assert not end.code",
             "names = ('tensorflow_addons', 'hourglass.model', 'hourglass.heatmap', 'cv2',",
-            "         'pipelines.evaluate', 'pipelines.records')",
+            "         'pipelines.evaluation.evaluate', 'pipelines.data.tfrecords')",
             "loaded = [name for name in names if name in sys.modules]",
             "from tensorflow.python.eager import context",
             "print('loaded', loaded, context.context()._initialized)",
@@ -656,7 +656,7 @@ class TestPublished:
     def test_the_published_table(self, name):
         truth = published("detections_our_format.mat")
         row = score_predictions.run(published(name), truth)["PCKh@0.5"]
-        np.testing.assert_allclose([row[m] for m in score.MEANS], PUBLISHED[name], atol=0.01)
+        np.testing.assert_allclose([row[m] for m in scoring.MEANS], PUBLISHED[name], atol=0.01)
 
     @pytest.mark.slow
     def test_the_published_table_in_under_ten_seconds(self, tmp_path):
@@ -672,7 +672,7 @@ class TestPublished:
         after = os.times()
         assert process.returncode == 0, output
         row = json.loads((tmp_path / "results.json").read_text())["PCKh@0.5"]
-        measured = [row[mean] for mean in score.MEANS]
+        measured = [row[mean] for mean in scoring.MEANS]
         np.testing.assert_allclose(measured, PUBLISHED[name], atol=0.01)
         # Processor seconds: the tests may share the machine with anything.
         spent = after.children_user + after.children_system
@@ -685,7 +685,9 @@ class TestPublished:
             "PCKh@0.5"
         ]
         assert row["pooled16"] == pytest.approx(PUBLISHED[name][2], abs=0.01)
-        np.testing.assert_allclose([row[mean] for mean in score.MEANS], PUBLISHED[name], atol=0.03)
+        np.testing.assert_allclose(
+            [row[mean] for mean in scoring.MEANS], PUBLISHED[name], atol=0.03
+        )
 
     def test_pooled_positions_are_those_of_valid_h5(self):
         truth = ground_truth.read(published("detections_our_format.mat"))
@@ -699,18 +701,18 @@ class TestPublished:
     def test_a_published_decoder_is_caught(self):
         """pytorch-pose's files lie about a third of a heatmap pixel too low."""
         truth = ground_truth.read(os.path.join(DATA, "mpii", "valid.h5"))
-        _, found = predictions.read_foreign(published("bearpaw-hg_s2_b1.mat"), 1, MPII)
-        shift = score.bias(found, truth, score.errors(found, truth.joints, truth))
+        _, found = prediction_files.read_foreign(published("bearpaw-hg_s2_b1.mat"), 1, MPII)
+        shift = scoring.bias(found, truth, scoring.errors(found, truth.joints, truth))
         assert shift["heatmap_px"] == pytest.approx([-0.36, -0.43], abs=0.02)
         assert results_module.bias_warning(shift)
 
     @pytest.mark.parametrize("name", PUBLISHED)
     def test_published_files_in_another_order_are_refused(self, name):
         truth = ground_truth.read(os.path.join(DATA, "mpii", "valid.h5"))
-        _, found = predictions.read_foreign(published(name), 1, MPII)
-        match.check(None, found, truth)
+        _, found = prediction_files.read_foreign(published(name), 1, MPII)
+        checks.check(None, found, truth)
         some = np.arange(2958)
         some[:80] = np.roll(some[:80], 7)
         for order in (np.roll(np.arange(2958), 1), np.arange(2958)[::-1], some):
             with pytest.raises(ValueError, match="the order, or the coordinates"):
-                match.check(None, found[order], truth)
+                checks.check(None, found[order], truth)

@@ -454,7 +454,7 @@ def test_the_method_never_imports_how_data_moves():
 
 def test_imports_inside_functions_count(tmp_path):
     path = tmp_path / "module.py"
-    path.write_text("import os.path\ndef f():\n    from pipelines.people import Person\n")
+    path.write_text("import os.path\ndef f():\n    from pipelines.data.annotations import Person\n")
     assert imported(path) == {"os", "pipelines"}
 
 

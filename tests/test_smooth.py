@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.smooth import OneEuro
+from pipelines.inference.one_euro import OneEuro
 
 
 def filtered(points, rate=30.0, side=1.0, **how):

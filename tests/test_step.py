@@ -11,8 +11,10 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from hourglass import model, optimizer
 from hourglass.skeleton import MPII
-from pipelines import checkpoint, device_step, devices, inputs, train
+from pipelines import checkpoints, devices
 from pipelines.config import Config
+from pipelines.data import input_pipeline
+from pipelines.training import train, train_step
 
 # As small as a network gets that has every kind of layer; groups of two channels and more.
 SMALL = {"joints": 3, "stacks": 1, "channels": 16, "depth": 1, "size": 16}
@@ -25,7 +27,7 @@ def pictures(count=4):
 def step_of(network, images, **modes):
     """Losses, gradients by name and moving statistics by name after one pass in a graph."""
     before = {v.name: v.numpy() for v in network.variables}
-    run = tf.function(device_step.make_gradients(network, global_batch=len(images), **modes))
+    run = tf.function(train_step.make_gradients(network, global_batch=len(images), **modes))
     target = tf.random.stateless_uniform([len(images), 4, 4, 3], [2, 2])
     losses, gradients, maps = run(images, target, tf.ones([len(images), 3]), tf.constant(1.0))
     assert run.experimental_get_tracing_count() == 1
@@ -92,7 +94,7 @@ def networks():
 
 class TestRemat:
     def test_the_same_variables_and_predictions(self, networks):
-        plain, remat = (checkpoint.by_name(n.variables) for n in networks)
+        plain, remat = (checkpoints.by_name(n.variables) for n in networks)
         assert set(plain) == set(remat)
         for name, variable in plain.items():
             np.testing.assert_array_equal(remat[name], variable, err_msg=name)
@@ -124,14 +126,14 @@ def run_steps(strategy, info, *, count=3, loss_scale=None, sync_bn=False, norm="
         opt = tf.keras.optimizers.legacy.SGD(0.1)
         optimizer.create_slots(opt, network.trainable_variables)
         scale = optimizer.LossScale(**loss_scale) if loss_scale else None
-    more = {**device_step.arguments(settings, MPII), **modes, "loss_scale": scale}
-    steps = device_step.make_train_steps(strategy, network, None, opt, step, **more)
-    data = inputs.training(info, batch=8, seed=3)
+    more = {**train_step.arguments(settings, MPII), **modes, "loss_scale": scale}
+    steps = train_step.make_train_steps(strategy, network, None, opt, step, **more)
+    data = input_pipeline.training(info, batch=8, seed=3)
     iterator = iter(strategy.experimental_distribute_dataset(data))
     sums = [steps(iterator, tf.constant(1)) for _ in range(count)]
     assert steps.experimental_get_tracing_count() == 1
     assert int(step.numpy()) == count
-    weights = {n: v.numpy() for n, v in checkpoint.by_name(network.variables).items()}
+    weights = {n: v.numpy() for n, v in checkpoints.by_name(network.variables).items()}
     return [{k: v.numpy() for k, v in one.items()} for one in sums], weights, scale
 
 
@@ -236,7 +238,7 @@ class TestRun:
         )
         steps = profiled(pathlib.Path(config.workdir, "logs"))
         assert steps == 2
-        prefix = checkpoint.latest(str(tmp_path / "run" / "checkpoints"))
+        prefix = checkpoints.latest(str(tmp_path / "run" / "checkpoints"))
         reader = tf.train.load_checkpoint(prefix)
         end = "/.ATTRIBUTES/VARIABLE_VALUE"
         found = [reader.get_tensor(f"loss_scale/{n}{end}") for n in ("scale", "finite", "skipped")]

@@ -6,8 +6,8 @@ import scipy.io
 from release_mat import EMPTY, annorect_of, mat_person, struct, write_mat
 
 from hourglass.skeleton import LSP, MPII
-from pipelines import predictions, submission
-from pipelines.predictions import Predictions
+from pipelines.evaluation import mpii_submission, prediction_files
+from pipelines.evaluation.prediction_files import Predictions
 
 NOWHERE = 16 * [(0, 0, 0)]
 
@@ -39,14 +39,14 @@ def predicted(folder, *ids, skeleton=MPII):
     found = Predictions(
         ids, np.arange(len(ids)), joints, np.ones(joints.shape[:2], np.float32), skeleton, 1
     )
-    predictions.write_json(str(folder / "predictions.json"), found)
+    prediction_files.write_json(str(folder / "predictions.json"), found)
     return str(folder / "predictions.json"), joints
 
 
 def test_the_struct_that_the_toolkit_reads(tmp_path, release):
     file, joints = predicted(tmp_path, "b.jpg#1", "b.jpg#2")
     output = str(tmp_path / "pred_keypoints_mpii.mat")
-    assert submission.write(release, file, output) == (3, 2)
+    assert mpii_submission.write(release, file, output) == (3, 2)
     pred = scipy.io.loadmat(output, struct_as_record=False)["pred"]
     assert pred.shape == (1, 3)
     names = [entry.image[0, 0].name[0] for entry in pred[0]]
@@ -63,7 +63,7 @@ def test_the_struct_that_the_toolkit_reads(tmp_path, release):
 def test_a_person_who_is_not_scored_may_be_missing(tmp_path, release):
     file, _ = predicted(tmp_path, "b.jpg#2")
     output = str(tmp_path / "out.mat")
-    assert submission.write(release, file, output) == (3, 1)
+    assert mpii_submission.write(release, file, output) == (3, 1)
     pred = scipy.io.loadmat(output, struct_as_record=False)["pred"]
     assert pred[0, 0].annorect[0, 0].annopoints.size == 0
 
@@ -79,7 +79,7 @@ def test_a_person_who_is_not_scored_may_be_missing(tmp_path, release):
 def test_refusals(tmp_path, release, ids, skeleton, message):
     file, _ = predicted(tmp_path, *ids, skeleton=skeleton)
     with pytest.raises(ValueError, match=message):
-        submission.write(release, file, str(tmp_path / "out.mat"))
+        mpii_submission.write(release, file, str(tmp_path / "out.mat"))
     assert not (tmp_path / "out.mat").exists()
 
 
@@ -90,4 +90,4 @@ def test_single_person_of_another_length(tmp_path):
     scipy.io.savemat(path, {"RELEASE": mat})
     file, _ = predicted(tmp_path, "b.jpg#1")
     with pytest.raises(ValueError, match="single_person has 0 entries for 1 photographs"):
-        submission.write(path, file, str(tmp_path / "out.mat"))
+        mpii_submission.write(path, file, str(tmp_path / "out.mat"))

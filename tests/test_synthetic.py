@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from hourglass.skeleton import MPII
-from pipelines.people import LABELLED, MISSING, OCCLUDED
-from pipelines.sources import figure, mpii, paint, synthetic
+from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
+from pipelines.data.readers import mpii
+from pipelines.data.synthetic import figure, paint, scene
 
 SHAPE = (300, 260)
 
@@ -49,9 +50,7 @@ def draw(body: figure.Figure, seed: int = 0):
 def seen(body: figure.Figure, front=None) -> dict:
     canvas, names, joints, view = draw(body)
     front = np.zeros(SHAPE, bool) if front is None else front
-    flags = synthetic.visible_joints(
-        joints, canvas.part, canvas.nearness, names, front, view.stature
-    )
+    flags = scene.visible_joints(joints, canvas.part, canvas.nearness, names, front, view.stature)
     return dict(zip(MPII.joints, flags))
 
 
@@ -70,13 +69,13 @@ def people():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("synthetic")
-    synthetic.generate(str(path), people=13, seed=4, workers=1)
+    scene.generate(str(path), people=13, seed=4, workers=1)
     return path
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    return [synthetic.picture(11, index) for index in range(80)]
+    return [scene.picture(11, index) for index in range(80)]
 
 
 def test_turn_takes_one_axis_towards_another():
@@ -209,7 +208,7 @@ def test_joints_outside_the_picture_are_not_seen():
     canvas, names, joints, view = draw(stand())
     joints[0, :2] = (-3, 10)
     front = np.zeros(SHAPE, bool)
-    flags = synthetic.visible_joints(joints, canvas.part, canvas.nearness, names, front, 200.0)
+    flags = scene.visible_joints(joints, canvas.part, canvas.nearness, names, front, 200.0)
     assert not flags[0] and flags[1:].all()
 
 
@@ -218,7 +217,7 @@ def test_a_joint_deep_behind_its_own_trunk_is_hidden(depth, shown):
     joints = np.tile([5.0, 5.0, 0.0], (16, 1))
     part, nearness = np.ones((10, 10), np.uint8), np.full((10, 10), float(depth))
     front = np.zeros((10, 10), bool)
-    flags = synthetic.visible_joints(joints, part, nearness, ["chest"], front, stature=200.0)
+    flags = scene.visible_joints(joints, part, nearness, ["chest"], front, stature=200.0)
     assert flags[MPII.index("right_shoulder")] == shown
     assert not flags[MPII.index("right_knee")]  # the chest is no part of a knee
 
@@ -317,16 +316,16 @@ def contents(folder: pathlib.Path) -> dict:
 
 
 def test_the_files_depend_on_the_seed_and_not_on_the_number_of_workers(folder, tmp_path):
-    synthetic.generate(str(tmp_path / "two"), people=13, seed=4, workers=2)
+    scene.generate(str(tmp_path / "two"), people=13, seed=4, workers=2)
     assert contents(tmp_path / "two") == contents(folder)
-    synthetic.generate(str(tmp_path / "other"), people=13, seed=5, workers=1)
+    scene.generate(str(tmp_path / "other"), people=13, seed=5, workers=1)
     other = contents(tmp_path / "other")
     assert all(other[name] != data for name, data in contents(folder).items())
 
 
 def test_drawing_anew_leaves_no_older_people_in_the_annotations(tmp_path):
-    synthetic.generate(str(tmp_path), people=3, seed=1, workers=1)
-    path = synthetic.generate(str(tmp_path), people=2, seed=1, workers=1)
+    scene.generate(str(tmp_path), people=3, seed=1, workers=1)
+    path = scene.generate(str(tmp_path), people=2, seed=1, workers=1)
     assert len(json.loads(pathlib.Path(path).read_text())) == 2
 
 
@@ -334,7 +333,7 @@ def test_drawing_anew_leaves_no_older_people_in_the_annotations(tmp_path):
 def test_numbers_out_of_range_are_refused_by_name(tmp_path, bad):
     arguments = {"people": 2, "seed": 0, "workers": 1, **bad}
     with pytest.raises(ValueError, match=f"{next(iter(bad))} is {next(iter(bad.values()))}"):
-        synthetic.generate(str(tmp_path / "none"), **arguments)
+        scene.generate(str(tmp_path / "none"), **arguments)
     assert not (tmp_path / "none").exists()
 
 

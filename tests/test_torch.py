@@ -26,7 +26,10 @@ from test_torch_weights import float64, gradients
 
 from hourglass import model, optimizer
 from hourglass.skeleton import LSP, MPII
-from pipelines import augment, checkpoint, torch_files, torch_weights, train
+from pipelines import checkpoints
+from pipelines.data import preprocessing
+from pipelines.export.pytorch import files, layouts
+from pipelines.training import run_dir, train
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +48,7 @@ def make_twin(layout: str, **arguments):
 
 def save(path: pathlib.Path, layout: str, tensors: dict, **options) -> str:
     """A file as the layout's training script saves it."""
-    how = torch_weights.LAYOUTS[layout]
+    how = layouts.LAYOUTS[layout]
     state = {how.prefix + name: tensor for name, tensor in tensors.items()}
     if how.wrapped:
         state = {"epoch": 3, "best_acc": torch.tensor(0.5), "state_dict": state, "arch": "hg"}
@@ -63,10 +66,10 @@ class Pair:
         self.tensors = {n: t.clone() for n, t in self.twin.state_dict().items()}
         self.folder = str(folder / "imported")
         source = save(folder / "weights.pth", layout, self.tensors)
-        self.found = torch_files.import_run(source, self.folder, MPII, SIZE)
-        self.network = model.build(**checkpoint.read_network(self.folder)[0])
-        self.variables = checkpoint.by_name(self.network.variables)
-        self.named = torch_weights.names(layout, self.found, self.variables)
+        self.found = files.import_run(source, self.folder, MPII, SIZE)
+        self.network = model.build(**checkpoints.read_network(self.folder)[0])
+        self.variables = checkpoints.by_name(self.network.variables)
+        self.named = layouts.names(layout, self.found, self.variables)
         random = np.random.default_rng(1)
         self.images = random.normal(0, 0.25, [BATCH, SIZE, SIZE, 3]).astype(np.float32)
         self.target = random.uniform(0, 1, [BATCH, SIZE // 4, SIZE // 4, 16]).astype(np.float32)
@@ -85,7 +88,7 @@ class Pair:
 
     def reset(self):
         self.twin.load_state_dict(self.tensors)
-        checkpoint.load(checkpoint.find(self.folder), self.network, "model")
+        checkpoints.load(checkpoints.find(self.folder), self.network, "model")
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -131,7 +134,7 @@ class TestParity:
         """In float64; see ``float64`` for the reason."""
         pair.reset()
         want = pair.ours(torch_twins.gradients(pair.double(), pair.images, pair.target))
-        arguments = checkpoint.read_network(pair.folder)[0]
+        arguments = checkpoints.read_network(pair.folder)[0]
         found = gradients(float64(pair.network, arguments), pair.images, pair.target)
         # A bias before batch norm has no gradient but rounding.
         least = 1e-2 * max(np.abs(slope).max() for slope in want.values())
@@ -175,7 +178,7 @@ class TestParity:
         pair.reset()
         theirs = torch.optim.RMSprop(pair.twin.parameters(), lr=2.5e-4, alpha=0.99, eps=1e-8)
         opt = optimizer.build("rmsprop", lambda: tf.constant(2.5e-4))
-        names = list(checkpoint.by_name(pair.network.trainable_variables))
+        names = list(checkpoints.by_name(pair.network.trainable_variables))
         for _ in range(3):
             slopes = pair.ours(torch_twins.gradients(pair.twin, pair.images, pair.target))
             theirs.step()
@@ -193,10 +196,10 @@ class TestParity:
 class TestThereAndBack:
     def test_bit_for_bit(self, pair, tmp_path):
         path = str(tmp_path / "back.pth")
-        count = torch_files.export_run(pair.folder, pair.layout, path)
+        count = files.export_run(pair.folder, pair.layout, path)
         saved = torch.load(path, weights_only=True)
         state = saved["state_dict"] if pair.layout != "anibali" else saved
-        prefix = torch_weights.LAYOUTS[pair.layout].prefix
+        prefix = layouts.LAYOUTS[pair.layout].prefix
         assert count == len(state) == len(pair.tensors)
         for name, tensor in pair.tensors.items():
             assert state[prefix + name].dtype == tensor.dtype
@@ -205,30 +208,30 @@ class TestThereAndBack:
         fresh.load_state_dict({name[len(prefix) :]: tensor for name, tensor in state.items()})
 
         again = tmp_path / "again"
-        torch_files.import_run(path, str(again), MPII, SIZE)
-        values = checkpoint.values(checkpoint.find(str(again)), "model")
+        files.import_run(path, str(again), MPII, SIZE)
+        values = checkpoints.values(checkpoints.find(str(again)), "model")
         assert set(values) == set(pair.variables)
-        first = checkpoint.values(checkpoint.find(pair.folder), "model")
+        first = checkpoints.values(checkpoints.find(pair.folder), "model")
         assert all(values[name].tobytes() == first[name].tobytes() for name in values)
 
     def test_the_run_says_what_its_weights_expect(self, pair):
-        mean, decode = checkpoint.read_expected(pair.folder)
-        assert mean == ((0.0, 0.0, 0.0) if pair.layout == "princeton" else augment.MEAN)
+        mean, decode = checkpoints.read_expected(pair.folder)
+        assert mean == ((0.0, 0.0, 0.0) if pair.layout == "princeton" else preprocessing.MEAN)
         assert decode == "hourglass"
         stem = "newell" if pair.layout == "princeton" else "pytorch_pose"
-        arguments, skeleton = checkpoint.read_network(pair.folder)
+        arguments, skeleton = checkpoints.read_network(pair.folder)
         assert (arguments["stem"], arguments["size"], skeleton) == (stem, SIZE, MPII)
 
     def test_a_run_of_ours_goes_out(self, trained, tmp_path):
         """No file of theirs behind it: what decides nothing is zero, and the twin loads it."""
         config, _ = trained
         path = str(tmp_path / "ours.pth")
-        torch_files.export_run(config.workdir, "princeton", path, "raw")
+        files.export_run(config.workdir, "princeton", path, "raw")
         state = torch.load(path, weights_only=True)["state_dict"]
         twin = torch_twins.Princeton(stacks=2, channels=8, depth=1)
         twin.load_state_dict({n[len("model.module.") :]: tensor for n, tensor in state.items()})
-        network = model.build(**checkpoint.read_network(config.workdir)[0])
-        checkpoint.load(checkpoint.find(config.workdir), network, "model")
+        network = model.build(**checkpoints.read_network(config.workdir)[0])
+        checkpoints.load(checkpoints.find(config.workdir), network, "model")
         images = np.random.default_rng(0).normal(0, 0.3, [2, 32, 32, 3]).astype(np.float32)
         with torch.no_grad():
             want = torch_twins.passed_on(images, twin.eval())
@@ -237,7 +240,7 @@ class TestThereAndBack:
 
     def test_a_stem_of_another_layout_is_refused(self, trained, tmp_path):
         with pytest.raises(ValueError, match="has --stem=pytorch_pose, this network newell"):
-            torch_files.export_run(trained[0].workdir, "anibali", str(tmp_path / "no.pth"))
+            files.export_run(trained[0].workdir, "anibali", str(tmp_path / "no.pth"))
         assert list(tmp_path.iterdir()) == []
 
 
@@ -264,7 +267,7 @@ class TestFiles:
 
         def check(path, words: str, skeleton=MPII):
             with pytest.raises((ValueError, OSError), match=words) as error:
-                torch_files.import_run(str(path), str(tmp_path / "run"), skeleton, 32)
+                files.import_run(str(path), str(tmp_path / "run"), skeleton, 32)
             assert str(path) in str(error.value)
             assert not list(tmp_path.glob("run*"))
 
@@ -275,14 +278,14 @@ class TestFiles:
     def test_both_formats_of_files(self, tensors, tmp_path, layout, modern):
         options = {"_use_new_zipfile_serialization": modern}
         path = save(tmp_path / "w.pth.tar", layout, tensors, **options)
-        found = torch_files.read(path)
+        found = files.read(path)
         prefix = "module." if layout == "pytorch_pose" else ""
         assert set(found) == {prefix + name for name in tensors}
         assert all(np.array_equal(found[prefix + n], t.numpy()) for n, t in tensors.items())
 
     def test_half_precision_is_read(self, tensors, tmp_path):
         halves = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
-        found = torch_files.read(save(tmp_path / "w.pth", "anibali", halves))
+        found = files.read(save(tmp_path / "w.pth", "anibali", halves))
         assert {a.dtype for a in found.values()} == {np.dtype(np.float32), np.dtype(np.int64)}
 
     @pytest.mark.parametrize("modern", [True, False], ids=["zip", "before 1.6"])
@@ -354,31 +357,31 @@ class TestFiles:
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "mine.txt").write_text("mine")
         with pytest.raises(ValueError, match="is there already; choose another --output"):
-            torch_files.import_run(path, str(tmp_path / "run"), MPII, 32)
+            files.import_run(path, str(tmp_path / "run"), MPII, 32)
         assert [p.name for p in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
     def test_an_output_that_cannot_be_written(self, tensors, tmp_path):
         path = save(tmp_path / "w.pth", "anibali", tensors)
         with pytest.raises(OSError, match="cannot write .*choose another place"):
-            torch_files.import_run(path, path + "/run", MPII, 32)
+            files.import_run(path, path + "/run", MPII, 32)
 
     def test_an_unsafe_pytorch_is_refused(self, tensors, tmp_path, monkeypatch):
         path = save(tmp_path / "w.pth", "anibali", tensors)
         monkeypatch.setattr(torch, "__version__", "2.5.1")
         with pytest.raises(OSError, match="PyTorch 2.5.1 reads files unsafely"):
-            torch_files.read(path)
+            files.read(path)
 
 
 def test_training_goes_on_from_imported_weights(tmp_path, info):
     """Fine-tuning keeps the input mean that the weights were trained with."""
     twin = torch_twins.scramble(torch_twins.Princeton(1, 8, 16, 1))
     path = save(tmp_path / "w.pth", "princeton", twin.state_dict())
-    torch_files.import_run(path, str(tmp_path / "imported"), MPII, 32)
+    files.import_run(path, str(tmp_path / "imported"), MPII, 32)
     config = tiny(tmp_path / "run", info, steps=2, init_from=str(tmp_path / "imported"))
-    assert train.input_mean(config) == (0.0, 0.0, 0.0)
+    assert run_dir.input_mean(config) == (0.0, 0.0, 0.0)
     assert train.run(config) == 0
-    assert checkpoint.read_expected(config.workdir)[0] == (0.0, 0.0, 0.0)
-    values = checkpoint.values(checkpoint.find(config.workdir), "model")
+    assert checkpoints.read_expected(config.workdir)[0] == (0.0, 0.0, 0.0)
+    values = checkpoints.values(checkpoints.find(config.workdir), "model")
     start = ours(twin.outs[0].conv.weight.detach().numpy())
     assert 0 < np.abs(values["stack0_heatmaps.kernel"] - start).max() < 0.01
 
@@ -388,7 +391,7 @@ def test_an_imported_run_is_not_resumed_nor_overwritten(tmp_path, info):
     twin = torch_twins.scramble(torch_twins.Princeton(1, 8, 16, 1))
     path = save(tmp_path / "w.pth", "princeton", twin.state_dict())
     folder = tmp_path / "imported"
-    torch_files.import_run(path, str(folder), MPII, 32)
+    files.import_run(path, str(folder), MPII, 32)
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     with pytest.raises(ValueError, match="cannot be resumed.*--init_from"):
         train.run(tiny(folder, info, steps=2))

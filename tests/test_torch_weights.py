@@ -13,7 +13,8 @@ import pytest
 import tensorflow as tf
 
 from hourglass import loss, model
-from pipelines import checkpoint, torch_weights
+from pipelines import checkpoints
+from pipelines.export.pytorch import layouts
 
 DATA = pathlib.Path(__file__).parent / "data"
 LAYOUTS = ("pytorch_pose", "princeton")
@@ -21,7 +22,7 @@ SMALL = {"joints": 3, "stacks": 2, "blocks": 1, "channels": 8, "depth": 2}
 
 
 def shapes_of(network) -> dict[str, tuple[int, ...]]:
-    named = checkpoint.by_name(network.variables)
+    named = checkpoints.by_name(network.variables)
     return {name: tuple(variable.shape) for name, variable in named.items()}
 
 
@@ -43,18 +44,18 @@ class Golden:
         self.tensors = unpack(self.file["names"], shapes, self.file["values"])
         self.images = self.file["pictures"].astype(np.float32) / np.float32(255) - np.float32(0.45)
         found = {name: array.shape for name, array in self.tensors.items()}
-        self.arguments = torch_weights.architecture(layout, found)
+        self.arguments = layouts.architecture(layout, found)
         self.network = model.build(**self.arguments, size=64)
         self.shapes = shapes_of(self.network)
-        self.named = torch_weights.names(layout, self.arguments, self.shapes)
+        self.named = layouts.names(layout, self.arguments, self.shapes)
         self.ours, self.kept = self.take(self.tensors)
         self.reset()
 
     def take(self, tensors):
-        return torch_weights.take(self.layout, self.arguments, tensors, self.shapes)
+        return layouts.take(self.layout, self.arguments, tensors, self.shapes)
 
     def reset(self):
-        for name, variable in checkpoint.by_name(self.network.variables).items():
+        for name, variable in checkpoints.by_name(self.network.variables).items():
             variable.assign(self.ours[name])
 
     def gradients(self) -> dict[str, np.ndarray]:
@@ -70,15 +71,15 @@ def float64(network, arguments: dict) -> tf.keras.Model:
     PyTorch as here.
     """
     wide = model.build(**{**arguments, "size": network.input_shape[1], "precision": "float64"})
-    weights = checkpoint.by_name(network.variables)
-    for name, variable in checkpoint.by_name(wide.variables).items():
+    weights = checkpoints.by_name(network.variables)
+    for name, variable in checkpoints.by_name(wide.variables).items():
         variable.assign(tf.cast(weights[name], tf.float64))
     return wide
 
 
 def gradients(network, images, target) -> dict[str, np.ndarray]:
     """Of the sum of all stacks' losses, in training mode, by our variable names."""
-    variables = checkpoint.by_name(network.trainable_variables)
+    variables = checkpoints.by_name(network.trainable_variables)
     with tf.GradientTape() as tape:
         predicted = network(tf.constant(images), training=True)
         weight = tf.ones([len(images), target.shape[-1]])
@@ -131,7 +132,7 @@ class TestParity:
         golden.reset()
         for _ in range(3):
             golden.network(golden.images, training=True)
-        variables = checkpoint.by_name(golden.network.variables)
+        variables = checkpoints.by_name(golden.network.variables)
         found = {golden.named[name]: v.numpy() for name, v in variables.items()}
         names = [n for n in golden.tensors if "running_" in n]
         shapes = [golden.tensors[n].shape for n in names]
@@ -141,14 +142,14 @@ class TestParity:
             np.testing.assert_allclose(found[name], want, rtol=0, atol=allowed, err_msg=name)
 
     def test_the_way_back_is_bit_for_bit(self, golden):
-        back = torch_weights.give(golden.layout, golden.arguments, golden.ours, golden.kept)
+        back = layouts.give(golden.layout, golden.arguments, golden.ours, golden.kept)
         assert set(back) == set(golden.tensors)
         for name, array in back.items():
             assert array.shape == golden.tensors[name].shape
             assert array.astype(np.float32).tobytes() == golden.tensors[name].tobytes(), name
 
     def test_what_decides_nothing_is_zero_where_it_is_not_known(self, golden):
-        back = torch_weights.give(golden.layout, golden.arguments, golden.ours, {})
+        back = layouts.give(golden.layout, golden.arguments, golden.ours, {})
         assert set(back) == set(golden.tensors)
         spare = {name for name in back if not back[name].any()}
         assert spare == set(golden.kept)
@@ -158,23 +159,23 @@ class TestParity:
 
 
 class TestOtherSizes:
-    @pytest.mark.parametrize("layout", torch_weights.LAYOUTS)
+    @pytest.mark.parametrize("layout", layouts.LAYOUTS)
     @pytest.mark.parametrize(
         "changes", [{}, {"stacks": 1, "depth": 1}, {"stacks": 3}, {"blocks": 2}, {"channels": 12}]
     )
     def test_there_and_back(self, layout, changes):
         """Names alone must tell every size; the twins have two of them."""
-        arguments = {**SMALL, **changes, "stem": torch_weights.LAYOUTS[layout].stem}
+        arguments = {**SMALL, **changes, "stem": layouts.LAYOUTS[layout].stem}
         if layout == "princeton" and arguments["blocks"] > 1:
             pytest.skip("princeton-vl's hourglass has one block at each place")
         network = model.build(**arguments, size=32)
-        ours = {n: v.numpy() for n, v in checkpoint.by_name(network.variables).items()}
-        tensors = torch_weights.give(layout, arguments, ours, {})
-        found, prefix = torch_weights.recognise(f"module.{name}" for name in tensors)
+        ours = {n: v.numpy() for n, v in checkpoints.by_name(network.variables).items()}
+        tensors = layouts.give(layout, arguments, ours, {})
+        found, prefix = layouts.recognise(f"module.{name}" for name in tensors)
         assert prefix == "module." and found == layout.replace("anibali", "pytorch_pose")
         shapes = {name: array.shape for name, array in tensors.items()}
-        assert torch_weights.architecture(found, shapes) == arguments
-        again, _ = torch_weights.take(found, arguments, tensors, shapes_of(network))
+        assert layouts.architecture(found, shapes) == arguments
+        again, _ = layouts.take(found, arguments, tensors, shapes_of(network))
         assert set(again) == set(ours)
         assert all(again[name].tobytes() == ours[name].tobytes() for name in ours)
 
@@ -217,25 +218,25 @@ class TestRefusals:
 
     def test_other_networks(self):
         with pytest.raises(ValueError, match="neither score.0.weight nor outs.0.conv.weight"):
-            torch_weights.recognise(["fc.weight", "conv1.weight"])
+            layouts.recognise(["fc.weight", "conv1.weight"])
         with pytest.raises(ValueError, match=r"begin with 'module.': 1 \(conv1.weight\)"):
-            torch_weights.recognise(["module.score.0.weight", "conv1.weight"])
+            layouts.recognise(["module.score.0.weight", "conv1.weight"])
 
     def test_an_absurd_number_in_a_name_is_no_endless_loop(self, golden):
         shapes = {name: array.shape for name, array in golden.tensors.items()}
         head = {"pytorch_pose": "score.{}.weight", "princeton": "outs.{}.conv.weight"}
         shapes[head[golden.layout].format(999_999_999)] = (16, 8, 1, 1)
         with pytest.raises(ValueError, match="missing or numbered with gaps"):
-            torch_weights.architecture(golden.layout, shapes)
+            layouts.architecture(golden.layout, shapes)
 
     def test_networks_that_the_layout_cannot_be(self, golden):
         other = {"pytorch_pose": "newell", "princeton": "pytorch_pose"}[golden.layout]
         arguments = {**golden.arguments, "stem": other}
         with pytest.raises(ValueError, match="export it to a layout with that stem"):
-            torch_weights.give(golden.layout, arguments, golden.ours, {})
+            layouts.give(golden.layout, arguments, golden.ours, {})
         mobile = model.build(**{**SMALL, "stem": golden.arguments["stem"]}, size=16, block="mobile")
         with pytest.raises(ValueError, match="has no place for .*depthwise"):
-            torch_weights.names(golden.layout, SMALL, shapes_of(mobile))
+            layouts.names(golden.layout, SMALL, shapes_of(mobile))
         if golden.layout == "princeton":
             with pytest.raises(ValueError, match="1 residual block at each place, not 2"):
-                torch_weights.names("princeton", {**SMALL, "blocks": 2}, [])
+                layouts.names("princeton", {**SMALL, "blocks": 2}, [])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hourglass import pckh
+from hourglass import metrics
 from hourglass.skeleton import LSP, MPII, Skeleton
 
 LEFT_SHOULDER, RIGHT_SHOULDER = LSP.index("left_shoulder"), LSP.index("right_shoulder")
@@ -21,7 +21,7 @@ def people(count=2):
 def score(move, count=2, scored=None):
     truth, everywhere = people(count)
     scored = everywhere if scored is None else scored
-    return pckh.torso_pck(truth + move, truth, scored, LSP)
+    return metrics.torso_pck(truth + move, truth, scored, LSP)
 
 
 @pytest.mark.parametrize(("away", "percent"), [(0, 100), (19.9, 100), (20, 100), (20.1, 0)])
@@ -45,7 +45,7 @@ def test_columns():
 def test_left_and_right_are_the_persons_own():
     truth, scored = people()
     swapped = truth[:, list(LSP.mirror)]
-    row = pckh.torso_pck(swapped, truth, scored, LSP)
+    row = metrics.torso_pck(swapped, truth, scored, LSP)
     assert row["head"] == 100 and row["shoulder"] == row["hip"] == row["knee"] == 0
     assert row["pooled16"] == pytest.approx(100 * 2 / 14)
 
@@ -69,7 +69,7 @@ def test_mpii_keeps_its_head_top():
     truth = np.random.default_rng(0).uniform(0, 500, (4, 16, 2))
     predicted = truth.copy()
     predicted[:, MPII.index("upper_neck")] += 1e4
-    row = pckh.torso_pck(predicted, truth, np.ones((4, 16), bool), MPII)
+    row = metrics.torso_pck(predicted, truth, np.ones((4, 16), bool), MPII)
     assert row["head"] == 100 and row["pooled16"] == pytest.approx(100 * 15 / 16)
 
 
@@ -77,6 +77,6 @@ def test_a_neck_without_a_head_top_has_no_head_column():
     """As in AP-10K's animals."""
     names = ("neck", "nose", "left_shoulder", "right_shoulder", "left_hip", "right_hip")
     truth = np.arange(12.0).reshape(1, 6, 2) ** 2
-    row = pckh.torso_pck(truth, truth, np.ones((1, 6), bool), Skeleton(names))
+    row = metrics.torso_pck(truth, truth, np.ones((1, 6), bool), Skeleton(names))
     columns = ["neck", "nose", "shoulder", "hip", "mean14", "weighted14", "pooled16"]
     assert list(row) == columns and set(row.values()) == {100}

@@ -15,8 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from hourglass import model, optimizer
 from hourglass.skeleton import LSP, MPII
-from pipelines import checkpoint, command, config, device_step, devices, inputs, train
-from pipelines.progress import Log, Pace
+from pipelines import checkpoints, cli, config, devices
+from pipelines.data import input_pipeline
+from pipelines.training import schedule, train, train_step
+from pipelines.training.progress import Log, Pace
 
 ROWS = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 MEANS = ("mean14", "weighted14", "pooled16")
@@ -75,8 +77,8 @@ class TestRun:
 
     def test_weights_moved_and_the_average_followed(self, trained):
         last = str(pathlib.Path(trained[0].workdir, "checkpoints", "ckpt-12"))
-        raw, averaged = checkpoint.values(last, "model"), checkpoint.values(last, "averaged")
-        fresh = checkpoint.by_name(
+        raw, averaged = checkpoints.values(last, "model"), checkpoints.values(last, "averaged")
+        fresh = checkpoints.by_name(
             model.build(**config.build_arguments(trained[0], MPII)).variables
         )
         name = "stack1_heatmaps.kernel"
@@ -232,7 +234,7 @@ class TestRefusals:
 
 class TestLengths:
     def of(self, people=24, **changes):
-        return train.Lengths.of(dataclasses.replace(config.Config(), **changes), people)
+        return schedule.Lengths.of(dataclasses.replace(config.Config(), **changes), people)
 
     def test_epochs_become_steps_once(self):
         lengths = self.of(22_246, batch=6, epochs=100.0, warmup=0.5, evaluate_every=2.0)
@@ -248,7 +250,7 @@ class TestLengths:
         assert (lengths.total, lengths.epoch, lengths.evaluate) == (1, 1, 1)
 
     def test_until_stop(self):
-        lengths = train.Lengths(total=100, epoch=10, evaluate=4, warmup=0, drops=())
+        lengths = schedule.Lengths(total=100, epoch=10, evaluate=4, warmup=0, drops=())
         assert lengths.until_stop(0, 50) == 4
         assert lengths.until_stop(8, 50) == 2
         assert lengths.until_stop(9, 50) == 1
@@ -256,7 +258,9 @@ class TestLengths:
         assert lengths.until_stop(97, 50) == 3
 
     def test_profiled_steps_are_taken_one_at_a_time(self):
-        lengths = train.Lengths(100, epoch=100, evaluate=100, warmup=0, drops=(), profile=(10, 12))
+        lengths = schedule.Lengths(
+            100, epoch=100, evaluate=100, warmup=0, drops=(), profile=(10, 12)
+        )
         assert [lengths.until_stop(step, 50) for step in (0, 7, 10, 11, 12)] == [10, 3, 1, 1, 38]
         assert [lengths.profiles(step) for step in (9, 10, 11, 12)] == [False, True, True, False]
 
@@ -340,7 +344,7 @@ def test_errors_in_step_are_in_head_sizes():
     }
     turned = tf.constant([[[0.0, -4.0, 1.0], [4.0, 0.0, 2.0]]])
     points = tf.constant([[[13.5, 29.5], [13.5, 21.5]]])
-    errors = device_step.errors_in_step(batch, turned, points, tf.constant(heatmaps))
+    errors = train_step.errors_in_step(batch, turned, points, tf.constant(heatmaps))
     np.testing.assert_allclose(errors, [[0.4, 0.0]], atol=1e-6)
 
 
@@ -349,20 +353,20 @@ class TestCommand:
         def fail():
             raise FloatingPointError("the loss is not finite")
 
-        assert command.answer(fail) == 1
+        assert cli.answer(fail) == 1
         assert capsys.readouterr().err == "error: the loss is not finite\n"
 
     def test_mistakes_of_ours_keep_their_traceback(self):
         with pytest.raises(ZeroDivisionError):
-            command.answer(lambda: 1 // 0)
+            cli.answer(lambda: 1 // 0)
 
     def test_exit_codes(self):
         def interrupt():
             raise KeyboardInterrupt
 
-        assert command.answer(lambda: None) == 0
-        assert command.answer(lambda: 143) == 143
-        assert command.answer(interrupt) == 130
+        assert cli.answer(lambda: None) == 0
+        assert cli.answer(lambda: 143) == 143
+        assert cli.answer(interrupt) == 130
 
 
 class TestDevices:
@@ -403,7 +407,7 @@ def take_steps(strategy, info, count, *, clip_norm):
         network, averaged = model.build(**arguments), model.build(**arguments)
         opt = optimizer.build("adamw", lambda: tf.constant(1e-3), 0.1)
         optimizer.create_slots(opt, network.trainable_variables)
-    steps = device_step.make_train_steps(
+    steps = train_step.make_train_steps(
         strategy,
         network,
         averaged,
@@ -419,13 +423,13 @@ def take_steps(strategy, info, count, *, clip_norm):
         average=0.5,
         seed=3,
     )
-    data = inputs.training(info, batch=8, seed=3)
+    data = input_pipeline.training(info, batch=8, seed=3)
     iterator = iter(strategy.experimental_distribute_dataset(data))
     start = arrays(network.variables)
     sums = [steps(iterator, tf.constant(count[0]))]
     means = {
         name: opt.get_slot(variable, "m").numpy()
-        for name, variable in checkpoint.by_name(network.trainable_variables).items()
+        for name, variable in checkpoints.by_name(network.trainable_variables).items()
     }
     sums += [steps(iterator, tf.constant(n)) for n in count[1:]]
     assert steps.experimental_get_tracing_count() == 1
@@ -439,7 +443,7 @@ def take_steps(strategy, info, count, *, clip_norm):
 
 
 def arrays(variables) -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in checkpoint.by_name(variables).items()}
+    return {name: value.numpy() for name, value in checkpoints.by_name(variables).items()}
 
 
 @pytest.mark.slow
@@ -494,7 +498,7 @@ class TestLongRuns:
             FloatingPointError, match=f"in steps 1[12] to 1[12]; .* {last}[.] Lower"
         ):
             train.run(copy)
-        assert checkpoint.latest(os.path.dirname(last)) == last
+        assert checkpoints.latest(os.path.dirname(last)) == last
         assert finite(last)
 
     @pytest.mark.parametrize("cache_gb", [0.0, 4.0])
@@ -520,8 +524,8 @@ class TestLongRuns:
         out = capfd.readouterr().out
         assert "fresh: stack0_heatmaps.bias, stack0_heatmaps.kernel, " in out
         assert "has no validation split: nothing will be validated" in out
-        before = checkpoint.values(checkpoint.find(trained[0].workdir), "averaged")
-        after = checkpoint.values(checkpoint.find(new.workdir), "model")
+        before = checkpoints.values(checkpoints.find(trained[0].workdir), "averaged")
+        after = checkpoints.values(checkpoints.find(new.workdir), "model")
         np.testing.assert_allclose(after["stem_conv.kernel"], before["stem_conv.kernel"], atol=1e-4)
         assert after["stack0_heatmaps.kernel"].shape[-1] == 14
         assert not os.path.exists(os.path.join(new.workdir, "best"))

@@ -120,12 +120,12 @@ def convolutions(settings: dict, folder: str) -> Part:
     import tensorflow as tf
 
     from hourglass import model
-    from pipelines import records
     from pipelines.benchmark import counting
     from pipelines.config import Config, build_arguments
+    from pipelines.data import tfrecords
 
     config = Config(**settings)
-    skeleton = records.read_info(config.records).skeleton
+    skeleton = tfrecords.read_info(config.records).skeleton
     network = model.build(**build_arguments(config, skeleton))
     kind = tf.bfloat16 if "bfloat16" in config.precision else tf.float32
     found = [part for part in network.submodules if isinstance(part, tf.keras.layers.Conv2D)]

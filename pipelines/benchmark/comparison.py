@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pipelines.benchmark import BF16, FP32, Task, usable_cores
 from pipelines.config import Config
-from pipelines.records import JPEG_QUALITY
+from pipelines.data.tfrecords import JPEG_QUALITY
 
 PARTS = ("input", "augment", "train", "infer", "convert", "end_to_end", "predict")
 
@@ -163,7 +163,7 @@ def chosen(
     tasks = Tasks(config, joints, peers, ceilings)
     blocks = {
         "input": [*tasks.training("input", "read"), *tasks.decode()],
-        "augment": tasks.training("augment", "augmentation"),
+        "augment": tasks.training("augment", "augment_crops"),
         "train": [
             *tasks.training("train", "step"),
             *tasks.torch_training(True),
@@ -231,7 +231,7 @@ def _training_group(config: Config, joints: int, whole: bool) -> list[Task]:
     around = [
         *tasks.per_core("train, a device per core", "step"),
         *tasks.training("end_to_end", "end_to_end"),
-        *tasks.training("augment", "augmentation"),
+        *tasks.training("augment", "augment_crops"),
     ]
     return [
         *tasks.training("train", "step"),

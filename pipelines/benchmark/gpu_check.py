@@ -200,7 +200,7 @@ def records(check: Check) -> dict:
 def augmentation(check: Check) -> dict:
     """Warp and heatmaps against float64."""
     settings = check.settings(2, 2 * check.sizes.compared, FP32)
-    return check.ask("augmentation", Task("warp", "gpu_compare.augmentation", settings))
+    return check.ask("augmentation", Task("warp", "gpu_compare.augment_crops", settings))
 
 
 def network(check: Check) -> dict:

@@ -15,9 +15,10 @@ import tensorflow as tf
 
 from hourglass import affine, model
 from hourglass.model import STRIDE
-from pipelines import augment, device_step, inputs, records
 from pipelines.benchmark import Part
 from pipelines.config import Config, build_arguments
+from pipelines.data import augmentation, input_pipeline, preprocessing, targets, tfrecords
+from pipelines.training import train_step
 
 # Largest differences allowed, as shares: of the pictures' range, of a heatmap's peak, of the norm.
 # Positions at 700 px are exact to 6e-5 px in float32, and a pixel's neighbour may be black.
@@ -34,18 +35,20 @@ def _device() -> str:
     return gpus[0].name if gpus else "/cpu:0"
 
 
-def _batch(config: Config) -> tuple[dict, records.DatasetInfo]:
-    info = records.read_info(config.records)
+def _batch(config: Config) -> tuple[dict, tfrecords.DatasetInfo]:
+    info = tfrecords.read_info(config.records)
     with tf.device("/cpu:0"):
-        return next(iter(inputs.training(info, batch=config.batch, seed=0))), info
+        return next(iter(input_pipeline.training(info, batch=config.batch, seed=0))), info
 
 
-def _augmented(config: Config, info: records.DatasetInfo, batch: dict):
+def _augmented(config: Config, info: tfrecords.DatasetInfo, batch: dict):
     """Draws, pictures, their matrix, joints and heatmaps [B, H, W, J], and weights [B, J]."""
-    draws = augment.draw(augment.RECIPES["newell"], config.seed, batch["index"], config.batch)
-    images, matrix = augment.images(batch, config.size, draws)
-    points, state = augment.joints(batch, matrix, info.skeleton.mirror, draws)
-    target, weight = augment.targets(points, state, size=config.size, sigma=config.sigma)
+    draws = augmentation.draw(
+        augmentation.RECIPES["newell"], config.seed, batch["index"], config.batch
+    )
+    images, matrix = preprocessing.images(batch, config.size, draws)
+    points, state = targets.joints(batch, matrix, info.skeleton.mirror, draws)
+    target, weight = targets.targets(points, state, size=config.size, sigma=config.sigma)
     return draws, images, matrix, points, target, weight
 
 
@@ -63,7 +66,7 @@ def exact_pictures(batch: dict, draws: dict, matrix: np.ndarray, size: int) -> n
             for c in range(3)
         ]
         pictures.append(np.clip(np.stack(planes, -1) / 255 * color, 0, 1))
-    return np.stack(pictures) - np.array(augment.MEAN)
+    return np.stack(pictures) - np.array(preprocessing.MEAN)
 
 
 def exact_heatmaps(points: np.ndarray, size: int, sigma: float) -> np.ndarray:
@@ -74,7 +77,7 @@ def exact_heatmaps(points: np.ndarray, size: int, sigma: float) -> np.ndarray:
     return np.einsum("bjy,bjx->byxj", y, x)
 
 
-def augmentation(settings: dict, folder: str) -> Part:
+def augment_crops(settings: dict, folder: str) -> Part:
     """Warp, colours and heatmaps on the GPU and on the CPU, each against float64."""
     config = Config(**settings)
     batch, info = _batch(config)
@@ -142,7 +145,7 @@ def _passes(config: Config, info, device: str, precision: str, weights, tensors)
         network = model.build(**arguments)
         if weights is not None:
             network.set_weights([value.astype(kind) for value in weights])
-        step = tf.function(device_step.make_gradients(network, global_batch=config.batch))
+        step = tf.function(train_step.make_gradients(network, global_batch=config.batch))
         kept = network.get_weights()
         losses, gradients, heatmaps = step(*map(tf.constant, tensors), 1.0)
     flat = np.concatenate([gradient.numpy().ravel() for gradient in gradients])
@@ -192,7 +195,7 @@ def network_tf32(settings: dict, folder: str) -> Part:
     In a process of its own: TensorFlow keeps the algorithms that it chose without TF32.
     """
     config = Config(**settings)
-    info, name, found = records.read_info(config.records), "GPU float32 with TF32", {}
+    info, name, found = tfrecords.read_info(config.records), "GPU float32 with TF32", {}
 
     def run(steps: int) -> None:
         tf.config.experimental.enable_tensor_float_32_execution(True)

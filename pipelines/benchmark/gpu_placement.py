@@ -9,9 +9,10 @@ import re
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from pipelines import devices, records
+from pipelines import devices
 from pipelines.benchmark import Part, parts
 from pipelines.config import Config
+from pipelines.data import tfrecords
 
 LEAST_BYTES = 4096  # what a step keeps on the host below that costs nothing
 SHOWN = 20
@@ -105,7 +106,7 @@ def count(graphs: list, sizes: dict[str, int], least: int = LEAST_BYTES) -> dict
 def training_step(settings: dict, folder: str) -> Part:
     """A real training step on records, and where its operations ran."""
     config = Config(**settings)
-    info = records.read_info(config.records)
+    info = tfrecords.read_info(config.records)
     strategy = devices.make_strategy(config.strategy, config.logical_devices)
     iterator = parts.batches_of(config, info, strategy)
     train_steps, _ = parts.train_steps(config, info, strategy)

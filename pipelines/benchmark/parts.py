@@ -10,11 +10,13 @@ import tempfile
 
 import tensorflow as tf
 
-from hourglass import folded, model, optimizer
-from pipelines import augment, device_step, devices, inputs, records
-from pipelines import inference as prediction
+from hourglass import bn_folding, model, optimizer
+from pipelines import devices
 from pipelines.benchmark import Part, counting, workload
 from pipelines.config import Config, build_arguments
+from pipelines.data import augmentation, input_pipeline, preprocessing, targets, tfrecords
+from pipelines.inference import compiled as prediction
+from pipelines.training import train_step
 
 # Batches per step of what is much faster than a training step.
 BATCHES = 20
@@ -30,22 +32,22 @@ def _until_done(result: tf.Tensor) -> None:
     result.numpy()
 
 
-def _batches(config: Config, info: records.DatasetInfo) -> tf.data.Dataset:
-    cached = inputs.fits(info, config.cache_gb)
-    return inputs.training(info, batch=config.batch, seed=0, cached=cached)
+def _batches(config: Config, info: tfrecords.DatasetInfo) -> tf.data.Dataset:
+    cached = input_pipeline.fits(info, config.cache_gb)
+    return input_pipeline.training(info, batch=config.batch, seed=0, cached=cached)
 
 
-def _augmented(config: Config, info: records.DatasetInfo, batch: dict, index: tf.Tensor):
+def _augmented(config: Config, info: tfrecords.DatasetInfo, batch: dict, index: tf.Tensor):
     """A number that cannot be had without the batch's network input and targets."""
-    recipe, mirror = augment.RECIPES[config.recipe], info.skeleton.mirror
-    draws = augment.draw(recipe, config.seed, index, config.batch)
-    images, matrix = augment.images(batch, config.size, draws)
-    points, state = augment.joints(batch, matrix, mirror, draws)
-    heatmaps, _ = augment.targets(points, state, size=config.size, sigma=config.sigma)
+    recipe, mirror = augmentation.RECIPES[config.recipe], info.skeleton.mirror
+    draws = augmentation.draw(recipe, config.seed, index, config.batch)
+    images, matrix = preprocessing.images(batch, config.size, draws)
+    points, state = targets.joints(batch, matrix, mirror, draws)
+    heatmaps, _ = targets.targets(points, state, size=config.size, sigma=config.sigma)
     return tf.reduce_sum(images) + tf.reduce_sum(heatmaps)
 
 
-def _reading(config: Config, info: records.DatasetInfo, use) -> Part:
+def _reading(config: Config, info: tfrecords.DatasetInfo, use) -> Part:
     """Batches read one after the other, of each of which ``use`` makes a number."""
     iterator = iter(_batches(config, info))
 
@@ -67,14 +69,14 @@ def _reading(config: Config, info: records.DatasetInfo, use) -> Part:
 def read(settings: dict, folder: str) -> Part:
     """Records -> decoded uint8 batches."""
     config = Config(**settings)
-    info = records.read_info(config.records)
+    info = tfrecords.read_info(config.records)
     return _reading(config, info, lambda batch: tf.cast(batch["index"][0], tf.float32))
 
 
-def augmentation(settings: dict, folder: str) -> Part:
+def augment_crops(settings: dict, folder: str) -> Part:
     """Crops -> network input and targets on the device, of one batch again and again."""
     config = Config(**settings)
-    info = records.read_info(config.records)
+    info = tfrecords.read_info(config.records)
     batch = next(iter(_batches(config, info)))
 
     @tf.function
@@ -95,11 +97,11 @@ def augmentation(settings: dict, folder: str) -> Part:
 def read_and_augment(settings: dict, folder: str) -> Part:
     """Records -> network input and targets: what a data loader delivers."""
     config = Config(**settings)
-    info = records.read_info(config.records)
+    info = tfrecords.read_info(config.records)
     return _reading(config, info, lambda batch: _augmented(config, info, batch, batch["index"]))
 
 
-def train_steps(config: Config, info: records.DatasetInfo, strategy):
+def train_steps(config: Config, info: tfrecords.DatasetInfo, strategy):
     """The training loop as ``train_main.py`` makes it, with fresh weights, and its network."""
     with strategy.scope():
         step = tf.Variable(
@@ -111,8 +113,8 @@ def train_steps(config: Config, info: records.DatasetInfo, strategy):
         opt = optimizer.build(config.optimizer, lambda: tf.constant(1e-4), config.weight_decay)
         optimizer.create_slots(opt, network.trainable_variables)
         loss_scale = optimizer.LossScale() if config.precision == "mixed_float16" else None
-    arguments = {**device_step.arguments(config, info.skeleton), "loss_scale": loss_scale}
-    run = device_step.make_train_steps(strategy, network, averaged, opt, step, **arguments)
+    arguments = {**train_step.arguments(config, info.skeleton), "loss_scale": loss_scale}
+    run = train_step.make_train_steps(strategy, network, averaged, opt, step, **arguments)
     return run, network
 
 
@@ -136,23 +138,25 @@ def _training(config: Config, info, strategy, iterator) -> Part:
 def step(settings: dict, folder: str) -> Part:
     """The training step, augmentation and all, on one batch again and again."""
     config = Config(**settings)
-    info = records.read_info(config.records)
+    info = tfrecords.read_info(config.records)
     strategy = devices.make_strategy(config.strategy, config.logical_devices)
     same = tf.data.Dataset.from_tensors(next(iter(_batches(config, info)))).repeat()
-    iterator = iter(strategy.experimental_distribute_dataset(same, inputs.AHEAD))
+    iterator = iter(strategy.experimental_distribute_dataset(same, input_pipeline.AHEAD))
     return _training(config, info, strategy, iterator)
 
 
-def batches_of(config: Config, info: records.DatasetInfo, strategy):
+def batches_of(config: Config, info: tfrecords.DatasetInfo, strategy):
     """Iterator of the batches that ``train_main.py`` trains on."""
-    cached = inputs.fits(info, config.cache_gb)
-    return inputs.distributed(strategy, info, batch=config.batch, seed=config.seed, cached=cached)
+    cached = input_pipeline.fits(info, config.cache_gb)
+    return input_pipeline.distributed(
+        strategy, info, batch=config.batch, seed=config.seed, cached=cached
+    )
 
 
 def end_to_end(settings: dict, folder: str) -> Part:
     """The training loop as it is, on records."""
     config = Config(**settings)
-    info = records.read_info(config.records)
+    info = tfrecords.read_info(config.records)
     strategy = devices.make_strategy(config.strategy, config.logical_devices)
     return _training(config, info, strategy, batches_of(config, info, strategy))
 
@@ -160,8 +164,8 @@ def end_to_end(settings: dict, folder: str) -> Part:
 def inference(settings: dict, folder: str) -> Part:
     """Normalised pictures -> the last stack's heatmaps in host memory, one call per batch."""
     config = Config(**settings)
-    info = records.read_info(config.records)
-    network = folded.fold(model.build(**build_arguments(config, info.skeleton)))
+    info = tfrecords.read_info(config.records)
+    network = bn_folding.fold(model.build(**build_arguments(config, info.skeleton)))
     traced = []
 
     def step(images: tf.Tensor) -> tuple[tf.Tensor]:

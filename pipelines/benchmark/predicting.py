@@ -13,13 +13,14 @@ import tempfile
 
 import numpy as np
 
-from hourglass import folded, model
-from pipelines import inference, records
+from hourglass import bn_folding, model
 from pipelines.benchmark import Part, workload
 from pipelines.config import Config, build_arguments
-from pipelines.predict import Predictor
-from pipelines.predict_files import Input, Options, Run, ahead
-from pipelines.predict_output import Results
+from pipelines.data import tfrecords
+from pipelines.inference import compiled
+from pipelines.inference.predict_media import Input, Options, Run, ahead
+from pipelines.inference.predictor import Predictor
+from pipelines.inference.writers import Results
 
 # At most, in each step: several full batches of the network.
 PICTURES = 128
@@ -31,8 +32,8 @@ def _inputs(folder: str) -> list[Input]:
 
 
 def _network(config: Config):
-    info = records.read_info(config.records)
-    network = folded.fold(model.build(**build_arguments(config, info.skeleton)))
+    info = tfrecords.read_info(config.records)
+    network = bn_folding.fold(model.build(**build_arguments(config, info.skeleton)))
     return network, info, {"flip": config.flip, "mirror": info.skeleton.mirror}
 
 
@@ -77,7 +78,7 @@ def _read(crops) -> None:
 def _answering(predictor: Predictor, config: Config, crops):
     """A function that gives ready crops to the network, in full batches."""
     network, _, how = _network(config)
-    compiled = inference.of_crops(network, largest=predictor.largest, **how)
+    run = compiled.of_crops(network, largest=predictor.largest, **how)
     canvas = predictor.geometry.canvas
     squares = np.zeros((len(crops), canvas, canvas, 3), np.uint8)
     for square, crop in zip(squares, crops):
@@ -92,7 +93,7 @@ def _answering(predictor: Predictor, config: Config, crops):
 
     def answer() -> None:
         for batch in batches:
-            for part in compiled(*batch):
+            for part in run(*batch):
                 part.numpy()
 
     return answer

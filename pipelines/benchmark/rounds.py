@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from pipelines import command
+from pipelines import cli
 from pipelines.benchmark import Task
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -54,7 +54,7 @@ class Worker:
     def __init__(self, task: Task, folder: str):
         """Start it; building goes on while others start."""
         self.task, self.said = task, tempfile.TemporaryFile()
-        pages = command.HUGE_PAGES if task.huge_pages else {}
+        pages = cli.HUGE_PAGES if task.huge_pages else {}
         self.process = subprocess.Popen(
             [task.python or sys.executable, "-m", "pipelines.benchmark.worker"],
             stdin=subprocess.PIPE,

@@ -9,32 +9,32 @@ import rich.table
 import tensorflow as tf
 
 from hourglass import affine
-from pipelines import augment, records
 from pipelines.benchmark import Task, workload
 from pipelines.benchmark.comparison import Group, Tasks
 from pipelines.config import Config
+from pipelines.data import augmentation, cropping, preprocessing, tfrecords
 
 RECIPES = ("newell", "pytorch_pose", "upright", "gentle")
 DRAWS = 1000
 _GRID = 64  # side of the input on which black pixels are counted, px
 
 
-def geometries(texts: list[str]) -> list[records.Geometry]:
+def geometries(texts: list[str]) -> list[cropping.Geometry]:
     """Of "SIDE:CONTEXT", such as "256:1.5"; ValueError for anything else."""
     found = []
     for text in texts:
         side, colon, context = text.partition(":")
         if not colon or not side.isdigit() or not context:
             raise ValueError(f"--stored: {text!r} must be SIDE:CONTEXT, such as 256:1.5")
-        found.append(records.Geometry(float(context), int(side)))
+        found.append(cropping.Geometry(float(context), int(side)))
     return found
 
 
-def _name(geometry: records.Geometry) -> str:
+def _name(geometry: cropping.Geometry) -> str:
     return f"--side={geometry.side} --context={geometry.context:g}"
 
 
-def group(config: Config, folder: str, chosen: list[records.Geometry], joints: int) -> Group:
+def group(config: Config, folder: str, chosen: list[cropping.Geometry], joints: int) -> Group:
     """The input pipeline on one core, on records of each geometry, which are written now."""
     tasks: list[Task] = []
     for geometry in chosen:
@@ -48,9 +48,9 @@ def group(config: Config, folder: str, chosen: list[records.Geometry], joints: i
 def _scales_and_matrices(recipe: str, window: float, count: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws of a recipe for a crop side of 1 in the middle of a window: scales, window to input."""
     index = tf.range(count, dtype=tf.int64)
-    draws = augment.draw(augment.RECIPES[recipe], 0, index, count)
+    draws = augmentation.draw(augmentation.RECIPES[recipe], 0, index, count)
     batch = {"center": tf.fill([count, 2], (window - 1) / 2), "side": tf.ones([count])}
-    return draws["scale"], augment.crop_to_input(batch, _GRID, draws)
+    return draws["scale"], preprocessing.crop_to_input(batch, _GRID, draws)
 
 
 def padding(recipe: str, context: float, count: int = DRAWS) -> float:
@@ -73,11 +73,11 @@ def enlarged(recipe: str, side: int, size: int) -> float:
     return float(tf.reduce_mean(tf.cast(scales * side < 0.999 * size, tf.float32)))
 
 
-def lines(chosen: list[records.Geometry], measured: Group, results: dict, size: int) -> list[dict]:
+def lines(chosen: list[cropping.Geometry], measured: Group, results: dict, size: int) -> list[dict]:
     """For each geometry: its cost, and by recipe the shares "padding" and "enlarged"."""
     found = []
     for geometry, task in zip(chosen, measured.tasks):
-        info, result = records.read_info(task.settings["records"]), results[task.name]
+        info, result = tfrecords.read_info(task.settings["records"]), results[task.name]
         rate = result.get("median")
         found.append(
             {

@@ -14,11 +14,12 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from pipelines import records
 from pipelines.benchmark import Part
-from pipelines.convert import convert
-from pipelines.people import Annotated
-from pipelines.sources import mpii, synthetic
+from pipelines.data import cropping, tfrecords
+from pipelines.data.annotations import Annotated
+from pipelines.data.readers import mpii
+from pipelines.data.synthetic import scene
+from pipelines.data.write_tfrecords import convert
 
 DRAWN = 96  # at most; beyond that the files are links to the same photographs
 ENLARGED = 3.4  # to 0.92 megapixels on average, as most of MPII's photographs have
@@ -27,7 +28,7 @@ CROPS = 256  # at most, taken out of the records
 SHARDS = 8  # per split: as large sets have more shards than cores
 
 
-def prepare(folder: str, given: str, people: int) -> records.DatasetInfo:
+def prepare(folder: str, given: str, people: int) -> tfrecords.DatasetInfo:
     """Fill ``folder`` with photographs and, unless ``given`` names some, with their records.
 
     Args:
@@ -41,9 +42,9 @@ def prepare(folder: str, given: str, people: int) -> records.DatasetInfo:
     Raises:
       FileNotFoundError, ValueError: ``given`` holds no records.
     """
-    info = records.read_info(given) if given else None
+    info = tfrecords.read_info(given) if given else None
     # One process: more would take longer to start than to draw these few.
-    synthetic.generate(os.path.join(folder, "drawn"), min(people, DRAWN), seed=0, workers=1)
+    scene.generate(os.path.join(folder, "drawn"), min(people, DRAWN), seed=0, workers=1)
     os.makedirs(os.path.join(folder, "photographs"))
     with open(os.path.join(folder, "people.json"), "w") as file:
         json.dump(people, file)
@@ -108,24 +109,24 @@ def _enlarge(points: np.ndarray) -> np.ndarray:
 
 
 def convert_into(
-    folder: str, target: str, geometry: records.Geometry | None = None
-) -> tuple[records.DatasetInfo, bool]:
+    folder: str, target: str, geometry: cropping.Geometry | None = None
+) -> tuple[tfrecords.DatasetInfo, bool]:
     """Convert the photographs to records in ``target`` as scripts/make_tfrecords.py would."""
     return convert(
         photographs(folder),
         os.path.join(folder, "photographs"),
         target,
-        geometry=geometry or records.Geometry(),
+        geometry=geometry or cropping.Geometry(),
         shards=SHARDS,
         overwrite=True,
     )
 
 
-def _write_tables(folder: str, info: records.DatasetInfo) -> None:
+def _write_tables(folder: str, info: tfrecords.DatasetInfo) -> None:
     """Tables that need no TensorFlow to read, of photographs and of stored crops."""
     people = photographs(folder).people
-    geometry = records.Geometry()
-    windows = [records.window(person, geometry) for person in people]
+    geometry = cropping.Geometry()
+    windows = [cropping.window(person, geometry) for person in people]
     _table(
         folder,
         "photographs",
@@ -143,7 +144,7 @@ def _write_tables(folder: str, info: records.DatasetInfo) -> None:
     _table(folder, "crops", **joined, mirror=info.skeleton.mirror)
 
 
-def _serialized(info: records.DatasetInfo):
+def _serialized(info: tfrecords.DatasetInfo):
     return tf.data.TFRecordDataset(info.shards("train")).take(CROPS).as_numpy_iterator()
 
 

@@ -1,0 +1,371 @@
+"""Training state <-> files, keyed by variable name, and what a checkpoint's network is.
+
+A run's folder holds ``model.json`` (everything needed to build the network again), checkpoints of
+the whole state under ``checkpoints/`` and the best one by validation PCKh under ``best/``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from hourglass import model
+from hourglass.skeleton import Skeleton
+from pipelines.data.cropping import Geometry
+from pipelines.data.preprocessing import MEAN
+from pipelines.data.tfrecords import DatasetInfo
+from pipelines.io import read_whole, write_atomically
+
+NETWORK_FILE = "model.json"
+BEST_FILE = "best.json"
+
+
+def by_name(variables) -> dict[str, tf.Variable]:
+    """Variables under their names; checkpoints do not depend on the order of layers."""
+    return {variable.name.split(":")[0].replace("/", "."): variable for variable in variables}
+
+
+def state(step, network, averaged, optimizer) -> tf.train.Checkpoint:
+    """Everything that training changes; ``averaged`` may be None.
+
+    The position in the data needs no entry: it is step * batch.
+    """
+    parts = {"step": step, "model": _group(network.variables)}
+    if optimizer is not None:
+        parts["optimizer"] = optimizer
+    if averaged is not None:
+        parts["averaged"] = _group(averaged.variables)
+    return tf.train.Checkpoint(**parts)
+
+
+def _group(variables) -> tf.train.Checkpoint:
+    group = tf.train.Checkpoint()
+    group.variables = by_name(variables)
+    return group
+
+
+def write_network(folder: str, arguments: dict, info: DatasetInfo, mean=MEAN) -> None:
+    """Write model.json: arguments of ``hourglass.model.build``, joints, data, mean and geometry."""
+    parts = {"build": arguments, **info.skeleton.to_parts(), "data": _fingerprint(info)}
+    expects = {"mean": mean, "geometry": dataclasses.asdict(info.geometry)}
+    _write_parts(folder, {**parts, "expects": expects})
+
+
+def _write_parts(folder: str, parts: dict) -> None:
+    write_atomically(os.path.join(folder, NETWORK_FILE), json.dumps(parts, indent=1).encode())
+
+
+def write_run(folder: str, parts: dict, network: tf.keras.Model, kept: dict) -> None:
+    """Make the folder of a run that was trained elsewhere, whole or not at all.
+
+    Args:
+      folder: must not exist, or be empty.
+      parts: of model.json.
+      network: with the weights.
+      kept: further arrays by name, for the way back; ``values(prefix, "kept")`` reads them.
+    """
+    partial = folder.rstrip("/") + ".partial"
+    group, state = tf.train.Checkpoint(), tf.train.Checkpoint(model=_group(network.variables))
+    group.variables = {name: tf.Variable(array) for name, array in kept.items()}
+    state.kept = group
+    try:
+        if tf.io.gfile.exists(partial):
+            tf.io.gfile.rmtree(partial)
+        places = os.path.join(partial, "checkpoints")
+        tf.train.CheckpointManager(state, places, 1).save(checkpoint_number=0)
+        _write_parts(partial, parts)
+        if tf.io.gfile.exists(folder):
+            tf.io.gfile.rmtree(folder)
+        tf.io.gfile.rename(partial, folder)
+    except tf.errors.OpError as error:
+        if tf.io.gfile.exists(partial):
+            tf.io.gfile.rmtree(partial)
+        raise OSError(f"cannot write {folder}: {error.message}; choose another place") from error
+
+
+def _fingerprint(info: DatasetInfo) -> dict:
+    sums = [shard["sha256"] for shard in info.splits["train"]["shards"]]
+    digest = hashlib.sha256("".join(sums).encode()).hexdigest()
+    return {"name": info.name, "people": info.count("train"), "sha256": digest}
+
+
+def check_data(folder: str, info: DatasetInfo) -> None:
+    """Refuse to resume on other records: the position in the data is a number into these.
+
+    Raises ValueError naming both.
+    """
+    path = os.path.join(folder, NETWORK_FILE)
+    before, now = json.loads(read_whole(path))["data"], _fingerprint(info)
+    if before != now:
+        raise ValueError(
+            f"{folder} was trained on other records ({before}) than {info.folder} ({now}); "
+            "resume it with those, or choose another --workdir"
+        )
+
+
+def read_network(folder: str) -> tuple[dict, Skeleton]:
+    """Arguments of ``hourglass.model.build`` and joints of the run in ``folder``.
+
+    Raises FileNotFoundError without a model.json, ValueError for one that is not ours.
+    """
+    path = os.path.join(folder, NETWORK_FILE)
+    if not tf.io.gfile.exists(path):
+        raise FileNotFoundError(
+            f"{folder} holds no trained network ({path} is missing); give the folder of a run, "
+            "such as runs/demo, or train one with train_main.py"
+        )
+    try:
+        parts = json.loads(read_whole(path))
+        return dict(parts["build"]), Skeleton.from_parts(parts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a network: {error!r}; restore it") from error
+
+
+def read_expected(folder: str) -> tuple[tuple[float, ...], str]:
+    """(RGB mean [3] subtracted from [0, 1] pictures, decode rule or "") that the weights expect.
+
+    Raises ValueError for a mean that is none; else as ``read_network``.
+    """
+    read_network(folder)
+    expects = json.loads(read_whole(os.path.join(folder, NETWORK_FILE))).get("expects", {})
+    mean = expects.get("mean", MEAN)
+    if np.shape(mean) != (3,) or not np.isfinite(mean).all():
+        raise ValueError(f"{folder}/{NETWORK_FILE}: mean {mean!r} should be 3 numbers; restore it")
+    return tuple(mean), expects.get("decode", "")
+
+
+def read_geometry(folder: str) -> Geometry:
+    """How the records that the weights were trained on were cut, for pictures without records.
+
+    Imported and older runs do not say: then the default context, and as many px for each of the
+    network's as in the default geometry, 362 for 256.
+
+    Raises ValueError for a geometry that is none; else as ``read_network``.
+    """
+    build, _ = read_network(folder)
+    path = os.path.join(folder, NETWORK_FILE)
+    written = json.loads(read_whole(path)).get("expects", {}).get("geometry")
+    if written is None:
+        return Geometry(side=round(Geometry.side * build["size"] / 256))
+    try:
+        return Geometry(float(written["context"]), int(written["side"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: geometry {written!r} is none ({error}); restore it") from error
+
+
+def split_place(place: str) -> tuple[str, str]:
+    """(run's folder, prefix of a checkpoint or "") of a run, its best/ or one checkpoint's prefix.
+
+    ``runs/demo``, ``runs/demo/best`` and ``runs/demo/checkpoints/ckpt-300`` are places.
+    """
+    place = place.rstrip("/")
+    if os.path.basename(place) in ("best", "checkpoints"):
+        place = latest(place) or place
+    if tf.io.gfile.exists(place + ".index"):
+        return os.path.dirname(os.path.dirname(place)), place
+    return place, ""
+
+
+def find(place: str) -> str:
+    """Prefix of the checkpoint that a place means: itself, else the best, else the latest.
+
+    Raises FileNotFoundError where there is none.
+    """
+    folder, prefix = split_place(place)
+    if prefix:
+        return prefix
+    for part in ("best", "checkpoints"):
+        found = latest(os.path.join(folder, part))
+        if found:
+            return found
+    raise FileNotFoundError(
+        f"no checkpoint in {place}: looked for best/ and checkpoints/ there; "
+        "train first, or name another run with --checkpoint"
+    )
+
+
+def latest(folder: str) -> str | None:
+    """Prefix of the newest checkpoint in ``folder`` whose files are there; None without any.
+
+    Raises ValueError when the list of checkpoints is damaged.
+    """
+    try:
+        listed = tf.train.get_checkpoint_state(folder)
+    except ValueError as error:
+        raise ValueError(
+            f"{folder}/checkpoint, the list of the checkpoints beside it, is damaged ({error}); "
+            "delete it: they are then found by their names"
+        ) from error
+    if listed:
+        prefixes = list(listed.all_model_checkpoint_paths)
+    else:  # Killed before the list was written, or it is lost.
+        files = tf.io.gfile.glob(os.path.join(folder, "ckpt-*.index"))
+        prefixes = [file[: -len(".index")] for file in files]
+        prefixes.sort(key=lambda prefix: int(prefix.rsplit("-", 1)[1]))
+    there = [prefix for prefix in prefixes if tf.io.gfile.exists(prefix + ".index")]
+    return there[-1] if there else None
+
+
+def values(prefix: str, part: str) -> dict[str, tf.Tensor]:
+    """Tensors of "model" or "averaged" in a checkpoint by variable name; {} where it has none.
+
+    Raises ValueError for files that are not a whole checkpoint.
+    """
+    start, end = f"{part}/variables/", "/.ATTRIBUTES/VARIABLE_VALUE"
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        keys = [key for key in reader.get_variable_to_shape_map() if key.startswith(start)]
+        names = {key: key[len(start) : -len(end)] for key in keys}
+        # The optimizer's slots lie below their variables; TensorFlow doubles the dots in a name.
+        return {
+            n.replace("..", "."): reader.get_tensor(k) for k, n in names.items() if "/" not in n
+        }
+    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"{prefix} cannot be read as a checkpoint ({error}); take an earlier one from the "
+            "run's checkpoints/ folder"
+        ) from error
+
+
+def restore(whole: tf.train.Checkpoint, prefix: str) -> None:
+    """Read the whole state back; every value of the file must find its place and the reverse.
+
+    Raises ValueError for a damaged checkpoint or one of another configuration.
+    """
+    try:
+        status = whole.restore(prefix)
+        status.assert_existing_objects_matched().assert_consumed()
+    except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"{prefix} cannot be resumed ({str(error)[:200]}); start another --workdir from it by "
+            f"--init_from, or delete its files, {prefix}.*, to resume from the one before"
+        ) from error
+
+
+def save_best(whole: tf.train.Checkpoint, folder: str, step: int, results: dict) -> bool:
+    """Keep this state under best/ when its validation mean14 PCKh@0.5 is the highest so far.
+
+    Args:
+      whole: the state.
+      folder: of the run.
+      step: of the state.
+      results: kind of weights ("raw", "averaged") -> results; may be empty.
+
+    Returns:
+      Whether it was the best.
+    """
+    if not results:
+        return False
+    means = {kind: part["PCKh@0.5"]["mean14"] for kind, part in results.items()}
+    kind = max(means, key=means.get)
+    best = os.path.join(folder, "best")
+    note = os.path.join(best, BEST_FILE)
+    if tf.io.gfile.exists(note) and json.loads(read_whole(note))["mean14"] >= means[kind]:
+        return False
+    tf.train.CheckpointManager(whole, best, 1).save(checkpoint_number=step)
+    part = {"raw": "model", "averaged": "averaged"}[kind]
+    text = json.dumps({"step": step, "weights": part, "mean14": means[kind]})
+    write_atomically(note, text.encode())
+    return True
+
+
+def load(prefix: str, network: tf.keras.Model, part: str) -> None:
+    """Assign a checkpoint's "model" or "averaged" weights to a network of the same shape.
+
+    Raises ValueError naming every variable that is missing, left over or of another shape.
+    """
+    have, want = values(prefix, part), by_name(network.variables)
+    wrong = sorted(set(have) ^ set(want))
+    wrong += [n for n in want if n in have and want[n].shape != have[n].shape]
+    if wrong:
+        raise ValueError(
+            f"{prefix} does not fit the network: {len(wrong)} variables differ, such as "
+            f"{', '.join(wrong[:4])}; stacks, channels, blocks, stem and joints must be the same"
+        )
+    for name, variable in want.items():
+        variable.assign(have[name])
+
+
+def start_from(prefix: str, network: tf.keras.Model, same_joints: bool) -> list[str]:
+    """Take every weight that fits from another run, averaged weights where it has them.
+
+    What depends on the joint set (the heatmap heads and the way back from them) stays fresh unless
+    both have the same joints: a head for another joint of the same place would be wrong silently.
+
+    Returns:
+      Names of the variables left fresh.
+
+    Raises ValueError when anything but those differs: the networks are then not the same trunk.
+    """
+    have = values(prefix, "averaged") or values(prefix, "model")
+    want = by_name(network.variables)
+    heads = set() if same_joints else {name for name in want if "_heatmaps" in name}
+    trunk = {name: v for name, v in want.items() if name not in heads}
+    strange = [n for n, v in trunk.items() if n not in have or have[n].shape != v.shape]
+    if strange:
+        raise ValueError(
+            f"--init_from {prefix} is another network: {', '.join(strange[:4])} "
+            "are absent or of another shape; stacks, blocks, channels and stem must be the same"
+        )
+    for name, variable in trunk.items():
+        variable.assign(have[name])
+    return sorted(heads)
+
+
+def part_of(prefix: str, weights: str) -> str:
+    """Which part of a checkpoint "best", "averaged" or "raw" means: "model" or "averaged".
+
+    "best" is what won in validation (best.json beside the best checkpoint), else the average.
+
+    Raises ValueError when averaged weights are asked of a run that kept none.
+    """
+    if weights == "raw":
+        return "model"
+    note = os.path.join(os.path.dirname(prefix), BEST_FILE)
+    if weights == "best" and tf.io.gfile.exists(note):
+        return json.loads(read_whole(note))["weights"]
+    if values(prefix, "averaged"):
+        return "averaged"
+    if weights == "averaged":
+        raise ValueError(f"{prefix} holds no averaged weights (--average was 0); use --weights=raw")
+    return "model"
+
+
+def load_network(place: str, precision: str = "float32", weights: str = "best"):
+    """Network of a run, its best/ or a checkpoint, with its weights.
+
+    Returns:
+      Keras model, its Skeleton, the checkpoint's prefix, and "model" or "averaged".
+
+    Raises:
+      FileNotFoundError, ValueError: there is none, or it is damaged.
+    """
+    arguments, skeleton = read_network(split_place(place)[0])
+    network = model.build(**{**arguments, "sync_bn": False, "precision": precision})
+    prefix = find(place)
+    part = part_of(prefix, weights)
+    load(prefix, network, part)
+    return network, skeleton, prefix, part
+
+
+def load_for(info, place: str, precision: str = "float32", weights: str = "best"):
+    """Network, prefix and part as ``load_network``, of the joints that the records have.
+
+    Raises:
+      FileNotFoundError, ValueError: as ``load_network``, and for other joints.
+    """
+    folder, _ = split_place(place)
+    _, skeleton = read_network(folder)
+    if skeleton != info.skeleton:
+        raise ValueError(
+            f"the network in {folder} knows {len(skeleton)} joints {skeleton.joints}, the records "
+            f"in {info.folder} have {len(info.skeleton)}: {info.skeleton.joints}; name records of "
+            "the same joints"
+        )
+    network, _, prefix, part = load_network(place, precision, weights)
+    return network, prefix, part

@@ -1,0 +1,138 @@
+"""The one reader of pictures: photographs of annotations and users' own files alike.
+
+A picture may be anything: its header is looked at before a pixel is decoded. Pillow reads headers
+and whatever is transparent, OpenCV decodes the rest.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+
+import cv2
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from pipelines.io import read_whole
+
+MAX_BYTES = 256_000_000
+MAX_PIXELS = 100_000_000
+
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+_ORIENTATION = 0x0112  # EXIF tag
+
+# A marker inside a JPEG's entropy-coded data: neither a stuffed 0xff nor a restart nor filling.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_END_OF_IMAGE = 0xD9
+
+# The size is checked here, from the header; Pillow would warn from 89 megapixels on.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def read(path: str, upright: bool = False) -> tuple[np.ndarray, bool]:
+    """Read a picture, whatever its file format and colour space.
+
+    CMYK, palettes, grey and 16 bits become 8-bit RGB; transparent parts become black, as is
+    everything beyond a photograph.
+
+    Args:
+      path: the file, local or gs://.
+      upright: turn it as its EXIF orientation says. Otherwise that is ignored, as in HRNet's and
+        pytorch-pose's loaders: boxes and joints refer to the stored pixel grid.
+
+    Returns:
+      [H, W, 3] uint8 RGB; and whether there is an EXIF orientation that was ignored.
+
+    Raises:
+      FileNotFoundError, OSError: it cannot be read.
+      ValueError: with a reason that pictures can be counted by: empty, not a picture, truncated,
+        animated, of 32-bit numbers, over 256 MB, or over 100 megapixels.
+    """
+    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+        raise FileNotFoundError(f"no file at {path}; check the path")
+    try:
+        if tf.io.gfile.stat(path).length > MAX_BYTES:
+            raise ValueError(f"photograph over {MAX_BYTES // 10**6} MB")
+    except tf.errors.OpError as error:
+        raise OSError(f"cannot read {path}: {error.message}") from error
+    data = read_whole(path)
+    image = _opened(data)
+    _check(image, data)
+    if image.format == "GIF" or image.has_transparency_data:
+        return _on_black(image, upright), False
+    turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION, 1) != 1
+    return _decoded(data, upright), turned and not upright
+
+
+def _opened(data: bytes) -> Image.Image:
+    if not data:
+        raise ValueError("photograph empty")
+    try:
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(_too_large()) from error
+    except Exception as error:  # Pillow raises a dozen types on broken headers.
+        kinds = ", ".join(_FORMATS)
+        raise ValueError(f"photograph not a picture of a known kind ({kinds})") from error
+
+
+def _too_large() -> str:
+    return f"photograph over {MAX_PIXELS // 10**6} megapixels; make it smaller"
+
+
+def _check(image: Image.Image, data: bytes) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(_too_large())
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise ValueError("photograph with several pictures in one file; save one of them")
+    if image.mode in ("I", "F"):
+        raise ValueError("photograph of 32-bit numbers; save it with 8 bits per channel")
+    cut_off = {"JPEG": _jpeg_is_cut_off, "MPO": _jpeg_is_cut_off, "PNG": _png_is_cut_off}
+    if image.format in cut_off and cut_off[image.format](data):
+        raise ValueError("photograph truncated")
+
+
+def _jpeg_is_cut_off(data: bytes) -> bool:
+    """Whether the data end before the picture does; OpenCV would fill the rest with grey.
+
+    Reads the first picture's segments one after the other (ITU-T T.81, annex B): a thumbnail in
+    them, or whatever phones append behind the picture, has end markers of its own.
+    """
+    position = 2
+    while marker := _MARKER.search(data, position):
+        kind, position = data[marker.start() + 1], marker.end()
+        if kind == _END_OF_IMAGE:
+            return False
+        position += int.from_bytes(data[position : position + 2], "big")
+    return True
+
+
+def _png_is_cut_off(data: bytes) -> bool:
+    """Whether the data end before the chunk IEND (PNG specification, section 5)."""
+    position = 8
+    while position + 12 <= len(data):
+        if data[position + 4 : position + 8] == b"IEND":
+            return False
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+    return True
+
+
+def _on_black(image: Image.Image, upright: bool) -> np.ndarray:
+    try:
+        rgba = np.asarray((ImageOps.exif_transpose(image) if upright else image).convert("RGBA"))
+    except Exception as error:
+        raise ValueError("photograph not decodable") from error
+    return np.rint(rgba[..., :3] * (rgba[..., 3:] / np.float32(255))).astype(np.uint8)
+
+
+def _decoded(data: bytes, upright: bool) -> np.ndarray:
+    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ValueError("photograph not decodable") from error
+    if image is None:
+        raise ValueError("photograph not decodable")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

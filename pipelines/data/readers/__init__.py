@@ -1,0 +1,1 @@
+"""One reader per annotation source; each turns files into ``annotations.Annotated``."""

@@ -1,0 +1,405 @@
+"""People, animals or things with keypoints in COCO's format, as CVAT and Label Studio export it.
+
+What the format says (https://cocodataset.org/#format-data): keypoints are "0-indexed" pixel
+locations, so a whole number is a pixel's centre and nothing is added or taken off. Boxes are
+``x, y, width, height`` from the picture's corner, that is from the first pixel's edge, half a
+pixel before its centre. Limbs (``skeleton``) count joints from 1.
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import math
+import os
+import re
+import typing
+
+import numpy as np
+
+from hourglass.skeleton import Skeleton
+from pipelines.data.annotations import BOX_CONTEXT, MISSING, Annotated, Person
+from pipelines.data.readers import coco_file, files, lsp
+
+# A box of joints ends where the joints do; hands, feet and hair lie beyond, as in LSP.
+JOINTS_CONTEXT = lsp.CONTEXT
+
+VALIDATION_FRACTION = 0.1
+
+
+class _Found(typing.NamedTuple):
+    image: str
+    image_id: int | str
+    number: int | str
+    joints: np.ndarray
+    state: np.ndarray
+    center: np.ndarray
+    side: float
+    box_side: float
+    boxed: bool
+
+
+def read(
+    annotations: str,
+    *,
+    head: str,
+    category: str = "",
+    mirror_pairs: str = "",
+    validation_annotations: str = "",
+    validation_fraction: float | None = None,
+    split_seed: int = 0,
+    folders: tuple[str, str] = ("", ""),
+) -> Annotated:
+    """Read every usable instance of one category of a COCO keypoint file.
+
+    Joints: flag 0 is MISSING (its position means nothing), 1 OCCLUDED, 2 LABELLED. Names and limbs
+    come from the category. The crop is centred on ``bbox`` and ``BOX_CONTEXT`` times as wide as its
+    longer side; without a ``bbox``, or with one of no size, on the box of the joints that are not
+    MISSING and ``JOINTS_CONTEXT`` times as wide. Ids are ``image#annotation id``. Rows go by image
+    name, then annotation id; the order in the file changes nothing.
+
+    Left out, by reason: crowds (``iscrowd``), instances without keypoints or with all of them
+    MISSING, those whose box has no size or lies outside the picture, annotations whose ``image_id``
+    is not in ``images``, and those of another category.
+
+    Args:
+      annotations: the JSON file, plain or gzip, local or gs://.
+      head: the unit of PCKh: "joint:A,joint:B", the distance of two joints (unknown where one of
+        them is MISSING), or "box:F", F times the longer side of the box.
+      category: name of the one to take; may be "" when only one has keypoints.
+      mirror_pairs: "A:B,C:D", joints that change places in a mirrored picture; "A:A" stays.
+        Joints that are not in it follow their names (``hourglass.skeleton.side``).
+      validation_annotations: a second file, all of whose instances are for validation.
+      validation_fraction: of the pictures, when there is no second file; None is
+        ``VALIDATION_FRACTION``. All instances of one picture are on one side, see ``held_out``.
+      split_seed: of that choice.
+      folders: put before the image names of the two files, see ``shared_root``.
+
+    Raises:
+      FileNotFoundError: a file is missing.
+      ValueError: a file that is empty or not of this format, a category or joint that is not there,
+        no category or head rule chosen where one must be, an annotation whose keypoints are not
+        three numbers for each joint, or a value that cannot be used; names file and annotation.
+    """
+    parts = [coco_file.parse(annotations, category, folders[0])]
+    if validation_annotations:
+        parts.append(
+            coco_file.parse(validation_annotations, category or parts[0].category, folders[1])
+        )
+        _check_same_joints(*parts)
+    skeleton = _skeleton(parts[0], mirror_pairs)
+    size_of, rule = _head(head, skeleton, parts[0].path)
+    left_out: dict[str, list[str]] = collections.defaultdict(list)
+    found = [_instances(part, left_out) for part in parts]
+    everybody = _in_order([one for part in found for one in part])
+    if validation_annotations:
+        if validation_fraction is not None:
+            raise ValueError("give a validation file or a fraction, not both")
+        validation = {one.image for one in found[1]}
+        _check_apart({one.image for one in found[0]} & validation)
+    else:
+        fraction = VALIDATION_FRACTION if validation_fraction is None else validation_fraction
+        validation = held_out({one.image for one in everybody}, fraction, split_seed)
+    people = _people(everybody, validation, size_of)
+    if people and not any(math.isfinite(person.head_size) for person in people):
+        raise ValueError(f"--head={head}: nobody in {annotations} has both joints; choose others")
+    return Annotated(
+        name=f"coco {parts[0].category}",
+        skeleton=skeleton,
+        people=people,
+        left_out=dict(left_out),
+        head_rule=rule,
+        origin=0,
+        sources=tuple(part.path for part in parts),
+        settings={"coco": _settings(parts[-1], skeleton, everybody)},
+    )
+
+
+def held_out(images: set[str], fraction: float, seed: int) -> set[str]:
+    """Choose the pictures for validation: those whose name's seeded hash is lowest.
+
+    The choice depends on the names alone, not on their order. At least one is chosen and one left
+    when there are two or more, unless ``fraction`` is 0.
+
+    Raises ValueError unless 0 <= fraction < 1.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"the validation fraction is {fraction}; it must be 0 or more and below 1")
+    count = round(fraction * len(images))
+    if fraction:
+        count = min(max(count, 1), len(images) - 1)
+    return set(sorted(images, key=lambda name: _hash(f"{seed} {name}"))[:count])
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def shared_root(images: str, validation_images: str) -> tuple[str, tuple[str, str]]:
+    """Return the folder that holds two images folders, and their places in it for ``read``.
+
+    Raises ValueError when they have none in common, as a local and a gs:// folder.
+    """
+    first, second = (_absolute(path).split("/") for path in (images, validation_images))
+    same = 0
+    while same < min(len(first), len(second)) and first[same] == second[same]:
+        same += 1
+    if not same:
+        raise ValueError(
+            f"{images} and {validation_images} have no folder in common; put both on one drive or "
+            "into one bucket"
+        )
+    return "/".join(first[:same]) or "/", ("/".join(first[same:]), "/".join(second[same:]))
+
+
+def _absolute(path: str) -> str:
+    # Not os.path.normpath for gs://, which would lose a slash.
+    return path.rstrip("/") if "://" in path else os.path.abspath(path)
+
+
+def describe(annotated: Annotated) -> str:
+    """Lines for a user to check: what was understood of joints, mirror pairs, boxes and heads."""
+    names, mirror = annotated.skeleton.joints, annotated.skeleton.mirror
+    pairs = [f"{names[a]}:{names[b]}" for a, b in enumerate(mirror) if a < b]
+    single = [names[a] for a, b in enumerate(mirror) if a == b]
+    unknown = sum(math.isnan(person.head_size) for person in annotated.people)
+    total, boxless = len(annotated.people), annotated.settings["coco"]["boxes_from_joints"]
+    lines = [
+        f"{annotated.name}: {len(names)} joints, {len(annotated.skeleton.limbs)} limbs",
+        f"mirror pairs: {', '.join(pairs) or 'none'}",
+        f"their own mirror image: {', '.join(single) or 'none'}",
+        f"head size: {annotated.head_rule}; unknown for {unknown:,} of {total:,}",
+    ]
+    if boxless:
+        lines.append(f"{boxless:,} of {total:,} have no bbox: cropped by the box of their joints")
+    return "\n".join(lines)
+
+
+def _check_same_joints(train: coco_file.File, validation: coco_file.File) -> None:
+    if train.joints != validation.joints:
+        raise ValueError(
+            f"{validation.path} names the joints {validation.joints}, {train.path} {train.joints}; "
+            "both must have the same in the same order"
+        )
+
+
+def _check_apart(both: set[str]) -> None:
+    if both:
+        names = ", ".join(sorted(both)[:5]) + (", ..." if len(both) > 5 else "")
+        raise ValueError(
+            f"{len(both)} pictures are in both annotation files: {names}. Validation pictures must "
+            "not be trained on: remove them from one, or name a --validation_images folder if they "
+            "are other pictures of the same name"
+        )
+
+
+# ---- joints, mirror pairs, head size
+
+
+def _skeleton(part: coco_file.File, mirror_pairs: str) -> Skeleton:
+    stated = _stated_pairs(part, mirror_pairs)
+    rest = tuple(name for name in part.joints if name not in stated)
+    try:
+        mirror = Skeleton(rest).mirror if rest else ()
+        pairs = [(rest[a], rest[b]) for a, b in enumerate(mirror) if a < b]
+        pairs += [(a, b) for a, b in stated.items() if a < b]
+        indices = sorted(tuple(sorted(map(part.joints.index, pair))) for pair in pairs)
+        return Skeleton(part.joints, tuple(indices), part.limbs or None)
+    except ValueError as error:
+        raise ValueError(
+            f"{part.path}: {error}. Joints whose names do not tell: --mirror_pairs=A:B,C:D; "
+            "one that has no counterpart and stays where it is: A:A"
+        ) from error
+
+
+def _stated_pairs(part: coco_file.File, text: str) -> dict[str, str]:
+    """Joint -> its stated mirror image, both ways."""
+    stated = {}
+    for pair in filter(None, (piece.strip() for piece in text.split(","))):
+        ends = [end.strip() for end in pair.split(":")]
+        unknown = [end for end in ends if end not in part.joints]
+        if len(ends) != 2 or unknown:
+            raise ValueError(
+                f"--mirror_pairs: {pair!r} is not A:B of two joints; they are "
+                f"{', '.join(part.joints)}"
+            )
+        if set(ends) & set(stated):
+            raise ValueError(f"--mirror_pairs: {pair!r} names a joint that another pair has")
+        stated.update({ends[0]: ends[1], ends[1]: ends[0]})
+    return stated
+
+
+def _head(text: str, skeleton: Skeleton, path: str) -> tuple[typing.Callable, str]:
+    """Return the function of an instance that gives its head size, and the rule in words."""
+    box = re.fullmatch(r"box:([0-9.eE+-]+)", text)
+    two = re.fullmatch(r"joint:(.+),\s*joint:(.+)", text)
+    if box and 0 < _number(box[1]) <= 1:
+        fraction = _number(box[1])
+        rule = f"{fraction:g} x the longer side of the bbox (or of the joints' box where none is)"
+        return lambda one: fraction * one.box_side, rule
+    if two and two[1] != two[2] and {two[1], two[2]} <= set(skeleton.joints):
+        ends = [skeleton.index(two[1]), skeleton.index(two[2])]
+        rule = f"|{two[1]} - {two[2]}|; those without both are not scored by PCKh"
+        return lambda one: _distance(one, ends), rule
+    raise ValueError(
+        f"{path} has no head boxes, so PCKh needs a unit"
+        + (f", and --head={text} is none" if text else "")
+        + ": --head=box:0.1 (a share, 0 to 1, of the box's longer side: everybody has one) or "
+        f"{_example(skeleton)} (the distance of two joints: those without both are not scored). "
+        f"Joints: {', '.join(skeleton.joints)}"
+    )
+
+
+def _example(skeleton: Skeleton) -> str:
+    pairs = [(a, b) for a, b in enumerate(skeleton.mirror) if a < b]
+    a, b = (pairs or [(0, len(skeleton) - 1)])[0]
+    return f'--head="joint:{skeleton.joints[a]},joint:{skeleton.joints[b]}"'
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _distance(one: _Found, ends: list[int]) -> float:
+    if (one.state[ends] == MISSING).any():
+        return math.nan
+    length = float(np.linalg.norm(one.joints[ends[0]] - one.joints[ends[1]]))
+    return length if length > 0 else math.nan
+
+
+# ---- annotations -> people
+
+
+def _instances(part: coco_file.File, left_out: dict[str, list[str]]) -> list[_Found]:
+    found, seen = [], set()
+    for place, entry in enumerate(part.annotations):
+        number = coco_file.id_of(entry, "id", f"{part.path}, annotation at place {place}")
+        if number in seen:
+            raise ValueError(f"{part.path}: the annotation id {number} occurs twice; renumber them")
+        seen.add(number)
+        image = part.images.get(
+            coco_file.id_of(entry, "image_id", f"{part.path}, annotation {number}")
+        )
+        name = f"{part.folder}/{image['file_name']}".lstrip("/") if image else ""
+        one = _unusable(part, entry, image) or _find(part, entry, image, name, number)
+        if isinstance(one, str):
+            left_out[one].append(f"{name or 'image ' + str(entry.get('image_id'))}#{number}")
+        else:
+            found.append(one)
+    return found
+
+
+def _unusable(part: coco_file.File, entry: dict, image: dict | None) -> str | None:
+    if entry.get("category_id") != part.category_id:
+        return "of another category"
+    if image is None:
+        return "image_id not in images"
+    if entry.get("iscrowd"):
+        return "crowd (iscrowd)"
+    return "no keypoints" if files.is_empty(entry.get("keypoints")) else None
+
+
+def _find(
+    part: coco_file.File, entry: dict, image: dict, name: str, number: int | str
+) -> _Found | str:
+    """Return an instance, or the reason to leave it out."""
+    where = f"{part.path}, annotation {number}"
+    joints, state = _joints(part, entry, where)
+    if not state.any():
+        return "no labelled joint"
+    given = files.numbers(entry, "bbox", (4,), where, optional=True)
+    boxed = given is not None and bool((given[2:] > 0).all())
+    labelled = joints[state != MISSING]
+    low = given[:2] - 0.5 if boxed else labelled.min(axis=0)
+    size = given[2:] if boxed else np.ptp(labelled, axis=0)
+    if not size.max() > 0:
+        return "box without size"
+    if _outside(image, low, low + size):
+        return "box outside the picture"
+    side = (BOX_CONTEXT if boxed else JOINTS_CONTEXT) * size.max()
+    return _Found(
+        name,
+        entry["image_id"],
+        number,
+        joints,
+        state,
+        low + size / 2,
+        float(side),
+        float(size.max()),
+        boxed,
+    )
+
+
+def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return joints [J, 2] image px and state [J] of an annotation."""
+    values, count = entry["keypoints"], len(part.joints)
+    if not isinstance(values, list) or len(values) != 3 * count:
+        has = f"{len(values) / 3:g} joints" if isinstance(values, list) else files.short(values)
+        raise ValueError(
+            f'{where}: "keypoints" has {has} (x, y, v of each), the category '
+            f"{part.category!r} names {count}; correct the file"
+        )
+    try:
+        table = np.array(values, np.float64).reshape(count, 3)
+    except (TypeError, ValueError, OverflowError):
+        table = np.full((count, 3), np.nan)
+    flag, used = table[:, 2], table[:, 2] != MISSING
+    if not (np.isin(flag, (0, 1, 2)).all() and np.isfinite(table[used]).all()):
+        raise ValueError(
+            f'{where}: "keypoints" must be finite numbers x, y and a flag 0 (missing), 1 '
+            f"(occluded) or 2 (visible), not {files.short(values)}"
+        )
+    return np.where(used[:, None], table[:, :2], 0.0), flag.astype(np.uint8)
+
+
+def _outside(image: dict, low: np.ndarray, high: np.ndarray) -> bool:
+    """Whether a box, from pixel centres' 0, has no part in a picture whose size is given."""
+    size = [image.get("width"), image.get("height")]
+    if not all(isinstance(n, (int, float)) and n > 0 for n in size):
+        return False
+    return bool((high <= -0.5).any() or (low >= np.array(size) - 0.5).any())
+
+
+def _in_order(found: list[_Found]) -> list[_Found]:
+    """By image, then annotation id: numbers by value."""
+    return sorted(found, key=lambda one: (one.image, len(str(one.number)), str(one.number)))
+
+
+def _people(everybody: list[_Found], validation: set[str], size_of) -> tuple[Person, ...]:
+    people, rows = [], collections.Counter()
+    for one in everybody:
+        split = "validation" if one.image in validation else "train"
+        people.append(
+            Person(
+                id=f"{one.image}#{one.number}",
+                image=one.image,
+                split=split,
+                row=rows[split],
+                center=one.center,
+                scale=one.side / 200,
+                joints=one.joints,
+                state=one.state,
+                head_size=size_of(one),
+            )
+        )
+        rows[split] += 1
+    return tuple(people)
+
+
+def _settings(part: coco_file.File, skeleton: Skeleton, everybody: list[_Found]) -> dict:
+    """Return what dataset.json keeps: what COCO's result format needs, and the choices made.
+
+    Results are compared with the validation file, so ``part`` is that one where there are two.
+    """
+    parts = skeleton.to_parts()
+    return {
+        "category": part.category,
+        "category_id": part.category_id,
+        "mirror_pairs": parts["mirror_pairs"],
+        "limbs": parts["limbs"],
+        "boxes_from_joints": sum(not one.boxed for one in everybody),
+        "image_ids": {one.image: one.image_id for one in everybody},
+    }

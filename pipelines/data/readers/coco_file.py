@@ -1,0 +1,115 @@
+"""COCO's JSON: one category's joints and limbs, the pictures, and the annotations as they are."""
+
+from __future__ import annotations
+
+import typing
+
+from pipelines.data.readers import files
+
+
+class File(typing.NamedTuple):
+    """What one file says about one category.
+
+    Attributes:
+      path: the file.
+      category: name.
+      category_id: as annotations refer to it.
+      joints: J names.
+      limbs: pairs of joint indices, from 0.
+      images: id -> entry, with a ``file_name`` inside the images folder.
+      annotations: of every category, unchecked.
+      folder: to be put before the file names; may be "".
+    """
+
+    path: str
+    category: str
+    category_id: int | str
+    joints: tuple[str, ...]
+    limbs: tuple[tuple[int, int], ...]
+    images: dict
+    annotations: list
+    folder: str
+
+
+def parse(path: str, category: str, folder: str) -> File:
+    """Read the file and choose the category; "" when only one has keypoints.
+
+    Raises FileNotFoundError when it is missing; ValueError naming it, the entry and the rule when
+    it is broken, or when the category is not there or not clear.
+    """
+    data = files.parse_json(files.read_bytes(path), path)
+    lists = ("images", "annotations", "categories")
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in lists):
+        raise ValueError(
+            f"{path} should be COCO JSON: an object with the lists {', '.join(lists)}, not "
+            f"{sorted(data) if isinstance(data, dict) else files.short(data)}"
+        )
+    for key in lists:
+        bad = [entry for entry in data[key] if not isinstance(entry, dict)]
+        if bad:
+            raise ValueError(f"{path}: {key} should hold objects, not {files.short(bad[0])}")
+    chosen = _category(data["categories"], category, path)
+    where = f"{path}, category {chosen.get('name')!r}"
+    joints = tuple(chosen["keypoints"])
+    if not all(isinstance(name, str) and name for name in joints):
+        raise ValueError(f"{where}: keypoints should be names, not {files.short(joints)}")
+    return File(
+        path,
+        str(chosen.get("name")),
+        id_of(chosen, "id", where),
+        joints,
+        _limbs(chosen.get("skeleton") or [], len(joints), where),
+        _images(data["images"], path),
+        data["annotations"],
+        folder,
+    )
+
+
+def _category(categories: list[dict], name: str, path: str) -> dict:
+    able = [one for one in categories if isinstance(one.get("keypoints"), list)]
+    able = [one for one in able if one["keypoints"]]
+    chosen = [one for one in able if not name or one.get("name") == name]
+    if len(chosen) == 1:
+        return chosen[0]
+    names = ", ".join(str(one.get("name")) for one in able)
+    if not able:
+        raise ValueError(f"{path}: no category names keypoints; export keypoints, not boxes only")
+    if not chosen:
+        raise ValueError(f"{path}: no category {name!r} has keypoints, only {names}")
+    raise ValueError(f"{path}: several categories have keypoints; choose --category= of {names}")
+
+
+def id_of(entry: dict, name: str, where: str) -> int | str:
+    """Return an id as the file writes it, a whole number or a text; ValueError otherwise."""
+    value = entry.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError(f'{where}: "{name}" must be a whole number, not {files.short(value)}')
+    return value
+
+
+def _limbs(pairs: object, joints: int, where: str) -> tuple[tuple[int, int], ...]:
+    """COCO's pairs, which count from 1, as pairs that count from 0; each once."""
+    limbs = {}
+    for pair in pairs if isinstance(pairs, list) else [pairs]:
+        numbers = pair if isinstance(pair, list) and len(pair) == 2 else [None]
+        if not all(isinstance(n, int) and 1 <= n <= joints for n in numbers):
+            raise ValueError(
+                f"{where}: skeleton should hold pairs of joint numbers from 1 to {joints}, not "
+                f"{files.short(pair)}"
+            )
+        a, b = sorted(n - 1 for n in numbers)
+        if a != b:
+            limbs[a, b] = None
+    return tuple(limbs)
+
+
+def _images(entries: list[dict], path: str) -> dict:
+    images = {}
+    for number, entry in enumerate(entries):
+        where = f"{path}, image {number}"
+        key = id_of(entry, "id", where)
+        files.image_path(entry.get("file_name"), where)
+        if key in images:
+            raise ValueError(f"{where}: the id {key} occurs twice in images; make them different")
+        images[key] = entry
+    return images

@@ -1,0 +1,1 @@
+"""The embedded default's people: drawn, painted, photographed."""

@@ -1,0 +1,405 @@
+"""Photographs and people -> shards and dataset.json, on every core; whole or not at all."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import json
+import math
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from pipelines.data import image_io
+from pipelines.data.annotations import SPLITS, Annotated, Person
+from pipelines.data.cropping import Geometry, crop, window
+from pipelines.data.tfrecords import (
+    INFO_FILE,
+    JPEG_QUALITY,
+    DatasetInfo,
+    encode,
+    fingerprint,
+    read_info,
+    sha256,
+)
+from pipelines.io import write_atomically
+
+LEFT_OUT_FILE = "left_out.json"
+PEOPLE_PER_SHARD = 512
+
+_SHARD = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}\.tfrecord")
+_PARTIAL = ".partial"
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def convert(
+    annotated: Annotated,
+    images: str,
+    records: str,
+    *,
+    geometry: Geometry,
+    shards: int = 0,
+    workers: int = 0,
+    seed: int = 0,
+    quality: int = JPEG_QUALITY,
+    allow_missing_images: bool = False,
+    overwrite: bool = False,
+) -> tuple[DatasetInfo, bool]:
+    """Write every person's record and, last of all, dataset.json.
+
+    Train shards hold the photographs in a shuffled order that depends on ``seed`` alone, people of
+    one photograph side by side; the other splits keep their published order.
+
+    Args:
+      annotated: what a reader returned.
+      images: folder of the photographs.
+      records: folder to write to.
+      geometry: context and resolution of the crops.
+      shards: files per split; 0 = one for every 512 people.
+      workers: processes; 0 = one per core.
+      seed: of the order of the train shards.
+      quality: of the JPEG crops, 1-100.
+      allow_missing_images: leave out, and count, people whose photograph is not there.
+      overwrite: replace whatever records the folder holds.
+
+    Returns:
+      dataset.json's content, and whether anything was written: False when the folder already holds
+      exactly these records.
+
+    Raises:
+      FileNotFoundError: photographs are missing. FileExistsError: the folder holds other records.
+      ValueError: no people, a person without a usable window, a path outside the images folder,
+        or nobody left in a split.
+      OSError: a file cannot be written. ChildProcessError: a worker died.
+    """
+    _check_people(annotated, geometry)
+    missing = missing_photographs(images, annotated.people)
+    _refuse_missing(images, annotated.people, missing, allow_missing_images)
+    settings = {
+        "shards": shards,
+        "seed": seed,
+        "jpeg_quality": quality,
+        "missing_photographs": len(missing),
+        "head_rule": annotated.head_rule,
+        "people_sha256": fingerprint(annotated.people),
+        **annotated.settings,
+    }
+    if not overwrite and _already_there(records, annotated.name, geometry, settings):
+        return read_info(records), False
+    people = [person for person in annotated.people if person.image not in missing]
+    left_out = {reason: list(ids) for reason, ids in annotated.left_out.items() if ids}
+    if missing:
+        gone = [person.id for person in annotated.people if person.image in missing]
+        left_out["photograph missing"] = gone
+    _open_folder(records)
+    try:
+        plan = _plan(people, shards, seed)
+        written = _write_shards(plan, images, records, geometry, quality, workers)
+        for shard in written:
+            for reason, ids in shard.pop("left_out").items():
+                left_out.setdefault(reason, []).extend(ids)
+        info = DatasetInfo(
+            folder=records,
+            name=annotated.name,
+            skeleton=annotated.skeleton,
+            head_rule=annotated.head_rule,
+            origin=annotated.origin,
+            geometry=geometry,
+            splits=_splits(written, left_out),
+            left_out={reason: len(ids) for reason, ids in left_out.items()},
+            sources=(*annotated.sources, images),
+            settings=settings,
+        )
+        _publish(info, left_out)
+    finally:
+        _remove_leftovers(records)
+    return info, True
+
+
+def _check_people(annotated: Annotated, geometry: Geometry) -> None:
+    if not annotated.people:
+        raise ValueError(
+            f"no usable people in {', '.join(annotated.sources)}; check the annotation file"
+        )
+    ids = {person.id for person in annotated.people}
+    if len(ids) < len(annotated.people):
+        raise ValueError(f"{annotated.name}: person ids are not unique; each must be")
+    for person in annotated.people:
+        window(person, geometry)
+        parts = person.image.replace("\\", "/").split("/")
+        if not person.image or os.path.isabs(person.image) or ".." in parts or "\0" in person.image:
+            raise ValueError(
+                f"person {person.id}: photograph {person.image!r} is not inside the images folder; "
+                "write its path relative to that folder, without '..'"
+            )
+
+
+def missing_photographs(images: str, people: Iterable[Person]) -> set[str]:
+    """Names, relative to ``images``, that people refer to and that are not there."""
+    if not tf.io.gfile.isdir(images):
+        raise FileNotFoundError(f"no images folder at {images}; give it with --images")
+    names = {person.image for person in people}
+    there = set()
+    for folder in {os.path.dirname(name) for name in names}:  # one listing, not 25,204 look-ups
+        if tf.io.gfile.isdir(os.path.join(images, folder)):
+            entries = tf.io.gfile.listdir(os.path.join(images, folder))
+            there.update(os.path.join(folder, entry) for entry in entries)
+    return names - there
+
+
+def _refuse_missing(
+    images: str, people: Iterable[Person], missing: set[str], allowed: bool
+) -> None:
+    total = len({person.image for person in people})
+    if not missing or (allowed and len(missing) < total):
+        return
+    names = ", ".join(sorted(missing)[:10]) + (", ..." if len(missing) > 10 else "")
+    remedy = "Put them there, or leave their people out with --allow_missing_images"
+    if len(missing) == total:
+        remedy = "Is --images the right folder?"
+    raise FileNotFoundError(
+        f"{len(missing)} of {total} photographs are not in {images}: {names}. {remedy}"
+    )
+
+
+def _already_there(records: str, name: str, geometry: Geometry, settings: dict) -> bool:
+    """Say whether just these records are there; FileExistsError for any others."""
+    if not tf.io.gfile.exists(os.path.join(records, INFO_FILE)):
+        foreign = [] if _unfinished(records) else _shard_files(records)
+        if foreign:
+            raise FileExistsError(
+                f"{records} holds {foreign[0]} but no {INFO_FILE}, so it may belong to another "
+                "tool; choose another --records, or replace it with --overwrite"
+            )
+        return False
+    old = read_info(records)
+    if (old.name, old.geometry, old.settings) == (name, geometry, settings):
+        return True
+    raise FileExistsError(
+        f"{records} already holds records of {old.name!r} "
+        f"({_differences(old, name, geometry, settings)}); "
+        "choose another --records, or replace them with --overwrite"
+    )
+
+
+def _differences(old: DatasetInfo, name: str, geometry: Geometry, settings: dict) -> str:
+    pairs = {"data set": (old.name, name), "geometry": (old.geometry, geometry)}
+    pairs.update({key: (old.settings.get(key), value) for key, value in settings.items()})
+    differ = ((k, a, b) for k, (a, b) in pairs.items() if a != b)
+    return "; ".join(f"{k} is {a!s:.80}, asked for {b!s:.80}" for k, a, b in differ)
+
+
+def _shard_files(records: str) -> list[str]:
+    if not tf.io.gfile.isdir(records):
+        return []
+    return sorted(name for name in tf.io.gfile.listdir(records) if _SHARD.fullmatch(name))
+
+
+def _unfinished(records: str) -> bool:
+    """Whether a run was interrupted while it put its finished shards in place."""
+    return tf.io.gfile.exists(os.path.join(records, INFO_FILE + _PARTIAL))
+
+
+def _open_folder(records: str) -> None:
+    try:
+        tf.io.gfile.makedirs(records)
+        _remove_leftovers(records)
+    except tf.errors.OpError as error:
+        raise OSError(f"cannot write to {records}: {error.message}; choose another") from error
+
+
+def _remove_leftovers(records: str) -> None:
+    """Remove what an interrupted run left; finished records and other files stay."""
+    whole = tf.io.gfile.exists(os.path.join(records, INFO_FILE))
+    if _unfinished(records) and not whole:
+        for name in _shard_files(records):
+            tf.io.gfile.remove(os.path.join(records, name))
+    for name in tf.io.gfile.listdir(records):
+        stem = name[: -len(_PARTIAL)] if name.endswith(_PARTIAL) else ""
+        if stem == INFO_FILE or _SHARD.fullmatch(stem):
+            tf.io.gfile.remove(os.path.join(records, name))
+
+
+def _plan(people: list[Person], shards: int, seed: int) -> dict[str, list[Person]]:
+    """Shard file name -> its people, in order."""
+    plan = {}
+    for split in SPLITS:
+        members = sorted((p for p in people if p.split == split), key=lambda p: p.row)
+        if split == "train":
+            members = _shuffled(members, seed)
+        files = min(shards or math.ceil(len(members) / PEOPLE_PER_SHARD), len(members))
+        for k in range(files):
+            share = members[k * len(members) // files : (k + 1) * len(members) // files]
+            plan[f"{split}-{k:05d}-of-{files:05d}.tfrecord"] = share
+    return plan
+
+
+def _shuffled(members: list[Person], seed: int) -> list[Person]:
+    """Photographs in a random order; their people stay together, so that each is decoded once."""
+    names = sorted({person.image for person in members})
+    places = np.random.default_rng(seed).permutation(len(names))
+    place = dict(zip(names, places))
+    return sorted(members, key=lambda person: (place[person.image], person.row))
+
+
+def _write_shards(
+    plan: dict[str, list[Person]],
+    images: str,
+    records: str,
+    geometry: Geometry,
+    quality: int,
+    workers: int,
+) -> list[dict]:
+    """Write every shard under its partial name, one task each; return their entries, in order."""
+    # A fork server imports TensorFlow once for all workers; to fork this process would copy its
+    # threads' locks. OpenCV reads its limit on import, that is in the fork server.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(image_io.MAX_PIXELS))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hourglass", "tensorflow", "cv2"])
+    done, stop = context.Value("q", 0), context.Event()
+    _start_fork_server()
+    pool = concurrent.futures.ProcessPoolExecutor(
+        min(workers or os.cpu_count(), len(plan)),
+        mp_context=context,
+        initializer=_start_worker,
+        initargs=(done, stop),
+    )
+    try:
+        tasks = [
+            pool.submit(
+                _write_shard, os.path.join(records, name), people, images, geometry, quality
+            )
+            for name, people in plan.items()
+        ]
+        _show_progress(tasks, done, sum(map(len, plan.values())))
+        return [task.result() for task in tasks]
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise ChildProcessError(
+            "a worker process died, most likely for want of memory; use fewer --workers"
+        ) from error
+    except tf.errors.OpError as error:
+        raise OSError(f"cannot write to {records}: {error.message}") from error
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_fork_server() -> None:
+    # With SIGINT blocked, as in its workers from birth: Ctrl-C is the parent's, which sets stop.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _project_on_path():
+            multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _project_on_path():
+    """For a fork server, which finds hourglass only so: with it TensorFlow starts quietly."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, before]))
+    try:
+        yield
+    finally:
+        os.environ["PYTHONPATH"] = before or ""
+
+
+def _show_progress(tasks: list, done, total: int) -> None:
+    with tqdm.tqdm(total=total, unit=" people", smoothing=0.05) as bar:
+        waiting = set(tasks)
+        while waiting:
+            finished, waiting = concurrent.futures.wait(waiting, timeout=0.2)
+            bar.update(done.value - bar.n)
+            for task in finished:
+                task.result()  # the first failure ends the run
+
+
+def _start_worker(done, stop) -> None:
+    global _done, _stop
+    _done, _stop = done, stop
+    cv2.setNumThreads(1)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    # Workers of a killed parent would otherwise wait for tasks for ever.
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _write_shard(
+    path: str, people: list[Person], images: str, geometry: Geometry, quality: int
+) -> dict:
+    """Write one shard under its partial name; return its entry for dataset.json and left_out."""
+    partial, written, left_out = path + _PARTIAL, 0, {}
+    name, image, problem = None, None, ""
+    with tf.io.TFRecordWriter(partial) as writer:
+        for person in people:
+            if _stop.is_set():
+                break
+            if person.image != name:
+                name = person.image
+                image, problem = _try_read(os.path.join(images, name))
+            if problem:
+                left_out.setdefault(problem, []).append(person.id)
+            else:
+                square, crop_to_image = crop(image, person, geometry)
+                writer.write(encode(person, square, crop_to_image, quality))
+                written += 1
+            with _done.get_lock():
+                _done.value += 1
+    return {
+        "file": os.path.basename(path),
+        "people": written,
+        "bytes": tf.io.gfile.stat(partial).length,
+        "sha256": sha256(partial),
+        "left_out": left_out,
+    }
+
+
+def _try_read(path: str) -> tuple[np.ndarray | None, str]:
+    try:
+        return image_io.read(path)[0], ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def _splits(written: list[dict], left_out: dict[str, list[str]]) -> dict:
+    splits = {}
+    for shard in written:
+        part = splits.setdefault(shard["file"].split("-")[0], {"people": 0, "shards": []})
+        part["people"] += shard["people"]
+        part["shards"].append(shard)
+    for split, part in splits.items():
+        if not part["people"]:
+            reasons = ", ".join(f"{reason}: {len(ids)}" for reason, ids in left_out.items())
+            raise ValueError(f"nobody could be written to the split {split!r} ({reasons})")
+    return splits
+
+
+def _publish(info: DatasetInfo, left_out: dict[str, list[str]]) -> None:
+    """Put finished shards in place of whatever was there; dataset.json appears last."""
+    final = os.path.join(info.folder, INFO_FILE)
+    # From here on its partial name marks the shards without a dataset.json as leftovers.
+    write_atomically(final + _PARTIAL, info.to_json().encode())
+    if tf.io.gfile.exists(final):
+        tf.io.gfile.remove(final)
+    for name in _shard_files(info.folder):
+        tf.io.gfile.remove(os.path.join(info.folder, name))
+    for part in info.splits.values():
+        for shard in part["shards"]:
+            path = os.path.join(info.folder, shard["file"])
+            tf.io.gfile.rename(path + _PARTIAL, path)
+    names = json.dumps(left_out, indent=1).encode()
+    write_atomically(os.path.join(info.folder, LEFT_OUT_FILE), names)
+    tf.io.gfile.rename(final + _PARTIAL, final)

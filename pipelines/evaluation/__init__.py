@@ -1,0 +1,1 @@
+"""Predictions, truth, scores and reports."""

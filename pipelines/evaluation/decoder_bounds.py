@@ -1,0 +1,190 @@
+"""Oracle ceilings: what a perfect network would score, given how joints become heatmaps and back.
+
+The ground truth is drawn, decoded and scored. What is missing to 100 is the codec's own error, and
+what lies outside the crop. Each reference is drawn and read in its own manner, from its released
+code; the last step back to the photograph is ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+
+import numpy as np
+import rich.table
+import tensorflow as tf
+
+from hourglass import affine, heatmap, metrics
+from hourglass.skeleton import Skeleton
+from pipelines.data.annotations import MISSING, Person
+
+THRESHOLDS = (0.5, 0.1, 0.05)
+
+_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """How joints are drawn into heatmaps.
+
+    Attributes:
+      sigma: heatmap px.
+      whole: Gaussians are centred on whole pixels.
+      before: heatmap px added to our coordinate before it is cut to a whole pixel.
+      after: whole heatmap px added then.
+      reach: a Gaussian is drawn so many px around its centre; None: everywhere.
+    """
+
+    sigma: float = 1.0
+    whole: bool = False
+    before: float = 0.0
+    after: float = 0.0
+    reach: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Codec:
+    """One way to heatmaps and back.
+
+    Attributes:
+      name: whose.
+      drawing: how joints are drawn.
+      decoder: one of ``heatmap.DECODERS``.
+      shift: heatmap px added to what the decoder finds.
+      whole_image_px: the answer is cut to whole image px, then 1 is added (0-based).
+    """
+
+    name: str
+    drawing: Drawing
+    decoder: str
+    shift: float = 0.0
+    whole_image_px: bool = False
+
+
+class Ceiling(typing.NamedTuple):
+    """PCKh mean14 in percent per threshold, {0.5: ..., 0.1: ..., 0.05: ...}.
+
+    Attributes:
+      all: of all labelled joints.
+      inside: of those inside the crop, where no decoder can blame the crop.
+    """
+
+    all: dict[float, float]
+    inside: dict[float, float]
+
+
+_PATCH = Drawing(whole=True, before=0.5, reach=3)
+
+OURS = tuple(Codec("ours", Drawing(), decoder) for decoder in heatmap.DECODERS)
+REFERENCES = (
+    # yuanyuanli85/Stacked_Hourglass_Network_Keras: drawn one pixel too far, and read as the
+    # pixel's upper left corner: int(x) + 1 on the way in and on the way out, - 1 once.
+    Codec(
+        "original Keras port",
+        Drawing(whole=True, before=0.5, after=1.0, reach=3),
+        "argmax",
+        shift=-1.5,
+        whole_image_px=True,
+    ),
+    Codec("7x7 patches on whole px", _PATCH, "quarter"),
+    # bearpaw/pytorch-pose: pose/utils/transforms.py cuts to whole px both ways.
+    Codec("pytorch-pose", _PATCH, "hourglass", whole_image_px=True),
+    # leoxiaobin/deep-high-resolution-net.pytorch: int(x / 4 + 0.5), where x / 4 is ours + 0.5.
+    Codec("HRNet", Drawing(2.0, whole=True, before=1.0, reach=6), "hrnet"),
+    # ilovepose/DarkPose: HRNet's coordinates, never cut.
+    Codec("DARK", Drawing(2.0, before=0.5), "dark", shift=-0.5),
+    Codec("7x7 patches on whole px", _PATCH, "subpixel"),
+)
+
+
+def draw(points: tf.Tensor, size: int, drawing: Drawing) -> tf.Tensor:
+    """Heatmaps [B, size, size, J] float32 of joints [B, J, 2] float64, our heatmap px."""
+    centers = points + drawing.before
+    if drawing.whole:
+        centers = tf.cast(centers, tf.int32)  # towards 0, as int() cuts
+    centers = tf.cast(centers, tf.float32) + drawing.after
+    maps = heatmap.render(centers, size, drawing.sigma)
+    if drawing.reach is None:
+        return maps
+    near = tf.abs(tf.range(size, dtype=tf.float32) - centers[..., None]) <= drawing.reach
+    near = tf.transpose(near, [2, 0, 3, 1])
+    return tf.where(near[1][:, :, None, :] & near[0][:, None, :, :], maps, 0.0)
+
+
+def _read(maps: tf.Tensor, heatmap_to_image: tf.Tensor, codec: Codec) -> np.ndarray:
+    found, _ = heatmap.decode(maps, codec.decoder, codec.drawing.sigma)
+    found = tf.cast(found + codec.shift, tf.float64)
+    image = affine.apply(heatmap_to_image, found).numpy()
+    return np.trunc(image + 1.0) if codec.whole_image_px else image
+
+
+def _image_to_heatmap(people: Sequence[Person], size: int) -> tf.Tensor:
+    # float64: a coordinate that is cut to whole px must not fall on the other side by rounding.
+    center = tf.constant(np.stack([person.center for person in people]), tf.float64)
+    side = tf.constant([person.side for person in people], tf.float64)
+    return affine.window_to_input(center, side, size, tf.constant(0.0, tf.float64))
+
+
+def decoded(
+    people: Sequence[Person], codecs: Sequence[Codec], size: int = 64
+) -> dict[Codec, np.ndarray]:
+    """Every person's joints after drawing and decoding them: {codec: [N, J, 2] image px}."""
+    found = {codec: [] for codec in codecs}
+    for start in range(0, len(people), _BATCH):
+        batch = people[start : start + _BATCH]
+        image_to_heatmap = _image_to_heatmap(batch, size)
+        heatmap_to_image = affine.invert(image_to_heatmap)
+        truth = tf.constant(np.stack([person.joints for person in batch]))
+        points = affine.apply(image_to_heatmap, truth)
+        for drawing in dict.fromkeys(codec.drawing for codec in codecs):
+            maps = draw(points, size, drawing)
+            for codec in codecs:
+                if codec.drawing == drawing:
+                    found[codec].append(_read(maps, heatmap_to_image, codec))
+    return {codec: np.concatenate(parts) for codec, parts in found.items()}
+
+
+def _mean14(errors: np.ndarray, scored: np.ndarray, skeleton: Skeleton) -> dict[float, float]:
+    counted = {t: metrics.hits_and_counts(errors, scored, t) for t in THRESHOLDS}
+    return {t: metrics.summarize(*counts, skeleton)["mean14"] for t, counts in counted.items()}
+
+
+def measure(
+    people: Sequence[Person], skeleton: Skeleton, codecs: Sequence[Codec] = OURS + REFERENCES
+) -> dict[Codec, Ceiling]:
+    """Draw, decode and score the true joints with 64x64 px heatmaps.
+
+    Args:
+      people: who are scored; those without head size are not counted.
+      skeleton: names their joints.
+      codecs: ways to heatmaps and back.
+
+    Raises:
+      ValueError: nobody given.
+    """
+    if not people:
+        raise ValueError("no people to score; give annotations that have some in this split")
+    size = 64
+    truth = np.stack([person.joints for person in people])
+    scored = np.stack([person.state for person in people]) != MISSING
+    head_size = np.array([person.head_size for person in people])
+    points = affine.apply(_image_to_heatmap(people, size), tf.constant(truth)).numpy()
+    inside = scored & ((points >= -0.5) & (points < size - 0.5)).all(-1)
+    rows = {}
+    for codec, found in decoded(people, codecs, size).items():
+        errors = metrics.normalized_errors(found, truth, head_size)
+        rows[codec] = Ceiling(*(_mean14(errors, counted, skeleton) for counted in (scored, inside)))
+    return rows
+
+
+def table(rows: dict[Codec, Ceiling], title: str) -> rich.table.Table:
+    """Ceilings as a table: a line per codec; three thresholds for all joints, three for inside."""
+    shown = rich.table.Table("decoder", "heatmaps", title=title)
+    for population in ("all", "inside"):
+        for threshold in THRESHOLDS:
+            shown.add_column(f"{population} @{threshold:g}", justify="right")
+    for codec, ceiling in rows.items():
+        percents = [row[t] for row in ceiling for t in THRESHOLDS]
+        shown.add_row(codec.decoder, codec.name, *(f"{percent:.2f}" for percent in percents))
+    return shown

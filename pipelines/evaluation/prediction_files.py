@@ -1,0 +1,354 @@
+"""Joints of many people, keyed by person: .mat, .h5 and .json, out and back in.
+
+The .mat and .h5 files hold ``preds`` in the data set's own coordinates (MPII: the first pixel's
+centre is 1), in the order of the published split, as third-party evaluators expect; ``ids`` beside
+it says whose row it is. The .json file is for everybody else: 0-based, everything by name.
+``read_foreign`` also reads what other projects publish: an array ``preds`` in those coordinates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+
+import h5py
+import numpy as np
+import scipy.io
+
+from hourglass.skeleton import Skeleton
+from pipelines.data.readers import files
+from pipelines.io import read_whole, write_atomically
+
+# A file that claims more numbers than this is not one of ours (MPII's test set has 400,000).
+_MOST_NUMBERS = 100_000_000
+
+# What our own .mat and .h5 files hold; without all of them a file is somebody else's.
+_OURS = ("preds", "confidence", "rows", "origin", "ids", "joint_names")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predicted joints of N people.
+
+    Attributes:
+      ids: N different person ids.
+      rows: [N] int64, ascending: each person's place in the split's published order.
+      joints: [N, J, 2] float64, 0-based image px, pixel centres on integers.
+      confidence: [N, J] float32, the heatmap's peak.
+      skeleton: names the joints.
+      origin: what the published files call the first pixel's centre; only writers add it.
+
+    Raises ValueError when the arrays do not fit each other, or a person or a row appears twice.
+    """
+
+    ids: tuple[str, ...]
+    rows: np.ndarray
+    joints: np.ndarray
+    confidence: np.ndarray
+    skeleton: Skeleton
+    origin: int
+
+    def __post_init__(self):
+        """Check once what every user of this record relies on."""
+        shapes = self.rows.shape, self.joints.shape, self.confidence.shape
+        people, joints = len(self.ids), len(self.skeleton)
+        if shapes != ((people,), (people, joints, 2), (people, joints)):
+            raise ValueError(
+                f"rows, joints, confidence of shapes {shapes} do not fit {people} ids and "
+                f"{joints} joints: pass [N], [N, J, 2], [N, J]"
+            )
+        for what, values in (("person", self.ids), ("row", self.rows.tolist())):
+            twice = [str(value) for value, n in Counter(values).items() if n > 1]
+            if twice:
+                raise ValueError(
+                    f"{len(twice)} of the predictions share a {what} ({', '.join(twice[:3])}); "
+                    "each person is predicted once: drop padded examples and repeated batches"
+                )
+        if (np.diff(self.rows) < 0).any():
+            raise ValueError("rows must ascend; gather() sorts them")
+
+
+def gather(
+    batches: Iterable[tuple[Iterable, Iterable, np.ndarray, np.ndarray]],
+    skeleton: Skeleton,
+    origin: int,
+) -> Predictions:
+    """Put batches that arrived in any order into the split's published order.
+
+    Args:
+      batches: of (ids [B] str or bytes, rows [B] int, joints [B, J, 2] 0-based image px,
+        confidence [B, J]), without padded examples. B may differ and be 0.
+      skeleton: names the joints.
+      origin: see ``Predictions``.
+
+    Raises:
+      ValueError: when there is no batch, or a person or a row comes twice.
+    """
+    columns = [np.concatenate([np.asarray(part) for part in column]) for column in zip(*batches)]
+    if not columns:
+        raise ValueError("no predictions to gather: the split is empty")
+    ids, rows, joints, confidence = columns
+    order = np.argsort(rows, kind="stable")
+    return Predictions(
+        ids=tuple(_text(ids[i]) for i in order),
+        rows=rows[order].astype(np.int64),
+        joints=joints[order].astype(np.float64),
+        confidence=confidence[order].astype(np.float32),
+        skeleton=skeleton,
+        origin=origin,
+    )
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _arrays(predictions: Predictions) -> dict[str, np.ndarray]:
+    """Arrays of the .mat and .h5 files: here, and only here, the published origin is added."""
+    return {
+        "preds": predictions.joints + predictions.origin,
+        "confidence": predictions.confidence,
+        "rows": predictions.rows,
+        "origin": np.int64(predictions.origin),
+    }
+
+
+def write_mat(path: str, predictions: Predictions) -> None:
+    """MATLAB 5 file: ``preds`` [N, J, 2] published coordinates, ``ids`` and ``joint_names`` cells.
+
+    Also ``confidence`` [N, J], ``rows`` [N] and ``origin``. Raises OSError when it cannot write.
+    """
+    names = {"ids": predictions.ids, "joint_names": predictions.skeleton.joints}
+    cells = {key: np.array(value, dtype=object) for key, value in names.items()}
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, {**_arrays(predictions), **cells}, do_compression=True)
+    write_atomically(path, buffer.getvalue())
+
+
+def write_h5(path: str, predictions: Predictions) -> None:
+    """HDF5 file: ``preds`` [N, J, 2] published coordinates, ``ids`` and ``joint_names`` as UTF-8.
+
+    Also ``confidence`` [N, J], ``rows`` [N] and ``origin``. Raises OSError when it cannot write.
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name, array in _arrays(predictions).items():
+            file[name] = array
+        file.create_dataset("ids", data=list(predictions.ids), dtype=h5py.string_dtype())
+        joints = list(predictions.skeleton.joints)
+        file.create_dataset("joint_names", data=joints, dtype=h5py.string_dtype())
+    write_atomically(path, buffer.getvalue())
+
+
+def write_json(path: str, predictions: Predictions) -> None:
+    """JSON: ``joint_names``, ``origin`` 0 and ``people``: id, row, joints [J][2], confidence [J].
+
+    Positions are 0-based image px; ``published_origin`` is what the other formats add. A number
+    that is not finite becomes null. Raises OSError when it cannot write.
+    """
+    people = [
+        {"id": name, "row": int(row), "joints": _plain(joints), "confidence": _plain(confidence)}
+        for name, row, joints, confidence in zip(
+            predictions.ids, predictions.rows, predictions.joints, predictions.confidence
+        )
+    ]
+    document = {
+        "joint_names": list(predictions.skeleton.joints),
+        "origin": 0,
+        "published_origin": predictions.origin,
+        "people": people,
+    }
+    write_atomically(path, json.dumps(document, allow_nan=False).encode())
+
+
+def write_coco(path: str, predictions: Predictions, coco: dict) -> None:
+    """JSON list in COCO's keypoint-results format, for ``pycocotools`` and other tools.
+
+    Per person ``image_id``, ``category_id``, ``keypoints`` (x, y, confidence of each joint; 0-based
+    px as in COCO's annotations) and ``score``, the mean confidence. A joint or confidence that is
+    not finite becomes 0, which the format cannot leave out.
+
+    Args:
+      path: the file.
+      predictions: whose ids begin with the image, before "#".
+      coco: ``image_ids`` (image -> id) and ``category_id`` of the annotations, as
+        ``sources.coco`` leaves them in a record set's settings.
+
+    Raises OSError when it cannot write, KeyError for a person whose image is not in ``coco``.
+    """
+    numbers = np.concatenate([predictions.joints, predictions.confidence[..., None]], -1)
+    numbers = np.where(np.isfinite(numbers), numbers, 0.0)
+    people = [
+        {
+            "image_id": coco["image_ids"][name[: name.rfind("#")]],
+            "category_id": coco["category_id"],
+            "keypoints": person.ravel().round(4).tolist(),
+            "score": float(person[:, 2].mean()),
+        }
+        for name, person in zip(predictions.ids, numbers)
+    ]
+    write_atomically(path, json.dumps(people, allow_nan=False).encode())
+
+
+def _plain(array: np.ndarray) -> list:
+    return np.where(np.isfinite(array), array, None).tolist()
+
+
+def read(path: str) -> Predictions:
+    """Read what one of the writers wrote; the kind follows the name (.mat, .h5, .json).
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: another kind of file, or not one that the writers here could have written.
+    """
+    kinds = {".mat": _read_mat, ".h5": _read_h5, ".json": _read_json}
+    kind = os.path.splitext(path)[1].lower()
+    if kind not in kinds:
+        raise ValueError(f"{path} is of kind {kind!r}; predictions are .mat, .h5 or .json")
+    data = read_whole(path)
+    try:
+        return kinds[kind](data)
+    except Exception as error:  # The three parsers raise whatever they like on broken bytes.
+        raise ValueError(
+            f"{path} is not a predictions file of this project ({error!r}); write it again"
+        ) from error
+
+
+def _named(joints: Iterable[str]) -> Skeleton:
+    # Prediction files hold names only. Which joints are mirror images is their data set's to say.
+    return Skeleton(tuple(joints), pairs=())
+
+
+def _from_arrays(arrays: dict, ids: Iterable, joint_names: Iterable) -> Predictions:
+    origin = int(np.asarray(arrays["origin"]).item())
+    return Predictions(
+        ids=tuple(map(_text, ids)),
+        rows=np.asarray(arrays["rows"], np.int64).ravel(),
+        joints=np.asarray(arrays["preds"], np.float64) - origin,
+        confidence=np.asarray(arrays["confidence"], np.float32),
+        skeleton=_named(map(_text, joint_names)),
+        origin=origin,
+    )
+
+
+def _read_mat(data: bytes) -> Predictions:
+    arrays = scipy.io.loadmat(io.BytesIO(data), variable_names=_OURS)
+    ids, joints = ([cell.item() for cell in arrays[key].ravel()] for key in ("ids", "joint_names"))
+    return _from_arrays(arrays, ids, joints)
+
+
+def _read_h5(data: bytes) -> Predictions:
+    with h5py.File(io.BytesIO(data), "r") as file:
+        arrays = {name: _own_dataset(file, name)[()] for name in _OURS}
+    return _from_arrays(arrays, arrays["ids"], arrays["joint_names"])
+
+
+def _own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Open what lies in this very file: HDF5 can also name other files on this machine."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is missing, or a link")
+    dataset = file[name]
+    if dataset.external or dataset.is_virtual or dataset.size > _MOST_NUMBERS:
+        raise ValueError(f"{name} is stored in other files, or has {dataset.size} entries")
+    return dataset
+
+
+def _read_json(data: bytes) -> Predictions:
+    document = json.loads(data)
+    people = document["people"]
+    if document["origin"] != 0:
+        raise ValueError(f"origin is {document['origin']}, must be 0")
+    return Predictions(
+        ids=tuple(str(person["id"]) for person in people),
+        rows=np.array([person["row"] for person in people], np.int64),
+        joints=np.array([person["joints"] for person in people], np.float64),
+        confidence=np.array([person["confidence"] for person in people], np.float32),
+        skeleton=_named(document["joint_names"]),
+        origin=int(document["published_origin"]),
+    )
+
+
+def read_foreign(
+    path: str, origin: int, skeleton: Skeleton
+) -> tuple[tuple[str, ...] | None, np.ndarray]:
+    """Read anybody's predictions: ours with their keys, other arrays without.
+
+    Known kinds: ``.json`` of ``write_json``; ``.mat`` and ``.h5`` with ``preds``, by us or by
+    others (pytorch-pose, HRNet, princeton-vl); ``.npy``; and ``detections_our_format.mat``, whose
+    ``pos_pred_src`` are Tompson's predictions.
+
+    Args:
+      path: the file, local or gs://.
+      origin: what the published coordinates of this data set call the first pixel's centre (MPII:
+        1). It is taken off keyless arrays, all of which are published so.
+      skeleton: the joints that the caller expects.
+
+    Returns:
+      N person ids, or None for an array without keys; and positions [N, J, 2] float64, 0-based
+      image px. A third column (confidence) is dropped.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: another kind of file, a broken one, one that would run code (pickled .npy), or
+        an array that is not [N, J, 2] or [N, J, 3] numbers; or other joints.
+    """
+    parsers = {".mat": _foreign_mat, ".h5": _foreign_h5, ".npy": _foreign_npy, ".json": None}
+    kind = os.path.splitext(path)[1].lower()
+    if kind not in parsers:
+        raise ValueError(f"{path} is of kind {kind!r}; predictions are .mat, .h5, .npy or .json")
+    array = None if kind == ".json" else parsers[kind](read_whole(path), path)
+    if array is None:
+        own = read(path)
+        if own.skeleton != skeleton:
+            raise ValueError(f"{path} predicts {own.skeleton.joints}, not {skeleton.joints}")
+        return own.ids, own.joints
+    if array.shape[1:] not in ((len(skeleton), 2), (len(skeleton), 3)):
+        raise ValueError(
+            f"{path}: the predictions have the shape {list(array.shape)}; they must be "
+            f"[people, {len(skeleton)}, 2] or [people, {len(skeleton)}, 3]"
+        )
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{path}: the predictions are {array.dtype}, not real numbers")
+    return None, array[..., :2].astype(np.float64) - origin
+
+
+def _foreign_mat(data: bytes, path: str) -> np.ndarray | None:
+    """Return the array; None when the file has the keys of our own."""
+    variables = files.parse_mat(data, path, variable_names=("pos_pred_src", *_OURS))
+    if set(_OURS) <= set(variables):
+        return None
+    if "pos_pred_src" in variables:
+        tompson = variables["pos_pred_src"]
+        return tompson.transpose(2, 0, 1) if tompson.ndim == 3 else tompson
+    if "preds" not in variables:
+        have = [name for name, *_ in scipy.io.whosmat(io.BytesIO(data))]
+        raise ValueError(f'{path} has no variable "preds", only {have}')
+    return variables["preds"]
+
+
+def _foreign_h5(data: bytes, path: str) -> np.ndarray | None:
+    """Return the array; None when the file has the keys of our own."""
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            if "preds" not in file:
+                raise ValueError(f'it has no data set "preds", only {sorted(file)}')
+            return None if set(_OURS) <= set(file) else _own_dataset(file, "preds")[()]
+    except Exception as error:  # h5py raises a dozen types on broken bytes.
+        raise ValueError(f"{path} cannot be read as predictions in HDF5: {error}") from error
+
+
+def _foreign_npy(data: bytes, path: str) -> np.ndarray:
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # A claimed size that is absurd is a MemoryError.
+        raise ValueError(
+            f"{path} cannot be read as one plain array: {error}; write it with numpy.save, "
+            "allow_pickle=False"
+        ) from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} is an archive of several arrays; save the one array as .npy")
+    return array

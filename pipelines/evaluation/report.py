@@ -1,0 +1,168 @@
+"""Results of an evaluation: the printed table, results.json, the curve."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+
+import numpy as np
+import rich.console
+import rich.table
+
+from pipelines.data.annotations import OCCLUDED
+from pipelines.evaluation import scoring
+from pipelines.evaluation.ground_truth import Truth
+from pipelines.io import write_atomically
+from pipelines.visualization import curves
+
+# A bias of this many heatmap px costs points at strict thresholds and is a decoder's mistake.
+TOLERATED_BIAS = 0.1
+
+# Of the printed table, beside its first: ten groups and three means fit 120 characters.
+MOST_COLUMNS = 13
+
+
+def report(predicted: np.ndarray, truth: Truth, *, title: str, source: dict, output: str) -> dict:
+    """Score predictions, print the table, write results.json and the curve.
+
+    Args:
+      predicted: [N, J, 2] float64 0-based image px, rows as in ``truth``.
+      truth: of N people.
+      title: of the table and the curve.
+      source: where the predictions come from, for results.json.
+      output: folder; "" writes nothing.
+
+    Returns:
+      What results.json holds: ``scoring.score``'s results, the truth's description and ``source``.
+    """
+    results = scoring.score(predicted, truth) | describe(truth) | {"source": source}
+    if output:
+        positions = (truth.joints, truth.pooled_joints)
+        errors = (scoring.errors(predicted, joints, truth) for joints in positions)
+        _write_curve(output, scoring.curve(*errors, truth.skeleton), title)
+        write_results(output, results)
+    _print_results(results, truth, title)
+    return results
+
+
+def describe(truth: Truth) -> dict:
+    """Whom results are about: data set, split, head rule, people left out, a note."""
+    return {
+        "dataset": truth.name,
+        "split": truth.split,
+        "head_rule": truth.head_rule,
+        "left_out": truth.left_out,
+        "note": truth.note,
+    }
+
+
+def table(results: dict, title: str, digits: int = 1) -> rich.table.Table:
+    """Results as a table: one row per measure, one column per joint group and mean.
+
+    Of joint sets with so many groups that the columns would not fit, the other way round.
+    """
+    rows = {name: row for name, row in results.items() if isinstance(row, dict)}
+    columns = list(next(iter(rows.values())))
+    cells = {m: {c: f"{row[c]:.{digits}f}" for c in columns} for m, row in rows.items()}
+    shown = rich.table.Table(title=title)
+    corner, across, down = "measure", columns, list(rows)
+    if len(columns) > MOST_COLUMNS:
+        corner, across, down = "joints", list(rows), columns
+        cells = {c: {m: cells[m][c] for m in rows} for c in columns}
+    shown.add_column(corner)
+    for heading in across:
+        shown.add_column(heading, justify="right")
+    for name in down:
+        shown.add_row(name, *(cells[name][heading] for heading in across))
+    return shown
+
+
+def show(printed: rich.table.Table) -> None:
+    """Print a table, as wide as the terminal."""
+    # Into a file or a pipe it prints 80 columns otherwise, which cuts the table's headings off.
+    width = None if sys.stdout.isatty() else 120
+    rich.console.Console(width=width).print(printed)
+
+
+def write_results(folder: str, results: dict) -> None:
+    """Write results.json; a measure without any scored joint is null."""
+    text = json.dumps(no_nan(results), indent=1, allow_nan=False)
+    write_atomically(os.path.join(folder, "results.json"), text.encode())
+
+
+def no_nan(value):
+    """What JSON can hold: numbers that are not finite become null."""
+    if isinstance(value, dict):
+        return {key: no_nan(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [no_nan(part) for part in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _print_results(results: dict, truth: Truth, title: str) -> None:
+    rows = {name: row for name, row in results.items() if name.startswith(("PCK", "AUC"))}
+    show(table(rows, title, digits=2))
+    for mean, (low, high) in results["interval_95"].items():
+        print(f"{mean} {results['PCKh@0.5'][mean]:.3f}, 95 % from {low:.2f} to {high:.2f}")
+    print(_bias_line(results["bias"]))
+    print(_people_line(results, truth))
+    for line in (bias_warning(results["bias"]), _occlusion_line(truth), truth.note):
+        if line:
+            print(line)
+
+
+def _bias_line(shift: dict) -> str:
+    places = {"image": shift["image_px"], "heatmap": shift["heatmap_px"]}
+    parts = [f"{at[0]:+.3f} {at[1]:+.3f} {name} px" for name, at in places.items() if at]
+    if not shift["heatmap_px"]:
+        parts.append("heatmap px unknown: this truth has no crop scale")
+    return (
+        f"bias in x and y, median of {shift['correct_joints']} correct joints: {'; '.join(parts)}"
+    )
+
+
+def _people_line(results: dict, truth: Truth) -> str:
+    unscored = results["people"] - results["people_scored_by_PCKh"]
+    return (
+        f"{results['people']} people; {unscored} of them not scored by PCKh (no head size, or no "
+        f"labelled joint); {truth.left_out} others of the truth's file cannot be used"
+    )
+
+
+def _occlusion_line(truth: Truth) -> str:
+    if (truth.state == OCCLUDED).any():
+        return ""
+    return "this truth does not tell occluded joints from visible ones"
+
+
+def bias_warning(shift: dict) -> str:
+    """One sentence when ``bias`` exceeds a tenth of a heatmap pixel, otherwise empty."""
+    large = [
+        f"{value:+.2f} in {axis}"
+        for axis, value in zip("xy", shift["heatmap_px"] or ())
+        if abs(value) > TOLERATED_BIAS
+    ]
+    if not large:
+        return ""
+    return (
+        f"warning: correct joints lie {' and '.join(large)} heatmap px beside the truth, more than "
+        f"{TOLERATED_BIAS}: a decoder's or a crop's half pixel costs this file points"
+    )
+
+
+def _csv(columns: dict[str, np.ndarray]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in zip(*columns.values()):
+        writer.writerow("" if np.isnan(value) else f"{value:.10g}" for value in row)
+    return text.getvalue()
+
+
+def _write_curve(output: str, columns: dict[str, np.ndarray], title: str) -> None:
+    write_atomically(os.path.join(output, "curve.csv"), _csv(columns).encode())
+    shown = {name: column for name, column in columns.items() if name not in scoring.MEANS[1:]}
+    write_atomically(os.path.join(output, "curve.png"), curves.curves(shown, title))

@@ -1,0 +1,196 @@
+"""The one scorer, whoever asks: training, evaluation, prediction files and exports."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hourglass import metrics
+from hourglass.skeleton import Skeleton
+from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
+from pipelines.evaluation.ground_truth import Truth
+
+MEANS = ("mean14", "weighted14", "pooled16")
+
+# Hundredths from 0 to 0.5, each the float nearest to its decimal.
+THRESHOLDS = np.arange(51) / 100
+
+# Published heatmaps are this wide; a bias is comparable between people in these pixels.
+HEATMAP = 64
+
+
+def errors(predicted: np.ndarray, joints: np.ndarray, truth: Truth) -> np.ndarray:
+    """[N, J] head sizes between ``predicted`` and ``joints``, [N, J, 2] image px.
+
+    NaN where a joint is missing, or its person has no head size.
+    """
+    distances = metrics.normalized_errors(predicted, joints, truth.head_size)
+    return np.where(truth.state != MISSING, distances, np.nan)
+
+
+def mean_errors(errors: np.ndarray) -> np.ndarray:
+    """[N] mean over each person's scored joints of errors [N, J]; NaN where none is scored."""
+    known = ~np.isnan(errors)
+    total, count = np.where(known, errors, 0.0).sum(1), known.sum(1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def worst(errors: np.ndarray) -> np.ndarray:
+    """[N] indices of people by their mean error, the largest first, those not scored last."""
+    # A position that is not finite is an infinite error, and comes first.
+    means = np.nan_to_num(mean_errors(errors), nan=-1.0, posinf=np.inf)
+    return np.argsort(-means, kind="stable")
+
+
+def score(predicted: np.ndarray, truth: Truth) -> dict:
+    """Everything that results.json holds about the numbers.
+
+    Args:
+      predicted: [N, J, 2] float64 0-based image px, rows as in ``truth``.
+      truth: of N people.
+
+    Returns:
+      The rows of ``rows``. "interval_95": mean -> [low, high] of PCKh@0.5. "bias": see ``bias``.
+      "people", "people_scored_by_PCKh", "images".
+    """
+    distances = errors(predicted, truth.joints, truth)
+    pooled = errors(predicted, truth.pooled_joints, truth)
+    intervals = interval(distances, truth.images, truth.skeleton)
+    intervals["pooled16"] = interval(pooled, truth.images, truth.skeleton)["pooled16"]
+    return {
+        **rows(predicted, truth),
+        "interval_95": intervals,
+        "bias": bias(predicted, truth, distances),
+        "people": len(distances),
+        "people_scored_by_PCKh": int((~np.isnan(distances)).any(1).sum()),
+        "images": len(set(truth.images)),
+    }
+
+
+def rows(predicted: np.ndarray, truth: Truth) -> dict[str, dict[str, float]]:
+    """PCKh and PCK of predictions [N, J, 2] image px, in percent: rows of ``metrics.summarize``.
+
+    "PCKh@0.5", "PCKh@0.2", "PCKh@0.1", "AUC" (0 to 0.5), "PCKh@0.5 visible" and "PCKh@0.5 occluded"
+    where the truth tells, and "PCK@0.2 torso" for joint sets with a torso.
+    """
+    results = _pckh_rows(errors(predicted, truth.joints, truth), truth)
+    if truth.pooled_joints is not truth.joints:
+        pooled = _pckh_rows(errors(predicted, truth.pooled_joints, truth), truth)
+        for name, row in pooled.items():
+            results[name]["pooled16"] = row["pooled16"]
+    if {"left_shoulder", "right_hip"} <= set(truth.skeleton.joints):
+        scored = truth.state != MISSING
+        results["PCK@0.2 torso"] = metrics.torso_pck(
+            predicted, truth.joints, scored, truth.skeleton
+        )
+    return results
+
+
+def mean14(predicted: np.ndarray, truth: Truth) -> float:
+    """PCKh@0.5 in percent of predictions [N, J, 2] image px, the unweighted mean."""
+    return rows(predicted, truth)["PCKh@0.5"]["mean14"]
+
+
+def _pckh_rows(errors: np.ndarray, truth: Truth) -> dict[str, dict[str, float]]:
+    def at(threshold: float, scored: np.ndarray) -> dict[str, float]:
+        return metrics.summarize(
+            *metrics.hits_and_counts(errors, scored, threshold), truth.skeleton
+        )
+
+    scored = truth.state != MISSING
+    results = {f"PCKh@{threshold}": at(threshold, scored) for threshold in (0.5, 0.2, 0.1)}
+    results["AUC"] = metrics.summarize(
+        *metrics.area_under_curve(errors, scored, 0.5), truth.skeleton
+    )
+    if (truth.state == OCCLUDED).any():
+        results["PCKh@0.5 visible"] = at(0.5, truth.state == LABELLED)
+        results["PCKh@0.5 occluded"] = at(0.5, truth.state == OCCLUDED)
+    return results
+
+
+def interval(
+    errors: np.ndarray,
+    images: tuple[str, ...],
+    skeleton: Skeleton,
+    *,
+    threshold: float = 0.5,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, list[float]]:
+    """95 % interval of each mean by a bootstrap of photographs.
+
+    People of one photograph share its difficulty, so photographs, not people, are drawn with
+    replacement.
+
+    Args:
+      errors: [N, J] head sizes, NaN where a joint is not scored.
+      images: N photographs.
+      skeleton: names the joints.
+      threshold: of a hit, head sizes.
+      resamples: draws of as many photographs as there are.
+      seed: of the draws.
+
+    Returns:
+      mean14, weighted14, pooled16 -> [2.5th, 97.5th percentile], percent; NaN without joints.
+    """
+    _, cluster = np.unique(images, return_inverse=True)
+    count = cluster.max() + 1
+    hits, counts = np.zeros((2, count, errors.shape[1]))
+    np.add.at(hits, cluster, errors <= threshold)
+    np.add.at(counts, cluster, ~np.isnan(errors))
+    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    drawn += count * np.arange(resamples)[:, None]
+    times = np.bincount(drawn.ravel(), minlength=resamples * count).reshape(resamples, count)
+    times = times.astype(np.float64)
+    row = metrics.summarize(times @ hits, times @ counts, skeleton)
+    return {mean: _middle_95(row[mean]) for mean in MEANS}
+
+
+def _middle_95(values: np.ndarray) -> list[float]:
+    values = values[~np.isnan(values)]
+    return np.percentile(values, [2.5, 97.5]).tolist() if len(values) else [float("nan")] * 2
+
+
+def bias(predicted: np.ndarray, truth: Truth, errors: np.ndarray) -> dict:
+    """Median signed error of the correct joints (PCKh@0.5), predicted less true.
+
+    Args:
+      predicted: [N, J, 2] image px.
+      truth: of N people.
+      errors: [N, J] head sizes, NaN where a joint is not scored.
+
+    Returns:
+      "image_px" [x, y]; "heatmap_px" [x, y], ``HEATMAP`` to a crop's side, None where no crop
+      side is known; "correct_joints", how many it is the median of. NaN without a correct joint.
+    """
+    correct = errors <= 0.5
+    offset, sides = predicted - truth.joints, np.broadcast_to(truth.side[:, None], errors.shape)
+    with_side = correct & np.isfinite(sides)
+    in_heatmap = offset[with_side] * HEATMAP / sides[with_side][:, None]
+    return {
+        "image_px": _median(offset[correct]),
+        "heatmap_px": _median(in_heatmap) if with_side.any() else None,
+        "correct_joints": int(correct.sum()),
+    }
+
+
+def _median(offsets: np.ndarray) -> list[float]:
+    return np.median(offsets, axis=0).tolist() if len(offsets) else [float("nan")] * 2
+
+
+def curve(errors: np.ndarray, pooled: np.ndarray, skeleton: Skeleton) -> dict[str, np.ndarray]:
+    """PCKh over the threshold: "threshold" [51] and each group and mean [51] in percent.
+
+    Args:
+      errors: [N, J] head sizes, NaN where a joint is not scored.
+      pooled: the same for pooled16.
+      skeleton: names the joints.
+    """
+    columns = metrics.summarize(*_at_every_threshold(errors), skeleton)
+    columns["pooled16"] = metrics.summarize(*_at_every_threshold(pooled), skeleton)["pooled16"]
+    return {"threshold": THRESHOLDS, **columns}
+
+
+def _at_every_threshold(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    pairs = [metrics.hits_and_counts(errors, ~np.isnan(errors), t) for t in THRESHOLDS]
+    hits, counts = np.array(pairs).swapaxes(0, 1)
+    return hits, counts

@@ -1,0 +1,191 @@
+"""The four export formats: write each, and load each in its own runtime.
+
+A loaded export is a function of pictures [B, size, size, 3] to heatmaps [B, h, w, J] float32; of a
+SavedModel also "joints".
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from hourglass import quiet
+from pipelines.io import read_whole, write_atomically
+
+FORMATS = ("savedmodel", "tflite", "onnx", "frozen")
+QUANTIZE = ("none", "float16", "int8")
+
+# The newest that both TensorFlow 2.15's converter and onnxruntime of Python 3.9 know well.
+OPSET = 17
+
+
+def write_savedmodel(path: str, signatures: dict, variables) -> None:
+    """Write functions, all with input signatures, that read these variables, as a SavedModel."""
+    module = tf.Module()
+    # The variables alone: Keras would store each of its layers' functions a second time.
+    module.kept = list(variables)
+    tf.saved_model.save(module, path, {k: f.get_concrete_function() for k, f in signatures.items()})
+
+
+def write_frozen(path: str, function) -> None:
+    """Write a GraphDef without variables: "images:0" to "heatmaps:0"."""
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    write_atomically(path, frozen.graph.as_graph_def().SerializeToString())
+
+
+def write_tflite(path: str, function, quantize: str, pictures: np.ndarray | None = None) -> None:
+    """Write a TensorFlow Lite file.
+
+    Args:
+      path: of the file.
+      function: of ``signatures.heatmaps``.
+      quantize: "none"; "float16" stores the weights so; "int8" computes so between input and
+        output, which stay float32 (or uint8).
+      pictures: [N, size, size, 3] that int8's ranges are measured on.
+
+    Raises ValueError for an int8 file that TensorFlow Lite cannot run.
+    """
+    # Freed of variables first: the converter would otherwise want the object that holds them.
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
+    if quantize != "none":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if quantize == "int8":
+        converter.representative_dataset = lambda: ([one[None]] for one in pictures)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    with warnings.catch_warnings(), quiet.stderr_on_failure():
+        warnings.simplefilter("ignore")  # it asks for ranges that representative_dataset gives
+        data = converter.convert()
+    if quantize == "int8":
+        _check_ranges(data)
+    write_atomically(path, data)
+
+
+_TRIAL = """
+import sys, tensorflow as tf
+tf.lite.Interpreter(model_content=sys.stdin.buffer.read()).allocate_tensors()
+"""
+
+
+def _check_ranges(data: bytes) -> None:
+    # In a process of its own: TensorFlow Lite aborts, where an exception would do, on a tensor that
+    # was constant over all pictures (a dead ReLU), whose range is then next to nothing.
+    trial = subprocess.run([sys.executable, "-c", _TRIAL], input=data, capture_output=True)
+    if trial.returncode:
+        raise ValueError(
+            f"TensorFlow Lite cannot run the int8 file (it ended with {trial.returncode}): some "
+            "layer gives the same number for all training people, which 8 bits have no range for; "
+            "train longer, or export with --quantize=float16"
+        )
+
+
+def check_installed(kind: str) -> None:
+    """Raise OSError where a package that a format needs is missing."""
+    for name in ("onnx", "tf2onnx", "onnxruntime") if kind == "onnx" else ():
+        _optional(name)
+
+
+def _optional(name: str):
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they use what NumPy and protobuf deprecate
+            return importlib.import_module(name)
+    except ImportError as error:
+        raise OSError(
+            f"{name} is not installed; `make export-tools` adds what ONNX needs to .venv, or: "
+            "pip install --no-deps -r requirements-export.txt"
+        ) from error
+
+
+def write_onnx(path: str, function) -> None:
+    """Write an ONNX file: "images" to "heatmaps". Raises OSError where tf2onnx is not installed."""
+    tf2onnx = _optional("tf2onnx")
+    logging.getLogger("tf2onnx").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as on import
+        proto, _ = tf2onnx.convert.from_function(
+            function, input_signature=function.input_signature, opset=OPSET
+        )
+    for node in proto.graph.node:
+        if node.op_type == "Resize":
+            _plain_resize(node)
+    write_atomically(path, proto.SerializeToString())
+
+
+def _plain_resize(node) -> None:
+    """Repeat pixels by the mode that every runtime knows, not by TensorFlow's deprecated one."""
+    modes = {"coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
+    for attribute in node.attribute:
+        if attribute.name in modes:
+            attribute.s = modes[attribute.name]
+
+
+def load_savedmodel(path: str):
+    """Signature "heatmaps" of a SavedModel as a function of pictures."""
+    loaded = tf.saved_model.load(path)  # which owns the variables
+    return lambda images: loaded.signatures["heatmaps"](images=tf.constant(images))["heatmaps"]
+
+
+def load_frozen(path: str):
+    """Frozen graph as a function of pictures."""
+    graph = tf.compat.v1.GraphDef.FromString(read_whole(path))
+    imported = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(graph, name=""), [])
+    pruned = imported.prune("images:0", "heatmaps:0")
+    return lambda images: pruned(tf.constant(images))
+
+
+def load_tflite(path: str):
+    """TensorFlow Lite file in its interpreter, as a function of pictures."""
+    data = read_whole(path)
+    with warnings.catch_warnings(), quiet.stderr_on_failure():
+        warnings.simplefilter("ignore")  # later releases recommend another package on every use
+        interpreter = tf.lite.Interpreter(model_content=data)
+        interpreter.allocate_tensors()  # names the library that it computes with
+    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(images) -> np.ndarray:
+        images = np.asarray(images)
+        if tuple(interpreter.get_input_details()[0]["shape"]) != images.shape:
+            interpreter.resize_tensor_input(given["index"], images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(given["index"], images)
+        interpreter.invoke()
+        return interpreter.get_tensor(made["index"])
+
+    return run
+
+
+def load_onnx(path: str):
+    """ONNX file in onnxruntime on the CPU, as a function of pictures.
+
+    Raises OSError where onnxruntime is not installed.
+    """
+    runtime = _optional("onnxruntime")
+    session = runtime.InferenceSession(read_whole(path), providers=["CPUExecutionProvider"])
+    return lambda images: session.run(["heatmaps"], {"images": np.asarray(images)})[0]
+
+
+LOAD = {
+    "savedmodel": load_savedmodel,
+    "tflite": load_tflite,
+    "onnx": load_onnx,
+    "frozen": load_frozen,
+}
+
+
+def size_of(path: str) -> int:
+    """Bytes of a file or of everything in a folder."""
+    if not tf.io.gfile.isdir(path):
+        return tf.io.gfile.stat(path).length
+    names = [os.path.join(folder, n) for folder, _, files in tf.io.gfile.walk(path) for n in files]
+    return sum(tf.io.gfile.stat(name).length for name in names)

@@ -1,0 +1,1 @@
+"""PyTorch's checkpoints of the published implementations, in and out."""

@@ -1,0 +1,177 @@
+"""PyTorch's checkpoint files <-> folders of runs. The only module that needs PyTorch.
+
+Files are read with ``torch.load(weights_only=True)``: nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from hourglass import model
+from hourglass.skeleton import Skeleton
+from pipelines import checkpoints
+from pipelines.export.pytorch import layouts
+from pipelines.export.pytorch.layouts import LAYOUTS, some
+from pipelines.io import read_whole, write_atomically
+
+# Before 2.6 weights_only could be made to run code (CVE-2025-32434).
+OLDEST = (2, 6)
+
+
+def _torch():
+    try:
+        import torch
+    except ImportError as error:
+        raise OSError(
+            "PyTorch is not installed; `make torch` adds its CPU build to .venv, or: "
+            "pip install -r requirements-torch.txt"
+        ) from error
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < OLDEST:
+        raise OSError(
+            f"PyTorch {torch.__version__} reads files unsafely; install 2.6 or later (`make torch`)"
+        )
+    return torch
+
+
+def read(path: str) -> dict[str, np.ndarray]:
+    """Tensors of a .pth or .pth.tar file by name: its "state_dict", or the whole of it.
+
+    Returns:
+      Name -> array; floating point ones as float32, which holds every half-precision number.
+
+    Raises:
+      FileNotFoundError, OSError: no file, or no PyTorch.
+      ValueError: not a whole checkpoint, or one that would need code to be run.
+    """
+    torch, data = _torch(), read_whole(path)
+    try:
+        whole = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    # A foreign parser on an untrusted file raises whatever it likes.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ValueError(
+            f"{path} cannot be read as PyTorch weights ({reason[:200]}); it is damaged, or holds "
+            "more than tensors. Nothing in it was run. Save its state_dict alone with the program "
+            "that wrote it, or fetch it again"
+        ) from error
+    state = whole.get("state_dict", whole) if isinstance(whole, dict) else whole
+    if not isinstance(state, dict) or not state:
+        raise ValueError(f"{path} holds no weights by name (a {type(state).__name__})")
+    strange = [f"{k!r:.60}" for k, v in state.items() if not _is_tensor(torch, k, v)]
+    if strange:
+        raise ValueError(f"{path} holds entries that are no tensors by name: {some(strange)}")
+    # A view can claim any shape over a few bytes.
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if claimed > len(data):
+        raise ValueError(f"{path}: its tensors claim {claimed} bytes, the file has {len(data)}")
+    return {name: _array(torch, tensor) for name, tensor in state.items()}
+
+
+def _is_tensor(torch, name, value) -> bool:
+    kinds = (torch.float32, torch.float16, torch.bfloat16, torch.int64)
+    dense = isinstance(value, torch.Tensor) and value.layout == torch.strided
+    return isinstance(name, str) and dense and value.dtype in kinds and value.device.type == "cpu"
+
+
+def _array(torch, tensor) -> np.ndarray:
+    tensor = tensor.detach()
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def write(path: str, tensors: dict[str, np.ndarray], layout: str) -> None:
+    """Write tensors as the layout's training script would, whole or not at all.
+
+    Raises OSError when PyTorch is not installed or the file cannot be written.
+    """
+    torch, how = _torch(), LAYOUTS[layout]
+    # Copies, in C order: PyTorch takes neither arrays that are read-only nor NumPy's scalars.
+    copies = {name: np.array(array, order="C") for name, array in tensors.items()}
+    state = {how.prefix + name: torch.from_numpy(copy) for name, copy in copies.items()}
+    whole = {"epoch": 0, "best_acc": 0.0, "state_dict": state} if how.wrapped else state
+    buffer = io.BytesIO()
+    torch.save(whole, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def import_run(source: str, output: str, skeleton: Skeleton, size: int = 256) -> dict:
+    """Make a run's folder, with one checkpoint, of a PyTorch checkpoint file.
+
+    Args:
+      source: .pth file of pytorch-pose, anibali or princeton-vl.
+      output: folder, which must not exist or be empty; it appears whole or not at all.
+      skeleton: the joints of its heatmaps, in order.
+      size: side of the network input, px; the weights do not tell.
+
+    Returns:
+      Arguments of ``hourglass.model.build``, and "layout".
+
+    Raises:
+      FileNotFoundError, OSError, ValueError: a file that cannot be read, is another network or
+        holds other joints; an output that is taken.
+    """
+    if tf.io.gfile.exists(output) and (
+        not tf.io.gfile.isdir(output) or tf.io.gfile.listdir(output)
+    ):
+        raise ValueError(f"{output} is there already; choose another --output")
+    tensors = read(source)
+    try:
+        layout, arguments, network, kept = _fill(tensors, skeleton, size)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    parts = {
+        "build": arguments,
+        **skeleton.to_parts(),
+        "data": {"imported": os.path.basename(source), "layout": layout},
+        "expects": {"mean": LAYOUTS[layout].mean, "decode": LAYOUTS[layout].decode},
+    }
+    checkpoints.write_run(output, parts, network, kept)
+    return {"layout": layout, **arguments}
+
+
+def _fill(tensors: dict, skeleton: Skeleton, size: int):
+    """(layout, arguments of build, network with these weights, tensors that decide nothing)."""
+    layout, prefix = layouts.recognise(tensors)
+    tensors = {name[len(prefix) :]: array for name, array in tensors.items()}
+    found = layouts.architecture(layout, {n: a.shape for n, a in tensors.items()})
+    if found["joints"] != len(skeleton):
+        raise ValueError(
+            f"it has heatmaps of {found['joints']} joints, the skeleton asked for has "
+            f"{len(skeleton)}; name the one that it was trained on with --skeleton"
+        )
+    arguments = {**found, "size": size, "block": "residual", "sync_bn": False}
+    arguments.update(precision="float32", seed=0)
+    network = model.build(**arguments)
+    variables = checkpoints.by_name(network.variables)
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    weights, kept = layouts.take(layout, arguments, tensors, shapes)
+    for name, variable in variables.items():
+        variable.assign(weights[name])
+    return layout, arguments, network, kept
+
+
+def export_run(place: str, layout: str, output: str, weights: str = "best") -> int:
+    """Write a run's weights as a PyTorch checkpoint file; the way back of ``import_run``.
+
+    Args:
+      place: folder of a run or one checkpoint, as for evaluation.
+      layout: key of ``LAYOUTS``.
+      output: .pth file.
+      weights: "best", "averaged" or "raw".
+
+    Returns:
+      How many tensors were written.
+
+    Raises:
+      FileNotFoundError, OSError, ValueError: no such run, or a network the layout cannot hold.
+    """
+    folder, _ = checkpoints.split_place(place)
+    arguments, _ = checkpoints.read_network(folder)
+    prefix = checkpoints.find(place)
+    values = checkpoints.values(prefix, checkpoints.part_of(prefix, weights))
+    tensors = layouts.give(layout, arguments, values, checkpoints.values(prefix, "kept"))
+    write(output, tensors, layout)
+    return len(tensors)

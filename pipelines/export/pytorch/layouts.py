@@ -1,0 +1,352 @@
+"""Our network's weights under the names of three PyTorch implementations, and back.
+
+Layouts are what the classes of bearpaw/pytorch-pose, anibali/pytorch-stacked-hourglass (the same
+network) and princeton-vl/pytorch_stacked_hourglass call their tensors. Every tensor is mapped by
+name; what has no place on the other side is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from pipelines.data.preprocessing import MEAN
+
+Pairs = Iterator[tuple[str, str]]
+
+# Variable of a Keras layer -> tensor of the PyTorch module of the same place.
+_TENSORS = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+def _residual(ours: str, theirs: str, conv: str, skip: str) -> Pairs:
+    for k in "123":
+        yield f"{ours}_bn{k}", f"{theirs}.bn{k}"
+        yield f"{ours}_conv{k}", f"{theirs}.conv{k}{conv}"
+    yield f"{ours}_skip", f"{theirs}.{skip}"
+
+
+def _places(stack: int, depth: int) -> Iterator[tuple[int, str, str]]:
+    """(level, place, our layers' prefix) of one hourglass, from the largest grid inwards."""
+    name = f"stack{stack}_hourglass"
+    for level in range(depth, 0, -1):
+        name += f"_{level}"
+        for place in ("skip", "down", "up") + (("middle",) if level == 1 else ()):
+            yield level, place, f"{name}_{place}"
+
+
+def _pytorch_pose_pairs(stacks: int, blocks: int, depth: int) -> Pairs:
+    def residual(ours: str, theirs: str) -> Pairs:
+        return _residual(ours, theirs, "", "downsample.0")
+
+    yield from (("stem_conv", "conv1"), ("stem_bn", "bn1"))
+    for k in (1, 2, 3):
+        yield from residual(f"stem_{k}", f"layer{k}.0")
+    order = ("skip", "down", "up", "middle")
+    for s in range(stacks):
+        for b in range(blocks):
+            for level, place, ours in _places(s, depth):
+                theirs = f"hg.{s}.hg.{level - 1}.{order.index(place)}.{b}"
+                yield from residual(f"{ours}_{b}", theirs)
+            yield from residual(f"stack{s}_head_{b}", f"res.{s}.{b}")
+        yield from ((f"stack{s}_linear", f"fc.{s}.0"), (f"stack{s}_linear_bn", f"fc.{s}.1"))
+        yield f"stack{s}_heatmaps", f"score.{s}"
+        yield f"stack{s}_features_back", f"fc_.{s}"
+        yield f"stack{s}_heatmaps_back", f"score_.{s}"
+
+
+def _princeton_pairs(stacks: int, blocks: int, depth: int) -> Pairs:
+    def residual(ours: str, theirs: str) -> Pairs:
+        return _residual(ours, theirs, ".conv", "skip_layer.conv")
+
+    if blocks != 1:
+        raise ValueError(f"layout princeton has 1 residual block at each place, not {blocks}")
+    yield from (("stem_conv", "pre.0.conv"), ("stem_bn", "pre.0.bn"))
+    for k, place in ((1, 1), (2, 3), (3, 4)):
+        yield from residual(f"stem_{k}", f"pre.{place}")
+    names = {"skip": "up1", "down": "low1", "middle": "low2", "up": "low3"}
+    for s in range(stacks):
+        for level, place, ours in _places(s, depth):
+            theirs = f"hgs.{s}.0" + ".low2" * (depth - level)
+            yield from residual(f"{ours}_0", f"{theirs}.{names[place]}")
+        yield from residual(f"stack{s}_head_0", f"features.{s}.0")
+        yield f"stack{s}_linear", f"features.{s}.1.conv"
+        yield f"stack{s}_linear_bn", f"features.{s}.1.bn"
+        yield f"stack{s}_heatmaps", f"outs.{s}.conv"
+        yield f"stack{s}_features_back", f"merge_features.{s}.conv.conv"
+        yield f"stack{s}_heatmaps_back", f"merge_preds.{s}.conv.conv"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """One implementation's names, and what weights trained with it expect.
+
+    Attributes:
+      pairs: function(stacks, blocks, depth) -> (our layer, their module) of every place.
+      stem: of ``hourglass.model.STEMS``.
+      mean: RGB subtracted from [0, 1] pictures.
+      decode: name of the rule that finds joints in heatmaps.
+      prefix: before every name in the files that its training script saves.
+      wrapped: whether those files hold the weights under "state_dict".
+      spare_skips: whether blocks that need no skip convolution have one all the same, unused.
+    """
+
+    pairs: Callable[[int, int, int], Pairs]
+    stem: str
+    mean: tuple[float, float, float]
+    decode: str
+    prefix: str
+    wrapped: bool
+    spare_skips: bool = False
+
+
+LAYOUTS = {
+    # pose/models/hourglass.py, saved by example/main.py from inside DataParallel.
+    "pytorch_pose": Layout(_pytorch_pose_pairs, "pytorch_pose", MEAN, "hourglass", "module.", True),
+    # src/stacked_hourglass/model.py; its hg1, hg2 and hg8 are plain state_dicts.
+    "anibali": Layout(_pytorch_pose_pairs, "pytorch_pose", MEAN, "hourglass", "", False),
+    # models/posenet.py, saved by train.py from inside Trainer and DataParallel; data/MPII/dp.py
+    # divides by 255 and subtracts nothing.
+    "princeton": Layout(
+        _princeton_pairs, "newell", (0.0, 0.0, 0.0), "hourglass", "model.module.", True, True
+    ),
+}
+
+# A tensor that each layout always has, and that no other has.
+_MARKS = {"pytorch_pose": "score.0.weight", "princeton": "outs.0.conv.weight"}
+
+
+def some(names: Iterable[str], most: int = 6) -> str:
+    """The first few of many names, in a sentence, with how many they are."""
+    names = sorted(names)
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{len(names)} ({', '.join(names[:most])}{rest})"
+
+
+def recognise(names: Iterable[str]) -> tuple[str, str]:
+    """(layout, prefix before every name) of a checkpoint's tensors.
+
+    "anibali" has the names of "pytorch_pose" and is returned as that.
+
+    Raises ValueError for tensors of another network.
+    """
+    names = list(names)
+    for layout, mark in _MARKS.items():
+        found = [n for n in names if n == mark or n.endswith("." + mark)]
+        if found:
+            prefix = min(found, key=len)[: -len(mark)]
+            strange = [name for name in names if not name.startswith(prefix)]
+            if strange:
+                raise ValueError(f"not all tensors begin with {prefix!r}: {some(strange)}")
+            return layout, prefix
+    marks = " nor ".join(_MARKS.values())
+    raise ValueError(
+        f"neither {marks} is among its {len(names)} tensors, so it is no stacked hourglass of "
+        "pytorch-pose, anibali or princeton-vl"
+    )
+
+
+def _highest(pattern: str, names: Iterable[str]) -> int:
+    """1 + the highest number that the pattern's group matches in any name."""
+    found = [int(match[1]) for name in names for match in [re.match(pattern, name)] if match]
+    # More places than tensors: an absurd number in a name must not become an endless loop.
+    if not found or max(found) >= len(list(names)):
+        raise ValueError(f"its tensors {pattern} are missing or numbered with gaps")
+    return 1 + max(found)
+
+
+def architecture(layout: str, shapes: dict[str, tuple[int, ...]]) -> dict:
+    """Arguments of ``hourglass.model.build`` read off the names and shapes of the tensors.
+
+    Args:
+      layout: "pytorch_pose" or "princeton".
+      shapes: tensor name without prefix -> shape.
+
+    Raises:
+      ValueError: tensors that this needs are missing.
+    """
+    names = list(shapes)
+    if layout == "princeton":
+        stacks, blocks, square = _highest(r"outs\.(\d{1,9})\.", names), 1, "features.0.1.conv"
+        inner = [re.match(r"hgs\.0\.0((?:\.low2)*)\.low1\.", name) for name in names]
+        depth = 1 + max((match[1].count(".low2") for match in inner if match), default=0)
+        head = "outs.0.conv"
+    else:
+        stacks, square = _highest(r"score\.(\d{1,9})\.", names), "fc.0.0"
+        blocks = _highest(r"res\.0\.(\d{1,9})\.", names)
+        depth = _highest(r"hg\.0\.hg\.(\d{1,9})\.", names)
+        head = "score.0"
+    joints = _conv_shape(shapes, head)[0]
+    # From a tensor of channels x channels numbers: a width that only a name claims costs nothing.
+    channels = _conv_shape(shapes, square)[0]
+    if _conv_shape(shapes, square)[:2] != (channels, channels):
+        raise ValueError(f"{square}.weight should be square, not {shapes[square + '.weight']}")
+    return {
+        "joints": joints,
+        "stacks": stacks,
+        "blocks": blocks,
+        "channels": channels,
+        "depth": depth,
+        "stem": LAYOUTS[layout].stem,
+    }
+
+
+def _conv_shape(shapes: dict, module: str) -> tuple[int, ...]:
+    shape = tuple(shapes.get(f"{module}.weight", ()))
+    if len(shape) != 4:
+        raise ValueError(f"{module}.weight is missing or no convolution: shape {shape}")
+    return shape
+
+
+def names(layout: str, arguments: dict, variables: Iterable[str]) -> dict[str, str]:
+    """Our variable name -> their tensor name, for every variable of a network.
+
+    Args:
+      layout: key of ``LAYOUTS``.
+      arguments: of ``hourglass.model.build``.
+      variables: names as ``checkpoints.by_name`` gives them.
+
+    Raises:
+      ValueError: variables that the layout has no place for.
+    """
+    places = _places_of(layout, arguments)
+    named, strange = {}, []
+    for variable in variables:
+        layer, _, part = variable.rpartition(".")
+        if layer in places and part in _TENSORS:
+            named[variable] = f"{places[layer]}.{_TENSORS[part]}"
+        else:
+            strange.append(variable)
+    if strange:
+        raise ValueError(
+            f"layout {layout} has no place for {some(strange)}; it holds networks of --block="
+            "residual with batch norm and one width"
+        )
+    return named
+
+
+def _places_of(layout: str, arguments: dict) -> dict[str, str]:
+    return dict(LAYOUTS[layout].pairs(arguments["stacks"], arguments["blocks"], arguments["depth"]))
+
+
+def unused(layout: str, arguments: dict, shapes: dict[str, tuple[int, ...]]) -> dict:
+    """Their tensors that decide nothing and have no variable here, as zeros by name.
+
+    These are batch norm's counters of batches, and in princeton-vl's blocks of equal width a skip
+    convolution that is made and never called.
+
+    Args:
+      layout: key of ``LAYOUTS``.
+      arguments: of ``hourglass.model.build``.
+      shapes: our variable name -> shape.
+    """
+    zeros = {}
+    for ours, theirs in _places_of(layout, arguments).items():
+        if f"{ours}.gamma" in shapes:
+            zeros[f"{theirs}.num_batches_tracked"] = np.zeros([], np.int64)
+        block = f"{ours[: -len('_skip')]}_bn1.gamma"
+        spare = LAYOUTS[layout].spare_skips and ours.endswith("_skip") and block in shapes
+        if spare and f"{ours}.kernel" not in shapes:
+            width = shapes[block][0]
+            zeros[f"{theirs}.weight"] = np.zeros([width, width, 1, 1], np.float32)
+            zeros[f"{theirs}.bias"] = np.zeros([width], np.float32)
+    return zeros
+
+
+def _to_ours(array: np.ndarray) -> np.ndarray:
+    """Kernels [out, in, h, w] -> [h, w, in, out]; all else as it is."""
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+
+
+def _to_theirs(array: np.ndarray) -> np.ndarray:
+    """Kernels [h, w, in, out] -> [out, in, h, w]; all else as it is."""
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
+
+
+def take(
+    layout: str, arguments: dict, tensors: dict[str, np.ndarray], shapes: dict
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Weights by our variable names, and the tensors that decide nothing by theirs.
+
+    Args:
+      layout: key of ``LAYOUTS``.
+      arguments: of ``hourglass.model.build``.
+      tensors: their name without prefix -> array.
+      shapes: our variable name -> shape.
+
+    Raises:
+      ValueError: naming what is missing, left over, of another shape, or not a number.
+    """
+    named, idle = names(layout, arguments, shapes), unused(layout, arguments, shapes)
+    needed = set(named.values()) | {n for n in idle if not n.endswith("num_batches_tracked")}
+    # Files of PyTorch before 0.4.1 have no counters.
+    _check_names(needed, set(named.values()) | set(idle), set(tensors))
+    ours = {variable: _to_ours(tensors[theirs]) for variable, theirs in named.items()}
+    rest = {name: tensors[name] for name in idle if name in tensors}
+    wrong = [
+        f"{named[name]} {tensors[named[name]].shape}"
+        for name, array in ours.items()
+        if array.shape != tuple(shapes[name])
+    ]
+    wrong += [
+        f"{name} {array.shape}" for name, array in rest.items() if array.shape != idle[name].shape
+    ]
+    if wrong:
+        raise ValueError(f"tensors of another shape than the rest of the network: {some(wrong)}")
+    _check_values({theirs: tensors[theirs] for theirs in named.values()})
+    return ours, rest
+
+
+def _check_names(needed: set[str], known: set[str], have: set[str]) -> None:
+    parts = []
+    if needed - have:
+        parts.append(f"missing are {some(needed - have)}")
+    if have - known:
+        parts.append(f"without a place in our network are {some(have - known)}")
+    if parts:
+        raise ValueError(f"its tensors are not those of a stacked hourglass: {'; '.join(parts)}")
+
+
+def _check_values(tensors: dict[str, np.ndarray]) -> None:
+    bad = [name for name, array in tensors.items() if not np.isfinite(array).all()]
+    if bad:
+        raise ValueError(f"tensors with NaN or infinite values: {some(bad)}")
+    bad = [n for n, array in tensors.items() if n.endswith("running_var") and (array < 0).any()]
+    if bad:
+        raise ValueError(f"variances below 0: {some(bad)}")
+
+
+def give(
+    layout: str, arguments: dict, weights: dict[str, np.ndarray], kept: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Tensors by their names without prefix; the way back of ``take``.
+
+    Args:
+      layout: key of ``LAYOUTS``.
+      arguments: of ``hourglass.model.build``.
+      weights: our variable name -> array.
+      kept: what ``take`` found that decides nothing; zeros stand for what is not in it.
+
+    Raises:
+      ValueError: a network that the layout's class cannot be.
+    """
+    if arguments["stem"] != LAYOUTS[layout].stem:
+        raise ValueError(
+            f"layout {layout} has --stem={LAYOUTS[layout].stem}, this network "
+            f"{arguments['stem']}; export it to a layout with that stem"
+        )
+    shapes = {name: array.shape for name, array in weights.items()}
+    theirs = names(layout, arguments, weights)
+    tensors = {theirs[name]: _to_theirs(array) for name, array in weights.items()}
+    idle = unused(layout, arguments, shapes)
+    kept = {n: a for n, a in kept.items() if n in idle and a.shape == idle[n].shape}
+    return {**tensors, **idle, **kept}

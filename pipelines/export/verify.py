@@ -1,0 +1,181 @@
+"""An export beside its checkpoint: joints, PCKh, latency and size on the same people."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import rich.table
+import tensorflow as tf
+
+from pipelines.evaluation import scoring
+from pipelines.evaluation.ground_truth import Truth
+from pipelines.export import signatures
+from pipelines.inference import forward
+
+# A joint whose peak is at least half of a perfect Gaussian's: one that will not jump elsewhere.
+CONFIDENT = 0.5
+
+# mean14 PCKh@0.5 that an export may lose, in points.
+LIMITS = {"none": 0.2, "float16": 0.2, "int8": 1.0}
+
+
+class Exported:
+    """A loaded export in the place of a network: normalised pictures to a tuple of heatmaps."""
+
+    def __init__(self, run: Callable, size: int, preprocess: bool, mean: tuple[float, ...]):
+        """Wrap ``run``, of ``formats.LOAD``; with ``preprocess`` it takes uint8 pictures."""
+        self.input_shape = (None, size, size, 3)
+        self._run, self._preprocess, self._mean = run, preprocess, mean
+
+    def pictures(self, images: tf.Tensor) -> tf.Tensor:
+        """Pictures as the export takes them, of [B, size, size, 3] float32 normalised."""
+        if not self._preprocess:
+            return images
+        # ``preprocessing.normalize`` backwards.
+        levels = (images + tf.constant(self._mean, tf.float32)) * 255.0
+        return tf.cast(tf.round(levels), tf.uint8)
+
+    def __call__(self, images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor]:
+        """Heatmaps ([B, h, w, J] float32,)."""
+        return (tf.convert_to_tensor(self._run(self.pictures(images))),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """One way to use a network.
+
+    Attributes:
+      predict: as ``forward.make_predict`` makes it.
+      once: one picture through the network, or one person through everything.
+    """
+
+    predict: Callable
+    once: Callable
+
+
+def milliseconds(ways: dict[str, Way], repeats: int = 15) -> dict[str, float]:
+    """Median time of each ``once``, in alternation, after two rounds that are not counted."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats + 2):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way.once()
+            times[name].append(time.perf_counter() - start)
+    return {name: 1e3 * statistics.median(taken[2:]) for name, taken in times.items()}
+
+
+def by_heatmaps(exported: Exported, **how) -> Callable:
+    """A function as ``forward.make_predict`` makes, of an export that gives heatmaps.
+
+    Args:
+      exported: the export.
+      **how: decode, sigma, flip, mirror and mean of ``forward.joints_of``.
+    """
+    return lambda batch: (batch["index"], *forward.joints_of(exported, batch, **how))
+
+
+def by_joints(loaded, name: str, encoded: bool, one: dict) -> Way:
+    """A SavedModel's signature for photographs; the stored crops stand for these.
+
+    Args:
+      loaded: the SavedModel.
+      name: of the signature.
+      encoded: whether it takes files.
+      one: batch of one person, to be timed.
+    """
+    signature = loaded.signatures[name]
+
+    def predict(batch: dict) -> tuple[tf.Tensor, ...]:
+        images, boxes = photographs(batch, encoded)
+        found = signature(images=images, boxes=boxes)
+        return batch["index"], found["joints"], found["confidences"]
+
+    images, boxes = photographs(one, encoded)
+    return Way(predict, lambda: signature(images=images, boxes=boxes)["joints"].numpy())
+
+
+def photographs(batch: dict, encoded: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    """Stored crops of a batch as pictures (or PNG files) and their people's boxes."""
+    images = batch["image"]
+    if encoded:
+        images = tf.map_fn(tf.io.encode_png, images, fn_output_signature=tf.string)
+    return images, signatures.to_box(batch["center"], batch["side"])
+
+
+def compare(truth: Truth, size: int, reference: tuple, exported: tuple) -> dict:
+    """How far an export's joints lie from the checkpoint's, and what that costs.
+
+    Args:
+      truth: of N people.
+      size: side of the network input, px.
+      reference: the checkpoint's joints [N, J, 2] float64 image px and confidences [N, J].
+      exported: the export's.
+
+    Returns:
+      "all_image_px", "all_input_px" and "confident_input_px", each {"median", "largest"} of the
+      distances; "confident", "joints" and "people", how many (confident: a confidence of the
+      checkpoint of ``CONFIDENT`` or more); "mean14" PCKh@0.5 of the export; "loss", points that the
+      checkpoint is better.
+    """
+    distance = np.linalg.norm(exported[0] - reference[0], axis=-1)
+    in_input, sure = distance * (size / truth.side)[:, None], reference[1] >= CONFIDENT
+    mean14 = scoring.mean14(exported[0], truth)
+    return {
+        "all_image_px": _spread(distance),
+        "all_input_px": _spread(in_input),
+        "confident_input_px": _spread(in_input[sure]),
+        "confident": int(sure.sum()),
+        "joints": int(sure.size),
+        "people": len(sure),
+        "mean14": mean14,
+        "loss": scoring.mean14(reference[0], truth) - mean14,
+    }
+
+
+def _spread(distances: np.ndarray) -> dict[str, float]:
+    if not distances.size:
+        return {"median": float("nan"), "largest": float("nan")}
+    return {"median": float(np.median(distances)), "largest": float(distances.max())}
+
+
+def problem(rows: dict[str, dict], quantize: str) -> str:
+    """Why an export must not be used, in one sentence; "" when it may.
+
+    Args:
+      rows: what -> ``compare``.
+      quantize: key of ``LIMITS``.
+    """
+    limit = LIMITS[quantize]
+    for name, row in rows.items():
+        if np.isnan(row["loss"]):
+            return f"{name}: nobody among these people can be scored by PCKh, so no loss is known"
+        if row["loss"] > limit:
+            return (
+                f"{name} loses {row['loss']:.3f} points of PCKh@0.5 and reaches mean14 "
+                f"{row['mean14']:.2f}; with quantize={quantize} it may lose {limit}"
+            )
+    return ""
+
+
+def table(rows: dict[str, dict], title: str) -> rich.table.Table:
+    """Rows of ``compare``, with "milliseconds" and "bytes", as a table."""
+    sure, joints = (next(iter(rows.values()))[key] for key in ("confident", "joints"))
+    caption = (
+        "Distances from the checkpoint's joints. Sure: its confidence is "
+        f"{CONFIDENT} or more, as for {sure} of {joints} joints."
+    )
+    shown = rich.table.Table(title=title, caption=caption)
+    shown.add_column("")
+    heads = ("PCKh mean14", "image px: median", "largest", "sure, input px: median", "largest")
+    for head in (*heads, "ms, batch 1", "MB"):
+        shown.add_column(head, justify="right")
+    for name, row in rows.items():
+        parts = [row[part] for part in ("all_image_px", "confident_input_px")]
+        cells = [f"{part[kind]:.3f}" for part in parts for kind in ("median", "largest")]
+        ends = [f"{row['milliseconds']:.1f}", f"{row['bytes'] / 1e6:.2f}"]
+        shown.add_row(name, f"{row['mean14']:.2f}", *cells, *ends)
+    return shown

@@ -1,0 +1,1 @@
+"""From crops and users' files to joints."""

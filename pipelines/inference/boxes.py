@@ -1,0 +1,243 @@
+"""Boxes of people in pictures: files of them, whose picture they are in, and their crops."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import os
+import re
+
+import numpy as np
+
+from pipelines.data.annotations import BOX_CONTEXT, Person
+from pipelines.data.readers import files
+
+_Box = tuple  # (x, y, w, h) image px; pixel 0 reaches from 0 to 1, as in COCO
+_FRAME = re.compile(r"(.+)#(\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Boxes:
+    """What a file of boxes says.
+
+    Attributes:
+      people: name of a picture in the file -> its boxes, (x, y, w, h) image px.
+      ids: name -> COCO's image id, where the file is COCO's.
+      left_out: reason -> number of boxes that are not in ``people``.
+    """
+
+    people: dict[str, list[_Box]]
+    ids: dict[str, int] = dataclasses.field(default_factory=dict)
+    left_out: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def of(self, name: str, frame: int | None = None) -> list[_Box]:
+        """Boxes of a picture, or of a video's frame ("walk.mp4#12", else those of "walk.mp4")."""
+        return self.people.get(f"{name}#{frame}", self.people.get(name, []))
+
+
+def problem(box: _Box, width: int, height: int) -> str:
+    """Why a box cannot be a person's in a picture of ``width`` x ``height`` px; "" when it can."""
+    x, y, w, h = box
+    text = f"box {tuple(round(float(v), 2) for v in box)} (x, y, width, height)"
+    if not all(map(math.isfinite, box)):
+        return f"{text} is not finite: give four numbers in px"
+    if w <= 0 or h <= 0:
+        return f"{text} has no size: width and height must be positive, not corners"
+    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        return f"{text} lies outside the picture of {width} x {height} px"
+    return ""
+
+
+def person(box: _Box | None, width: int, height: int) -> Person:
+    """Where a person's crop lies, by the rule of training.
+
+    Args:
+      box: (x, y, w, h) image px: the crop is centred on it and ``BOX_CONTEXT`` times as wide as its
+        longer side. None: the whole picture is the person, its height is the crop's side.
+      width: of the picture, px.
+      height: of the picture, px.
+
+    Returns:
+      Person without joints; center in image px with pixel centres on integers.
+
+    Raises ValueError for a box that is outside or has no size.
+    """
+    if box is not None and problem(box, width, height):
+        raise ValueError(problem(box, width, height))
+    x, y, w, h = (0.0, 0.0, width, height) if box is None else map(float, box)
+    side = height if box is None else BOX_CONTEXT * max(w, h)
+    return Person(
+        id="",
+        image="",
+        split="test",
+        row=0,
+        center=np.array([x + w / 2 - 0.5, y + h / 2 - 0.5]),
+        scale=side / 200,
+        joints=np.zeros((0, 2)),
+        state=np.zeros(0, np.uint8),
+        head_size=math.nan,
+    )
+
+
+def read(path: str, annotations: str = "", category: int = 1, least: float = 0.0) -> Boxes:
+    """Read boxes of pictures from a file.
+
+    - CSV: ``file,x,y,w,h`` per line, with or without this heading.
+    - JSON: ``{"file": [[x, y, w, h], ...], ...}``.
+    - COCO's detections: ``[{"image_id" or "file_name", "category_id", "bbox", "score"}, ...]``.
+    - COCO's annotations: ``{"images": [...], "annotations": [...]}``.
+
+    Args:
+      path: the file; .csv or JSON.
+      annotations: COCO file that says which pictures the ``image_id``s of detections are.
+      category: COCO ``category_id`` of people; others are left out.
+      least: detections with a lower score are left out.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: another kind of file, an entry that is no box, or an unknown ``image_id``.
+    """
+    data = files.read_bytes(path)
+    if path.lower().endswith(".csv"):
+        return Boxes(_grouped(_from_csv(data, path)))
+    parts = files.parse_json(data, path)
+    names = _file_names(annotations) if annotations else {}
+    if isinstance(parts, dict) and {"images", "annotations"} <= set(parts):
+        names, parts = _file_names(path), parts["annotations"]
+    if isinstance(parts, dict):
+        return Boxes(_grouped(_from_dict(parts, path)))
+    if isinstance(parts, list):
+        return _from_coco(parts, path, names, category, least)
+    raise ValueError(f"{path} holds no boxes, but a {type(parts).__name__}: {_KINDS}")
+
+
+_KINDS = 'write {"file": [[x, y, w, h], ...]}, COCO detections, or CSV lines file,x,y,w,h'
+
+
+def _numbers(values, where: str) -> _Box:
+    try:
+        box = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        box = ()
+    if len(box) != 4 or any(isinstance(value, bool) for value in values):
+        raise ValueError(f"{where} should be a box of four numbers x, y, w, h, not {values!r:.80}")
+    return box
+
+
+def _grouped(pairs) -> dict[str, list[_Box]]:
+    people: dict[str, list[_Box]] = {}
+    for name, boxes in pairs:
+        people.setdefault(name, []).extend(boxes)
+    return people
+
+
+def _from_csv(data: bytes, path: str):
+    try:
+        rows = list(csv.reader(data.decode("utf-8-sig").splitlines()))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not readable as CSV: {error}; {_KINDS}") from error
+    if rows and [word.strip().lower() for word in rows[0][:2]] == ["file", "x"]:
+        rows[0] = []
+    for number, row in enumerate(rows, 1):
+        if row:
+            yield row[0].strip(), [_numbers(row[1:], f"{path}, line {number},")]
+
+
+def _from_dict(parts: dict, path: str):
+    for name, boxes in parts.items():
+        if not isinstance(boxes, list):
+            raise ValueError(f"{path}, {name!r}: {boxes!r:.80} should be a list of boxes; {_KINDS}")
+        yield name, [_numbers(box, f"{path}, {name!r}:") for box in boxes]
+
+
+def _file_names(path: str) -> dict[int, str]:
+    """COCO image id -> file name of an annotation file."""
+    parts = files.parse_json(files.read_bytes(path), path)
+    try:
+        return {image["id"]: str(image["file_name"]) for image in parts["images"]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not a COCO annotation file: no images with id and file_name ({error!r})"
+        ) from error
+
+
+def _from_coco(parts: list, path: str, names: dict, category: int, least: float) -> Boxes:
+    found = Boxes({name: [] for name in names.values()}, {name: i for i, name in names.items()})
+    for number, entry in enumerate(parts):
+        where = f"{path}, entry {number}:"
+        if not isinstance(entry, dict):
+            raise ValueError(f"{where} {entry!r:.80} is not an object with bbox; {_KINDS}")
+        reason = _unwanted(entry, category, least)
+        if reason:
+            found.left_out[reason] = found.left_out.get(reason, 0) + 1
+            continue
+        name = _name(entry, names, where)
+        found.people.setdefault(name, []).append(_numbers(entry.get("bbox", ()), f"{where} bbox"))
+        if isinstance(entry.get("image_id"), int):
+            found.ids.setdefault(name, entry["image_id"])
+    return found
+
+
+def _unwanted(entry: dict, category: int, least: float) -> str:
+    if entry.get("category_id", category) != category:
+        return f"of another category than {category}"
+    if entry.get("iscrowd"):
+        return "a crowd"
+    score = entry.get("score", math.inf)
+    return f"score below {least:g}" if isinstance(score, (int, float)) and score < least else ""
+
+
+def _name(entry: dict, names: dict, where: str) -> str:
+    name = entry.get("file_name", names.get(_hashable(entry.get("image_id"))))
+    if name is None and isinstance(entry.get("image_id"), str):
+        name = entry["image_id"]
+    if not isinstance(name, str):
+        raise ValueError(
+            f"{where} image_id {entry.get('image_id')!r:.40} has no file_name: give the COCO "
+            "annotation file whose images have these ids with --annotations"
+        )
+    return name
+
+
+def _hashable(value):
+    return value if isinstance(value, (int, str)) else None
+
+
+def match(found: Boxes, inputs: list[str]) -> tuple[Boxes, list[str]]:
+    """Boxes under the names of the inputs, and the names in the file that are no input.
+
+    A name in the file means the input of that path, or whose path ends in it.
+
+    Raises ValueError for a name that could mean several inputs.
+    """
+    by_base: dict[str, list[str]] = {}
+    for path in inputs:
+        by_base.setdefault(os.path.basename(path), []).append(path)
+    people, ids, unknown = {}, {}, []
+    for name, boxes in found.people.items():
+        stem, number = _split(name, by_base)
+        meant = [path for path in by_base.get(os.path.basename(stem), ()) if _ends(path, stem)]
+        if len(meant) > 1:
+            raise ValueError(
+                f"boxes of {name!r} could be of {' or of '.join(meant[:3])}: write more of the path"
+            )
+        if meant:
+            people.setdefault(meant[0] + number, []).extend(boxes)
+            ids.update({meant[0]: found.ids[name]} if name in found.ids else {})
+        elif boxes:
+            unknown.append(name)
+    return Boxes(people, ids, found.left_out), unknown
+
+
+def _split(name: str, by_base: dict) -> tuple[str, str]:
+    """(file, "#12" or "") of a name that may be a video's frame."""
+    frame = _FRAME.fullmatch(name)
+    if frame and os.path.basename(name) not in by_base:
+        return frame[1], f"#{int(frame[2])}"
+    return name, ""
+
+
+def _ends(path: str, name: str) -> bool:
+    path, name = os.path.normpath(path), os.path.normpath(name)
+    return path == name or path.endswith(os.sep + name)

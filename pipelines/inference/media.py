@@ -1,0 +1,146 @@
+"""Users' picture files, videos and cameras, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from pipelines.data.image_io import MAX_PIXELS
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+
+
+@dataclasses.dataclass
+class Video:
+    """An opened video or camera.
+
+    Attributes:
+      rate: frames per second.
+      count: frames that the file claims; 0 for a camera, or where it does not say.
+      seen: frames read so far.
+    """
+
+    rate: float
+    count: int
+    seen: int
+    _capture: cv2.VideoCapture
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Frames [H, W, 3] uint8 RGB, turned upright as players show them; then closes."""
+        try:
+            while True:
+                ok, frame = self._capture.read()
+                if not ok:
+                    return
+                self.seen += 1
+                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        finally:
+            self._capture.release()
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether more than 2 % of the claimed frames are missing, and more than 2.
+
+        Some containers only estimate their count.
+        """
+        return self.count - self.seen > max(2, 0.02 * self.count)
+
+
+def open_video(source: str) -> Video:
+    """Open a video file, or a camera by its number.
+
+    Raises FileNotFoundError when there is none, ValueError when it cannot be read as a video.
+    """
+    camera = is_camera(source)
+    if not camera and not os.path.isfile(source):
+        raise FileNotFoundError(f"no file at {source}; check the path (videos must be local)")
+    capture = cv2.VideoCapture(int(source) if camera else source)
+    if not capture.isOpened():
+        what = f"camera {source} does not answer" if camera else "not readable as a video"
+        raise ValueError(f"{what}; is it connected, is it a kind that OpenCV's FFmpeg reads?")
+    if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_PIXELS:
+        raise ValueError(f"frames of more than {MAX_PIXELS // 10**6} megapixels; make it smaller")
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    count = 0 if camera else max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    return Video(rate if 0 < rate < 1000 else 30.0, count, 0, capture)
+
+
+def is_camera(source: str) -> bool:
+    """Whether an input means a camera: a number that is no file."""
+    return source.isdigit() and not os.path.exists(source)
+
+
+def is_video(source: str) -> bool:
+    """Whether an input is read as a video: by its name, or a camera."""
+    return source.lower().endswith(VIDEOS) or is_camera(source)
+
+
+def expand(inputs: list[str], listed: list[str], without: str = "") -> tuple[list[tuple], int]:
+    """Find the files that inputs mean.
+
+    Args:
+      inputs: files, folders (all pictures in them and in their folders, in the order of their
+        names), patterns with * ? [ (the shell's rules), camera numbers, or "-" for ``listed``.
+      listed: lines of standard input.
+      without: folder whose files are not taken: the output's.
+
+    Returns:
+      Pairs of a path and the name under which its result is written, in order, each path once; and
+      how many files of the folders are not pictures by their names.
+
+    Raises FileNotFoundError for a pattern or folder without pictures and where no input exists (one
+    that is missing among others is found out when it is read), ValueError without inputs.
+    """
+    found, others = {}, 0
+    for source in [one for given in inputs for one in (listed if given == "-" else [given])]:
+        if tf.io.gfile.isdir(source):
+            pairs, strange = _in_folder(source, without)
+            others += strange
+        elif any(sign in source for sign in "*?[") and not tf.io.gfile.exists(source):
+            pairs = _matching(source, without)
+        else:
+            pairs = [(source, os.path.basename(source))]
+        found.update({path: name for path, name in pairs if path not in found})
+    if not found:
+        raise ValueError("no input: name pictures, folders, a video, a camera, or - for a list")
+    if not any(is_camera(path) or tf.io.gfile.exists(path) for path in found):
+        absent = ", ".join([*found][:5]) + (", ..." if len(found) > 5 else "")
+        raise FileNotFoundError(
+            f"there is no file or folder {absent}; an input is a path as seen from {os.getcwd()}, "
+            "or a pattern in quotes: check the spelling"
+        )
+    return list(found.items()), others
+
+
+def _matching(pattern: str, without: str) -> list[tuple[str, str]]:
+    pairs = []
+    for path in sorted(tf.io.gfile.glob(pattern)):
+        inside = tf.io.gfile.isdir(path)
+        pairs += _in_folder(path, without)[0] if inside else [(path, os.path.basename(path))]
+    if not pairs:
+        raise FileNotFoundError(f"nothing matches {pattern}; check the pattern")
+    return pairs
+
+
+def _in_folder(folder: str, without: str) -> tuple[list[tuple[str, str]], int]:
+    pairs, strange = [], 0
+    for place, folders, names in tf.io.gfile.walk(folder):
+        if without and os.path.abspath(place) == os.path.abspath(without):
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(name for name in names if not name.startswith(".")):
+            path = os.path.join(place, name)
+            if name.lower().endswith(PICTURES):
+                pairs.append((path, os.path.relpath(path, folder)))
+            else:
+                strange += 1
+    if not pairs:
+        raise FileNotFoundError(f"no pictures in {folder}: looked for {', '.join(PICTURES)}")
+    return pairs, strange

@@ -1,0 +1,234 @@
+"""Joints of people in pictures.
+
+from pipelines.predict import Predictor
+
+predictor = Predictor.load("runs/demo")
+poses = predictor(["photograph.jpg"], [[(x, y, width, height)]])
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from hourglass import bn_folding
+from hourglass.skeleton import Skeleton
+from pipelines import checkpoints
+from pipelines.data import cropping, image_io
+from pipelines.inference import boxes as people_boxes
+from pipelines.inference import compiled, forward
+
+# A window this wide takes 48 MB. People beyond it (crop sides from 2,000 px on at the default
+# context, a fifth of a thousandth of MPII's) are halved first, or divided further.
+WIDEST = 4096
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pose:
+    """One person's joints.
+
+    Attributes:
+      joints: [J, 2] float64 image px, 0-based, pixel centres on integers.
+      confidence: [J] float32, the heatmaps' peaks: about 1 where the network is certain.
+      box: (x, y, w, h) image px, as given; None where the whole picture is the person.
+      center: [2] float64 image px, of the person's crop.
+      side: image px, of the person's crop.
+      heatmaps: [h, w, J] float32 over the crop, where they were asked for.
+    """
+
+    joints: np.ndarray
+    confidence: np.ndarray
+    box: tuple | None
+    center: np.ndarray
+    side: float
+    heatmaps: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Crop:
+    """A person's square, cut as the training records are.
+
+    Attributes:
+      square: [n, n, 3] uint8 RGB.
+      center: [2] float64 crop px.
+      side: crop px.
+      crop_to_image: [2, 3] float64.
+      box: as given.
+    """
+
+    square: np.ndarray
+    center: np.ndarray
+    side: float
+    crop_to_image: np.ndarray
+    box: tuple | None
+
+
+class Predictor:
+    """A trained network, ready for pictures; thread-safe but for the network itself."""
+
+    def __init__(
+        self,
+        network: tf.keras.Model,
+        skeleton: Skeleton,
+        geometry: cropping.Geometry,
+        *,
+        largest: int = 32,
+        heatmaps: bool = False,
+        **how,
+    ):
+        """Compile nothing yet; the first pictures take seconds.
+
+        Args:
+          network: from ``hourglass.model.build``, or folded.
+          skeleton: its joints.
+          geometry: how the records of training are cut.
+          largest: people per call of the network.
+          heatmaps: give them with each pose.
+          **how: flip, decode, sigma and mean of ``forward.make_predict``.
+        """
+        self.skeleton, self.geometry, self.largest = skeleton, geometry, largest
+        how = {"flip": True, "mirror": skeleton.mirror, "decode": "quarter", **how}
+        self._run = compiled.of_crops(network, largest=largest, heatmaps=heatmaps, **how)
+
+    @classmethod
+    def load(cls, path: str, **changes) -> Predictor:
+        """Load what was trained: mirror test, decode rule and mean as evaluation takes them.
+
+        Args:
+          path: folder of a run, its best/, or one checkpoint.
+          **changes: of the constructor's keyword arguments.
+
+        Raises FileNotFoundError or ValueError when there is none, or it is damaged.
+        """
+        folder = checkpoints.split_place(path)[0]
+        mean, decode = checkpoints.read_expected(folder)
+        network, skeleton, *_ = checkpoints.load_network(path)
+        how = {"mean": mean, "decode": forward.decode_rule("auto", decode), **changes}
+        return cls(bn_folding.fold(network), skeleton, checkpoints.read_geometry(folder), **how)
+
+    def __call__(
+        self,
+        images: Sequence[str | np.ndarray],
+        boxes: Sequence[Sequence[tuple] | None] | None = None,
+    ) -> list[list[Pose]]:
+        """Joints of every person.
+
+        Args:
+          images: paths, or [H, W, 3] uint8 RGB arrays.
+          boxes: for each image the people's (x, y, w, h) in image px, as COCO counts them: the
+            first pixel reaches from 0 to 1. Each becomes a crop by the rule of training,
+            ``boxes.person``. None, for an image or for all: the whole picture is the person, best
+            when centred and about three quarters of its height.
+
+        Returns:
+          For each image a list of Pose, one for each box.
+
+        Raises:
+          FileNotFoundError, ValueError: an image or a box that cannot be used, by its number.
+        """
+        if isinstance(images, (str, np.ndarray)):
+            raise ValueError("images is one image: pass a list of them")
+        boxes = [None] * len(images) if boxes is None else boxes
+        if len(boxes) != len(images):
+            raise ValueError(f"{len(images)} images but boxes for {len(boxes)}: one list for each")
+        items = ((k, self._cut(k, *one)) for k, one in enumerate(zip(images, boxes)))
+        return [poses for _, poses in self.stream(items)]
+
+    def _cut(self, number: int, image, boxes) -> list[Crop]:
+        name = image if isinstance(image, str) else f"image {number}"
+        try:
+            pixels = image_io.read(image)[0] if isinstance(image, str) else image
+            return [self.crop(pixels, box) for box in (boxes if boxes is not None else [None])]
+        except (OSError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from error
+
+    def crop(self, image: np.ndarray, box: tuple | None) -> Crop:
+        """Cut a person out of [H, W, 3] uint8 RGB; see ``__call__`` for the box.
+
+        Raises ValueError for another array, or a box that cannot be used.
+        """
+        array = np.asarray(image)
+        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+            raise ValueError(
+                f"an image must be [H, W, 3] uint8 RGB, not {list(array.shape)} {array.dtype}"
+            )
+        person = people_boxes.person(box, array.shape[1], array.shape[0])
+        factor = math.ceil(self.geometry.context * person.side / WIDEST)
+        array, small_to_image = _divided(array, factor)
+        center = cropping.to_crop(person.center, small_to_image)
+        person = dataclasses.replace(person, center=center, scale=person.scale / factor)
+        square, crop_to_small = cropping.crop(array, person, self.geometry)
+        shift = small_to_image[:, :2] @ crop_to_small[:, 2] + small_to_image[:, 2]
+        return Crop(
+            square,
+            cropping.to_crop(person.center, crop_to_small),
+            person.side / crop_to_small[0, 0],
+            np.column_stack([factor * crop_to_small[:, :2], shift]),
+            None if box is None else tuple(box),
+        )
+
+    def stream(self, items: Iterable[tuple[object, list[Crop]]]) -> Iterator[tuple]:
+        """Predict a stream of pictures in full batches, in order and in bounded memory.
+
+        Args:
+          items: (anything, the picture's crops); a picture may have none.
+
+        Yields:
+          (the same thing, list of Pose).
+        """
+        waiting, crops, poses = collections.deque(), [], collections.deque()
+        for key, found in items:
+            waiting.append((key, len(found)))
+            crops.extend(found)
+            while len(crops) >= self.largest or len(waiting) > 2 * self.largest:
+                poses.extend(self._poses(crops[: self.largest]))
+                del crops[: self.largest]
+                yield from _finished(waiting, poses)
+        while crops:
+            poses.extend(self._poses(crops[: self.largest]))
+            del crops[: self.largest]
+        yield from _finished(waiting, poses)
+
+    def _poses(self, crops: list[Crop]) -> list[Pose]:
+        if not crops:
+            return []
+        canvas = self.geometry.canvas
+        squares = np.zeros((len(crops), canvas, canvas, 3), np.uint8)
+        for square, crop in zip(squares, crops):
+            square[: len(crop.square), : len(crop.square)] = crop.square
+        centers = np.stack([crop.center for crop in crops]).astype(np.float32)
+        sides = np.array([crop.side for crop in crops], np.float32)
+        found, confidence, *maps = (part.numpy() for part in self._run(squares, centers, sides))
+        to_image = np.stack([crop.crop_to_image for crop in crops])
+        joints = cropping.to_image(found.astype(np.float64), to_image)
+        maps = maps[0] if maps else [None] * len(crops)
+        center = cropping.to_image(np.stack([crop.center for crop in crops])[:, None], to_image)[
+            :, 0
+        ]
+        return [
+            Pose(points, sure, crop.box, middle, float(crop.side * crop.crop_to_image[0, 0]), heat)
+            for points, sure, crop, middle, heat in zip(joints, confidence, crops, center, maps)
+        ]
+
+
+def _divided(image: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image with ``factor`` x ``factor`` px averaged to one, and small_to_image [2, 3] float64."""
+    shift = 0.5 * factor - 0.5
+    small_to_image = np.array([[factor, 0.0, shift], [0.0, factor, shift]])
+    if factor == 1:
+        return image, small_to_image
+    height, width = (max(1, length // factor) for length in image.shape[:2])
+    whole = image[: height * factor, : width * factor]
+    return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), small_to_image
+
+
+def _finished(waiting: collections.deque, poses: collections.deque) -> Iterator[tuple]:
+    while waiting and waiting[0][1] <= len(poses):
+        key, count = waiting.popleft()
+        yield key, [poses.popleft() for _ in range(count)]

@@ -1,0 +1,154 @@
+"""What predicting writes: predictions.json and images.json, drawn pictures, and videos."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from hourglass.skeleton import Skeleton
+from pipelines.inference import media
+from pipelines.inference.predictor import Pose
+from pipelines.io import write_atomically
+
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
+
+
+class Results:
+    """predictions.json and images.json, written while pictures come; they appear at the end.
+
+    The first is in COCO's keypoint-results format. The second is an annotation file without
+    annotations: pictures, joint names and limbs, which tools of that format ask for.
+    """
+
+    def __init__(self, folder: str, skeleton: Skeleton, category: int, first_id: int):
+        """Open both beside their places; ``first_id`` is the first free image id."""
+        self._paths = [os.path.join(folder, n) for n in ("predictions.json", "images.json")]
+        self._files = [tf.io.gfile.GFile(path + ".partial", "w") for path in self._paths]
+        self._skeleton, self._category, self._next = skeleton, category, first_id
+        self._separators = ["\n", "\n"]
+        self.people = self.images = 0
+        try:
+            tf.io.gfile.makedirs(folder)
+        except tf.errors.OpError as error:
+            raise OSError(f"cannot write to {folder}: {error.message}; choose another") from error
+        self._write(0, "[")
+        self._write(1, '{"images": [')
+
+    def __enter__(self) -> Results:
+        """Return itself."""
+        return self
+
+    def add(self, name: str, size: tuple[int, int], poses: list[Pose], image_id: int = 0) -> None:
+        """Add a picture of ``size`` (width, height) px and its people; id 0: the next free one."""
+        image_id = image_id or self._next
+        self._next += image_id == self._next
+        self._append(1, {"id": image_id, "file_name": name, "width": size[0], "height": size[1]})
+        for pose in poses:
+            self._append(0, self._entry(pose, image_id, name))
+        self.images, self.people = self.images + 1, self.people + len(poses)
+
+    def _append(self, which: int, entry: dict) -> None:
+        self._write(which, self._separators[which] + json.dumps(entry, allow_nan=False))
+        self._separators[which] = ",\n"
+
+    def _write(self, which: int, text: str) -> None:
+        try:
+            self._files[which].write(text)
+        except tf.errors.OpError as error:
+            raise OSError(f"cannot write {self._paths[which]}: {error.message}") from error
+
+    def _entry(self, pose: Pose, image_id: int, name: str) -> dict:
+        numbers = np.column_stack([pose.joints, pose.confidence])
+        numbers = np.where(np.isfinite(numbers), numbers, 0.0)
+        return {
+            "image_id": image_id,
+            "category_id": self._category,
+            "keypoints": numbers.ravel().round(3).tolist(),
+            "score": round(float(numbers[:, 2].mean()), 4),
+            "file_name": name,
+            "box": None if pose.box is None else [float(value) for value in pose.box],
+        }
+
+    def __exit__(self, error, *_) -> None:
+        """Put both files in place; after an error other than Ctrl-C, remove what there is."""
+        if error in (None, KeyboardInterrupt):
+            return self._finish()
+        for path, file in zip(self._paths, self._files):
+            file.close()
+            if tf.io.gfile.exists(path + ".partial"):
+                tf.io.gfile.remove(path + ".partial")
+
+    def _finish(self) -> None:
+        person = {
+            "id": self._category,
+            "name": "person",
+            "keypoints": list(self._skeleton.joints),
+            "skeleton": [[a + 1, b + 1] for a, b in self._skeleton.limbs],
+        }
+        self._write(0, "\n]\n")
+        self._write(1, f'\n], "annotations": [], "categories": {json.dumps([person])}}}\n')
+        for path, file in zip(self._paths, self._files):
+            file.close()
+            tf.io.gfile.rename(path + ".partial", path, overwrite=True)
+
+
+def write_jpeg(path: str, rgb: np.ndarray) -> None:
+    """Write [H, W, 3] uint8 RGB, whole or not at all; OSError when it cannot."""
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), _JPEG)
+    write_atomically(path, data.tobytes())
+
+
+class Film:
+    """An .mp4 that appears when it is finished."""
+
+    def __init__(self, path: str, rate: float):
+        """Open it with the first frame."""
+        self._path, self._rate, self._writer = path, rate, None
+        self._partial = os.path.splitext(path)[0] + ".partial.mp4"
+
+    def __enter__(self) -> Film:
+        """Return itself."""
+        return self
+
+    def add(self, rgb: np.ndarray) -> None:
+        """Append a frame, [H, W, 3] uint8; OSError when the file cannot be written."""
+        height, width = rgb.shape[:2]
+        if self._writer is None:
+            if "://" in self._path:
+                raise OSError(f"cannot write the video {self._path}; choose a local --output")
+            os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
+            code = cv2.VideoWriter_fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(self._partial, code, self._rate, (width, height))
+            if not self._writer.isOpened():
+                raise OSError(f"OpenCV cannot write {self._path}; choose another --output")
+        self._writer.write(np.ascontiguousarray(rgb[..., ::-1]))
+
+    def __exit__(self, *_) -> None:
+        """Finish what there is: a video that was interrupted is worth having."""
+        if self._writer is not None:
+            self._writer.release()
+            os.replace(self._partial, self._path)
+
+
+def places(output: str, names: list[str]) -> list[str]:
+    """Where drawn pictures and videos go: each input's own place below ``output``."""
+    taken, found = set(), []
+    for name in names:
+        stem, kind = os.path.splitext(name)
+        stem = f"camera{name}" if media.is_camera(name) else stem
+        kind = ".mp4" if media.is_video(name) else ".jpg"
+        numbered = (f"{stem}{suffix}{kind}" for suffix in _suffixes())
+        place = next(place for place in numbered if place not in taken)
+        taken.add(place)
+        found.append(os.path.join(output, place))
+    return found
+
+
+def _suffixes() -> Iterator[str]:
+    return itertools.chain([""], (f"-{number}" for number in itertools.count(2)))

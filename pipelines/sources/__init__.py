@@ -1,1 +1,0 @@
-"""One reader per annotation source; each turns files into ``pipelines.people.Annotated``."""

@@ -1,0 +1,53 @@
+"""A run's lengths in steps."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pipelines import config as configuration
+from pipelines.config import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """A run's lengths in steps, converted once from epochs."""
+
+    total: int
+    epoch: int
+    evaluate: int
+    warmup: int
+    drops: tuple[int, ...]
+    profile: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def of(cls, config: Config, people: int) -> Lengths:
+        """Lengths for ``people`` training examples; ValueError for a profile after the end."""
+        total = config.steps or max(1, round(config.epochs * people / config.batch))
+        epoch = max(1, round(people / config.batch))
+        profile = configuration.span(config.profile)
+        if profile[0] >= total:
+            raise ValueError(
+                f"--profile={config.profile} begins after the training's {total} steps; "
+                "begin earlier"
+            )
+        return cls(
+            total=total,
+            epoch=epoch,
+            evaluate=max(1, round(config.evaluate_every * epoch)),
+            warmup=round(config.warmup * people / config.batch),
+            drops=tuple(round(f * total) for f in configuration.fractions(config.drops)),
+            profile=profile,
+        )
+
+    def until_stop(self, step: int, log_every: int) -> int:
+        """Steps from ``step`` to the next log, epoch's end, validation or the end of training.
+
+        One at a time while they are profiled: TensorBoard shows calls as steps.
+        """
+        ends = [every - step % every for every in (self.epoch, self.evaluate, log_every)]
+        ends += [start - step for start in self.profile[:1] if start > step]
+        return 1 if self.profiles(step) else min([*ends, self.total - step])
+
+    def profiles(self, step: int) -> bool:
+        """Whether the step after ``step`` steps is profiled."""
+        return self.profile[0] <= step < self.profile[1]
