@@ -1,6 +1,6 @@
 """Whether every pin has a wheel for every Python and machine, and every dependency a pin.
 
-    python scripts/check_wheels.py [requirements.txt]
+    python scripts/check_wheels.py [requirements.txt [3.12 ...]]
 
 asks the package index through pip, without installing, and prints a Markdown table. pip evaluates
 markers for the Python that runs it, so they are evaluated here, for the machine asked about.
@@ -122,12 +122,12 @@ def cell(requirements: list[Requirement], python: str, machine: str) -> tuple[bo
     return not problems, "; ".join(problems) or good
 
 
-def main(path: str = "requirements.txt") -> int:
+def main(path: str = "requirements.txt", *pythons: str) -> int:
     """Print the table of a file; 1 when something is missing."""
     requirements = read(pathlib.Path(path))
     print(f"| Python | {' | '.join(MACHINES)} |\n|---|{'---|' * len(MACHINES)}")
     well = True
-    for python in PYTHONS:
+    for python in pythons or PYTHONS:
         cells = [cell(requirements, python, machine) for machine in MACHINES]
         well &= all(good for good, _ in cells)
         print(f"| {python} | {' | '.join(words for _, words in cells)} |", flush=True)

@@ -130,7 +130,7 @@ ELSEWHERE = {
     "make test": ".ci/run",
     "make torch": ".ci/run",
     "make export-tools": ".ci/run",
-    "make venv PYTHON=/path/to/python3.11": "tests/test_setup.py::make_venv",
+    "make venv PYTHON=3.12": "tests/test_setup.py::make_venv",
     "tensorboard --logdir runs": "tests/test_readme.py::test_tensorboard_shows_the_runs",
     "python scripts/import_torch.py --input=hg_s2_b1.pth.tar --output=runs/imported": (
         "tests/test_torch.py::test_the_commands"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from scripts import fetch_pip
+from scripts import check_wheels, fetch_pip
 
 ROOT = Path(__file__).resolve().parent.parent
 BASH = shutil.which("bash")
@@ -407,6 +407,31 @@ def test_both_builds_are_the_same_tensorflow(python):
         assert other["tensorflow"] == want
         assert "tensorflow-cpu" not in other
         assert ("tensorflow-addons" in other) == (first and machine != "aarch64")
+
+
+def test_wheels_are_checked_for_each_machines_pins(tmp_path):
+    (tmp_path / "common.txt").write_text("# all\nsix==1.17.0\n-c other.txt\n")
+    file = tmp_path / "requirements.txt"
+    file.write_text('-r common.txt\nnumpy==2.5.5; python_version >= "3.12"  # later\n')
+    requirements = check_wheels.read(file)
+    for python, want in (("3.9", ["six"]), ("3.12", ["six", "numpy"])):
+        facts = check_wheels.environment(python, "macOS 14 arm64")
+        assert [pin.name for pin in check_wheels.applying(requirements, facts)] == want
+
+
+def test_what_a_pin_needs_must_be_pinned_and_fit():
+    pins = [Requirement("a[x]==1.0"), Requirement("b-c==2.0")]
+    needs = ["b_c<2", "d; extra == 'x'", "e; extra == 'y'", "f; sys_platform == 'darwin'"]
+    metadata = [
+        {"name": "a", "version": "1.0", "requires_dist": needs},
+        {"name": "b_c", "version": "2.0", "requires_python": ">=3.12"},
+    ]
+    facts = check_wheels.environment("3.11", "Linux aarch64")
+    assert check_wheels.misfits(pins, metadata, facts) == [
+        "a needs b_c<2, not 2.0",
+        "a needs d, not None",
+        "b_c 2.0 is not for Python 3.11.5",
+    ]
 
 
 def test_pytorch_is_pinned_beside_tensorflow_and_safe():
