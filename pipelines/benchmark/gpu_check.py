@@ -60,12 +60,12 @@ SIZES = {
     ),
     "cpu": Sizes(
         "cpu",
-        {"channels": 64, "size": 128, "depth": 3},
+        {"channels": 64, "size": 64, "depth": 2},
         48,
         2,
         {
             2: [(16, BF16, False), (16, FP32, False), (4, BF16, False), (16, BF16, True)],
-            8: [(4, BF16, False), (4, FP32, False)],
+            8: [(4, BF16, False)],
         },
         8,
         dataclasses.replace(_PACE, repeats=2),
@@ -88,10 +88,10 @@ SHARES = {
     "network": 0.22,
     "placement": 0.3,
     "input": 0.34,
-    "speed 2": 0.56,
-    "data wait": 0.63,
+    "speed 2": 0.52,
+    "data wait": 0.61,
     "devices": 0.71,
-    "torch": 0.79,
+    "torch": 0.78,
     "speed 8": 1.0,
 }
 

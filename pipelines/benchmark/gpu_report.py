@@ -154,7 +154,8 @@ def _torch(found: dict, everything: dict) -> list[str]:
     part = found["parts"][name]
     where = f"PyTorch {part['torch']} on {part['device']}"
     ratios = [f"{rate / theirs:.2f} times that: {k}" for k, rate in same.items()]
-    return [*lines, "", f"{where}, the faster of the rows: {theirs:,.1f}.", *ratios]
+    turns = "Measured one after the other; scripts/benchmark.py --parts=train lets both take turns."
+    return [*lines, "", f"{where}, the faster of the rows: {theirs:,.1f}. {turns}", *ratios]
 
 
 _BODIES = {
