@@ -1,6 +1,6 @@
-"""Write the GPU kernels that the installed TensorFlow has, for tests/test_placement.py.
+"""Write the GPU kernels that the installed TensorFlow has, for tests/training/test_placement.py.
 
-    python scripts/list_gpu_kernels.py --output=tests/data
+    python scripts/list_gpu_kernels.py --output=tests/golden
 
 needs TensorFlow's GPU build (requirements-gpu.txt) but no GPU: the build registers its kernels on
 any machine. The file is named after TensorFlow's version. Each line is a kernel:
@@ -89,5 +89,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("output", "tests/data", "folder to write to")
+    flags.DEFINE_string("output", "tests/golden", "folder to write to")
     cli.run(main)

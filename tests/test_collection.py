@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+
+from tests.helpers.forked import ROOT
 
 
 def collected(**changes: str) -> list[str]:

@@ -10,9 +10,11 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, start_python, tiny
 
 from pipelines import checkpoints, config
+from tests.helpers.forked import ROOT
+from tests.helpers.people import tiny
+from tests.helpers.processes import start_python
 
 pytestmark = pytest.mark.slow
 

@@ -7,29 +7,13 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, start_python
 
 from pipelines.config import Config
 from pipelines.inference import predict_media
+from tests.helpers.forked import ROOT
+from tests.helpers.help_pages import GROUPS, entries
+from tests.helpers.processes import start_python
 
-OF_CONFIG = ["Run", "Data", "Network", "Precision and devices", "Optimisation", "Evaluation"]
-GROUPS = {
-    "train_main.py": OF_CONFIG,
-    "eval_main.py": ["A prediction file, without a network", *OF_CONFIG],
-    "scripts/benchmark.py": ["Benchmark", *OF_CONFIG],
-    "scripts/browse.py": ["People", "Page"],
-    "scripts/check_gpu.py": ["Check"],
-    "scripts/decoder_ceilings.py": ["People"],
-    "scripts/draw_records.py": ["People", "Picture"],
-    "scripts/export.py": ["Network", "File", "Joints from heatmaps", "Verification"],
-    "scripts/export_torch.py": ["Network", "File"],
-    "scripts/import_torch.py": ["Files", "What the file does not say"],
-    "scripts/make_mpii_validation.py": [],
-    "scripts/make_submission.py": ["Files"],
-    "scripts/make_tfrecords.py": ["Data", "Records", "Stored crops", "--dataset=coco only"],
-    "scripts/plot_runs.py": ["Curves"],
-    "scripts/predict.py": ["Network", "People and pictures", "What is written"],
-}
 FIELDS = {field.name for field in dataclasses.fields(Config)}
 WHOLE = {
     "train_main.py": FIELDS,
@@ -45,12 +29,6 @@ def pages(fork_script):
     answers = {script: fork_script(ROOT, script, "--help") for script in GROUPS}
     assert {(one["code"], one["errors"]) for one in answers.values()} == {(0, "")}, answers
     return {script: one["output"] for script, one in answers.items()}
-
-
-def entries(page: str) -> dict[str, str]:
-    """Flag -> what stands behind it, on one line."""
-    found = re.findall(r"^  --(?:\[no\])?(\w+)(.*\n(?:   .*\n)*)", page, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in found}
 
 
 def test_no_script_is_forgotten():

@@ -1,6 +1,7 @@
 """Checkpoints of TensorFlow 2.15 with tensorflow-addons and of 2.21 with tf_keras: each is read and
 trained on by both. ``PYTHONPATH=. python tests/test_lanes.py`` in each environment wrote them to
-tests/data: the state after 3 steps of each optimizer, and sums over what one more step makes of it.
+tests/golden: the state after 3 steps of each optimizer, and sums over what one more step makes of
+it.
 """
 
 import json
@@ -16,7 +17,7 @@ import tensorflow as tf
 from hourglass import model, optimizer
 from pipelines import checkpoints
 
-DATA = pathlib.Path(__file__).parent / "data"
+DATA = pathlib.Path(__file__).parent / "golden"
 WRITERS = ("tensorflow-2.15", "tensorflow-2.21")
 BUILD = {"joints": 2, "stacks": 1, "channels": 8, "depth": 1, "size": 32}
 STEPS = 3

@@ -24,14 +24,15 @@ import numpy as np
 import pytest
 import scipy.io
 import tensorflow as tf
-from conftest import ROOT, draw_person
-from release_mat import EMPTY, annorect_of, write_mat
-from test_coco import TOY_PAIRS, draw_toys
-from test_help import GROUPS, entries
-from test_score import places, tompson
-from test_submission import people, person
 
 from hourglass.skeleton import MPII
+from tests.helpers.forked import ROOT
+from tests.helpers.help_pages import GROUPS, entries
+from tests.helpers.people import draw_person
+from tests.helpers.release_mat import EMPTY, annorect_of, write_mat
+from tests.helpers.test_set import people, person
+from tests.helpers.toys import TOY_PAIRS, draw_toys
+from tests.helpers.truth_files import places, tompson
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -133,28 +134,28 @@ ELSEWHERE = {
     "make venv PYTHON=3.12": "tests/test_setup.py::make_venv",
     "tensorboard --logdir runs": "tests/test_readme.py::test_tensorboard_shows_the_runs",
     "python scripts/import_torch.py --input=hg_s2_b1.pth.tar --output=runs/imported": (
-        "tests/test_torch.py::test_the_commands"
+        "tests/export/test_torch.py::test_the_commands"
     ),
     "python eval_main.py --checkpoint=runs/imported --workdir=runs/imported": (
-        "tests/test_torch.py::test_the_commands"
+        "tests/export/test_torch.py::test_the_commands"
     ),
     "python scripts/export_torch.py --checkpoint=runs/hg_s2 --layout=pytorch_pose "
-    "--output=hg_s2.pth.tar": "tests/test_torch.py::test_the_commands",
+    "--output=hg_s2.pth.tar": "tests/export/test_torch.py::test_the_commands",
     "python scripts/make_tfrecords.py --dataset=lsp --images=LSPET/images "
     "--annotations=LSPET/joints.mat --records=data/lspet --side=171 --context=1.3": (
-        "tests/test_convert.py::test_lsp_and_its_table"
+        "tests/golden/test_write_tfrecords.py::test_lsp_and_its_table"
     ),
     "python scripts/benchmark.py --flagfile=configs/demo.flags "
-    "--parts=input,augment,train,end_to_end": "tests/test_benchmark.py::test_the_command",
+    "--parts=input,augment,train,end_to_end": "tests/benchmark/test_benchmark.py::test_the_command",
     "python scripts/benchmark.py --stored=362:2,362:1.77,256:2,256:1.77,256:1.5,256:1.25,171:1.3": (
-        "tests/test_benchmark.py::test_the_command_s_stored_sizes"
+        "tests/benchmark/test_benchmark.py::test_the_command_s_stored_sizes"
     ),
-    "python scripts/check_gpu.py": "tests/test_gpu_check.py::test_the_command",
+    "python scripts/check_gpu.py": "tests/benchmark/test_gpu_check.py::test_the_command",
     "python scripts/decoder_ceilings.py --annotations=FILE": (
-        "tests/test_decode.py::test_the_command_prints_the_table"
+        "tests/hourglass/test_decode.py::test_the_command_prints_the_table"
     ),
     "python train_main.py --flagfile=configs/hg_s2.flags --strategy=multi_worker --batch=12": (
-        "tests/test_multi_worker.py::test_two_workers_equal_two_replicas"
+        "tests/training/test_multi_worker.py::test_two_workers_equal_two_replicas"
     ),
     "python eval_main.py --checkpoint=runs/hg_s2 --workdir=runs/test --split=test": (
         "tests/test_readme.py::test_mpiis_test_set"
@@ -167,7 +168,7 @@ ELSEWHERE = {
 NOT_RUN = {
     "source .venv/bin/activate": "of venv; tests/test_setup.py makes the folder",
     "python scripts/benchmark.py --all --json": "takes long at any size; its groups are tested",
-    "docker run -p 8501:8501": "no Docker; tests/test_export.py loads what it would serve",
+    "docker run -p 8501:8501": "no Docker; tests/export/test_export.py loads what it would serve",
     "echo '{": "needs that server; test_the_request_that_is_sent checks what it would get",
     "export TF_CONFIG=": "test_tf_config_is_one",
 }

@@ -84,3 +84,19 @@ def test_a_forbidden_import_is_seen(room, line):
 def test_the_method_imports_nothing_of_how_data_move():
     for path in (PIPELINES.parent / "hourglass").glob("*.py"):
         assert not imported(path.read_text()), path
+
+
+def test_no_test_file_imports_another():
+    tests = PIPELINES.parent / "tests"
+    for path in tests.rglob("test_*.py"):
+        names = {
+            alias.name for node in ast.walk(ast.parse(path.read_text())) for alias in names_of(node)
+        }
+        assert not [name for name in names if name.startswith("test_")], path
+
+
+def names_of(node: ast.AST) -> list[ast.alias]:
+    """Modules that an import statement names."""
+    if isinstance(node, ast.ImportFrom):
+        return [ast.alias((node.module or "").split(".")[-1])]
+    return node.names if isinstance(node, ast.Import) else []

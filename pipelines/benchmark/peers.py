@@ -1,6 +1,6 @@
 """The PyTorch twin of the network, trained and applied as its users do.
 
-The twins themselves are those of the parity tests: tests/torch_twins.py.
+The twins themselves are those of the parity tests: tests/helpers/torch_twins.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pipelines.benchmark import Part
 
-_TWINS = os.path.join(os.path.dirname(__file__), "..", "..", "tests", "torch_twins.py")
+_TWINS = os.path.join(os.path.dirname(__file__), "..", "..", "tests", "helpers", "torch_twins.py")
 
 
 def _twins() -> types.ModuleType:

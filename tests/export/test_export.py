@@ -1,0 +1,481 @@
+"""Exports: the graph's crop, each format in its own runtime, and what is refused.
+
+The exports are of the tiny trained network, on people whose true joints are what that network
+predicts: the checkpoint scores 100, and an export of anything else less.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hourglass import affine, bn_folding, model
+from hourglass.skeleton import MPII
+from pipelines import checkpoints
+from pipelines.data import cropping, input_pipeline, preprocessing, tfrecords
+from pipelines.data.annotations import LABELLED
+from pipelines.evaluation import evaluate
+from pipelines.evaluation.ground_truth import Truth
+from pipelines.export import export, formats, signatures, verify
+from pipelines.inference import forward
+from pipelines.training import train
+from tests.helpers.people import GEOMETRY, TRAIN, VALIDATION, draw_person, tiny
+
+HOW = {
+    "flip": True,
+    "mirror": MPII.mirror,
+    "decode": "quarter",
+    "sigma": 1.0,
+    "mean": preprocessing.MEAN,
+}
+
+
+def needs(kind: str) -> None:
+    if kind == "onnx":
+        for package in ("tf2onnx", "onnxruntime"):
+            pytest.importorskip(package, reason=f"{package} is not installed: make export-tools")
+
+
+# --- the crop inside the graph ---
+
+
+def test_box_and_person_are_each_others_inverse():
+    # Two pixels wide, three high, from pixel (10, 20) on: they are 10, 11 and 20, 21, 22.
+    center, side = signatures.to_person(tf.constant([10.0, 20.0, 2.0, 3.0]))
+    assert center.numpy().tolist() == [10.5, 21.0] and float(side) == 1.25 * 3
+    box = signatures.to_box(tf.constant([[10.5, 21.0]]), tf.constant([40.0]))
+    assert box.numpy().tolist() == [[-5.0, 5.5, 32.0, 32.0]]
+    center, side = signatures.to_person(box)
+    assert center.numpy().tolist() == [[10.5, 21.0]] and side.numpy().tolist() == [40.0]
+
+
+@pytest.mark.parametrize(
+    "center, side",
+    [
+        ((100.0, 110.0), 150.0),  # shrunk
+        ((100.3, 109.8), 61.7),  # kept
+        ((3.0, 215.0), 120.0),  # beyond two borders
+        ((198.0, 2.0), 63.2),  # beyond the other two
+        ((90.0, 100.0), 900.0),  # the photograph is a small part of it
+    ],
+)
+def test_graph_crops_as_the_records_are_cropped(center, side):
+    photograph, person = draw_person(3, "train", 0, MPII)
+    person = dataclasses.replace(person, center=np.array(center), scale=side / 200)
+    want, crop_to_image = cropping.crop(photograph, person, GEOMETRY)
+    box = signatures.to_box(tf.constant([center], tf.float32), tf.constant([side]))[0]
+    image, where, width, matrix = (x.numpy() for x in signatures.crop(photograph, box, GEOMETRY))
+    n, canvas = len(want), GEOMETRY.canvas
+    assert image.shape == (canvas + 1, canvas + 1, 3) and image.dtype == np.uint8
+    difference = np.abs(image[:n, :n].astype(int) - want)
+    assert difference.max() <= 1 and difference.mean() < 0.01  # averages of exactly .5
+    assert not image[n:].any() and not image[:, n:].any()
+    np.testing.assert_allclose(matrix, crop_to_image, rtol=1e-6, atol=1e-4)
+    np.testing.assert_allclose(where, cropping.to_crop(person.center, crop_to_image), atol=1e-4)
+    np.testing.assert_allclose(width, side / crop_to_image[0, 0], rtol=1e-6)
+
+
+def test_stored_crops_come_through_the_graph_unshrunk(info):
+    """Verification shows stored crops as photographs: every pixel must arrive as it is."""
+    for batch in input_pipeline.evaluation(info, "validation", batch=VALIDATION):
+        images, boxes = verify.photographs(batch, encoded=False)
+        for image, box, center in zip(images, boxes, batch["center"]):
+            cut, where, _, crop_to_image = signatures.crop(image, box, GEOMETRY)
+            assert crop_to_image[0, 0] == 1.0
+            np.testing.assert_allclose(affine.apply(crop_to_image, where[None])[0], center, 1e-5)
+            x, y = np.rint(crop_to_image[:, 2]).astype(int)
+            assert (x, y) == (0, 0) or abs(x) <= 1 and abs(y) <= 1
+            inside = (slice(1, -2), slice(1, -2))
+            moved = np.roll(image, (-y, -x), (0, 1))
+            assert (cut[:-1, :-1].numpy()[inside] == moved[inside]).all()
+
+
+@pytest.mark.parametrize(
+    "box, words",
+    [
+        ((10, 10, 0, 20), "both positive"),
+        ((10, 10, 20, -3), "both positive"),
+        ((float("nan"), 10, 20, 20), "both positive"),
+        ((200, 10, 20, 20), "overlap"),
+        ((-20, 10, 20, 20), "overlap"),
+        ((0, 0, 8000, 8000), "at most 16384"),
+    ],
+)
+def test_boxes_that_cannot_be_are_refused(box, words):
+    photograph, _ = draw_person(3, "train", 0, MPII)  # 200 x 220
+    with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+        signatures.crop(photograph, tf.constant(box, tf.float32), GEOMETRY)
+
+
+@pytest.fixture(scope="module")
+def network() -> tf.keras.Model:
+    return model.build(joints=len(MPII), stacks=2, channels=8, depth=1, size=32)
+
+
+def photographs(kind: str, count: int = 4) -> tuple[list[bytes], np.ndarray, list]:
+    """Files, their people's boxes, and (pixels as decoded, person)."""
+    files, boxes, people = [], [], []
+    for k in range(count):
+        photograph, person = draw_person(k, "train", k, MPII)
+        if k == 1:
+            photograph = photograph[:, 40:150]  # another size, and the person leaves the picture
+        encode = tf.io.encode_png if kind == "png" else tf.io.encode_jpeg
+        files.append(encode(photograph).numpy())
+        pixels = tf.io.decode_image(files[-1], channels=3).numpy() if kind == "png" else None
+        if kind == "jpeg":
+            pixels = tf.io.decode_jpeg(files[-1], dct_method="INTEGER_ACCURATE").numpy()
+        boxes.append(
+            signatures.to_box(tf.constant(person.center, tf.float32), np.float32(person.side))
+        )
+        people.append((pixels, person))
+    return files, np.stack(boxes), people
+
+
+def expected(network, people: list) -> tuple[np.ndarray, np.ndarray]:
+    """Joints [N, J, 2] image px and confidences by the road of records and evaluation."""
+    joints, confidences = [], []
+    for pixels, person in people:
+        square, crop_to_image = cropping.crop(pixels, person, GEOMETRY)
+        batch = {
+            "image": tf.constant(square[None]),
+            "center": tf.constant(cropping.to_crop(person.center, crop_to_image)[None], tf.float32),
+            "side": tf.constant([person.side / crop_to_image[0, 0]], tf.float32),
+        }
+        points, peaks = forward.joints_of(network, batch, **HOW)
+        joints.append(cropping.to_image(points.numpy().astype(float), crop_to_image[None])[0])
+        confidences.append(peaks[0].numpy())
+    return np.stack(joints), np.stack(confidences)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_joints_of_files_are_those_of_records(network, kind):
+    files, boxes, people = photographs(kind)
+    signature = signatures.joints(network, GEOMETRY, True, **HOW)
+    found = signature(tf.constant(files), tf.constant(boxes))
+    joints, confidences = expected(network, people)
+    np.testing.assert_allclose(found["confidences"], confidences, atol=2e-3)
+    distance = np.linalg.norm(found["joints"] - joints, axis=-1)
+    # A grey level of rounding may move the top of an untrained network's heatmap.
+    assert np.median(distance) < 1e-3 and (distance < 0.01).mean() > 0.9, distance
+
+
+# --- what is compared ---
+
+
+def test_comparison_by_hand():
+    """Two people with a crop of 64 image px each; input 32 px."""
+    joints = np.full([2, 16, 2], 20.0)
+    truth = Truth(
+        name="by hand",
+        split="validation",
+        skeleton=MPII,
+        origin=0,
+        head_rule="",
+        ids=None,
+        images=("a", "b"),
+        joints=joints,
+        state=np.full([2, 16], LABELLED),
+        head_size=np.array([4.0, np.nan]),
+        side=np.array([64.0, 64.0]),
+        pooled_joints=joints,
+    )
+    found = joints.copy()
+    found[0, 0] += (3.0, 4.0)  # 5 image px, 2.5 input px; more than half a head
+    found[1, 1] += (0.0, 1.0)
+    confidence = np.full([2, 16], 0.49)
+    confidence[0, :2] = 0.5
+    row = verify.compare(truth, 32, (joints, confidence), (found, confidence))
+    assert row["all_image_px"] == {"median": 0.0, "largest": 5.0}
+    assert row["all_input_px"] == {"median": 0.0, "largest": 2.5}
+    assert row["confident_input_px"] == {"median": 1.25, "largest": 2.5}
+    assert (row["confident"], row["joints"], row["people"]) == (2, 32, 2)
+    # Of 14 joints of the one person with a head size, the right ankle is lost.
+    assert row["mean14"] == pytest.approx(100 * 13 / 14)
+    assert row["loss"] == pytest.approx(100 / 14)
+
+
+@pytest.mark.parametrize(
+    "loss, quantize, refused",
+    [(0.2, "none", 0), (0.21, "none", 1), (0.9, "int8", 0), (1.1, "int8", 1), (-5, "float16", 0)],
+)
+def test_limits(loss, quantize, refused):
+    rows = {"checkpoint": {"loss": 0.0, "mean14": 80.0}, "x": {"loss": loss, "mean14": 80 - loss}}
+    assert bool(verify.problem(rows, quantize)) == bool(refused)
+
+
+def test_unknown_loss_is_no_small_loss():
+    rows = {"x": {"loss": float("nan"), "mean14": float("nan")}}
+    assert "scored by PCKh" in verify.problem(rows, "none")
+
+
+# --- exports of the trained network ---
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, info):
+    """A finished run of more channels than the other tests': of eight, whole layers die."""
+    config = tiny(tmp_path_factory.mktemp("trained") / "run", info, stacks=2, channels=16)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert train.run(config) == 0
+    return config, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory, trained, info) -> str:
+    """Records of the drawn people whose true joints are what the network predicts."""
+    network, *_ = checkpoints.load_network(trained[0].workdir)
+    strategy = tf.distribute.get_strategy()
+    predict = forward.make_predict(strategy, network, **HOW)
+    dataset, facts = (
+        input_pipeline.evaluation(info, "validation", batch=5),
+        input_pipeline.facts(info, "validation"),
+    )
+    found, _ = evaluate.predict(strategy, predict, dataset, facts)
+
+    def draw(k, split, row, skeleton):
+        image, person = draw_person(k, split, row, skeleton)
+        if split == "validation":
+            state = np.full(len(skeleton), LABELLED, np.uint8)
+            person = dataclasses.replace(person, joints=found[row], state=state)
+        return image, person
+
+    from tests.helpers.people import write_records
+
+    counts = {"train": TRAIN, "validation": VALIDATION}
+    return write_records(tmp_path_factory.mktemp("known") / "records", counts, draw=draw)[0].folder
+
+
+@pytest.fixture(scope="module")
+def ask_in(trained, known):
+    """A function that makes a Request of the trained network, to be written in a folder."""
+
+    def make(folder: pathlib.Path, kind: str, **changes) -> export.Request:
+        request = export.Request(trained[0].workdir, kind, str(folder / f"pose.{kind}"), known)
+        return dataclasses.replace(request, **changes)
+
+    return make
+
+
+@pytest.fixture
+def ask(tmp_path, ask_in):
+    return functools.partial(ask_in, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, ask_in):
+    """A function: the folder of an export, its Request and what it printed; each made once."""
+
+    @functools.cache
+    def make(kind: str, *changes) -> tuple[pathlib.Path, export.Request, str]:
+        needs(kind)
+        folder = tmp_path_factory.mktemp("exported")
+        request = ask_in(folder, kind, **dict(changes))
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            export.run(request)
+        return folder, request, printed.getvalue()
+
+    return make
+
+
+def left(folder: pathlib.Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+CASES = [
+    ("frozen", {}),
+    ("frozen", {"with_preprocessing": True}),
+    ("tflite", {}),
+    ("tflite", {"quantize": "float16", "with_preprocessing": True}),
+    ("onnx", {}),
+    ("onnx", {"with_preprocessing": True}),
+    ("savedmodel", {}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, changes", CASES)
+def test_export_equals_its_checkpoint(exported, trained, kind, changes):
+    folder, request, printed = exported(kind, *changes.items())
+    assert left(folder) == [f"pose.{kind}", f"pose.{kind}.json"]
+    report = json.loads((folder / f"pose.{kind}.json").read_text())
+    rows = report["verification"]
+    signatures = ["heatmaps", "joints", "joints_of_pixels"]
+    ways = signatures if kind == "savedmodel" else [kind]
+    # The truth is what the checkpoint finds, in pictures that are not rounded to grey levels.
+    best = rows["checkpoint"]["mean14"]
+    assert list(rows) == ["checkpoint", *ways]
+    assert best > 95 if request.with_preprocessing else best == 100.0
+    for way, row in rows.items():
+        assert row["people"] == VALIDATION and row["joints"] == VALIDATION * len(MPII)
+        assert row["mean14"] == best and row["loss"] == 0.0, way
+        assert row["all_input_px"]["median"] < 1e-3, way
+        assert row["milliseconds"] > 0 and row["bytes"] > 0
+        assert way in printed
+    assert report["accepted_loss"] == "" and report["joints"] == list(MPII.joints)
+
+    place = request.output + ("/1" if kind == "savedmodel" else "")
+    pictures = np.random.default_rng(0).integers(0, 256, [3, 32, 32, 3], np.uint8)
+    given = pictures if request.with_preprocessing else preprocessing.normalize(pictures).numpy()
+    network, *_ = checkpoints.load_network(trained[0].workdir)
+    want = network(preprocessing.normalize(pictures), training=False)[-1].numpy()
+    within = 2e-3 if request.quantize == "float16" else 1e-5
+    np.testing.assert_allclose(formats.LOAD[kind](place)(given), want, atol=within)
+    np.testing.assert_allclose(formats.LOAD[kind](place)(given[:1]), want[:1], atol=within)
+
+
+@pytest.mark.slow
+def test_savedmodel_serves_photographs_without_this_project(
+    exported, tmp_path, trained, run_python
+):
+    """In a process that has TensorFlow alone: files and boxes in, image px out."""
+    place = exported("savedmodel")[0] / "pose.savedmodel"
+    assert left(place) == ["1"]
+    files, boxes, people = photographs("jpeg")
+    for k, data in enumerate(files):
+        (tmp_path / f"{k}.jpg").write_bytes(data)
+    output = run_python(f"""
+import json, sys, tensorflow as tf
+model = tf.saved_model.load({str(place / "1")!r})
+assert sorted(model.signatures) == ["heatmaps", "joints", "joints_of_pixels"]
+functions = model.signatures["joints"].graph.as_graph_def().library.function
+assert functions and not any(one.attr["_XlaMustCompile"].b for one in functions)
+files = tf.stack([tf.io.read_file(f"{tmp_path}/{{k}}.jpg") for k in range({len(files)})])
+found = model.signatures["joints"](images=files, boxes=tf.constant({boxes.tolist()}))
+assert not {{"hourglass", "pipelines", "tensorflow_addons"}} & set(sys.modules)
+print("FOUND" + json.dumps(found["joints"].numpy().tolist()))
+""")
+    found = np.array(json.loads(output.split("FOUND")[1]))
+    network, *_ = checkpoints.load_network(trained[0].workdir)
+    joints, _ = expected(network, people)
+    distance = np.linalg.norm(found - joints, axis=-1)
+    assert np.median(distance) < 1e-3 and (distance < 0.01).mean() > 0.9, distance
+
+
+@pytest.mark.slow
+def test_int8_of_a_dead_layer_is_refused(tmp_path):
+    """TensorFlow Lite aborts on it: this process would be gone."""
+    scale = tf.constant([3.0, 2.0])
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 2], tf.float32)])
+    def dead(images):
+        return {"heatmaps": tf.nn.relu(images * scale - 100.0) + images}
+
+    pictures = np.random.default_rng(0).uniform(0, 1, [4, 8, 8, 2]).astype(np.float32)
+    path = tmp_path / "dead.tflite"
+    with pytest.raises(ValueError, match="cannot run the int8 file .* the same number for all"):
+        formats.write_tflite(str(path), dead, "int8", pictures)
+    assert not path.exists()
+
+
+@pytest.mark.slow
+def test_int8_loss_is_refused_unless_accepted(ask, tmp_path):
+    """A network trained for seconds does not survive 8 bits: a real loss."""
+    request = ask("tflite", quantize="int8")
+    with pytest.raises(ValueError, match=r"loses .* points .* may lose 1.0.*--accept_loss"):
+        export.run(request)
+    assert left(tmp_path) == []
+    report = export.run(dataclasses.replace(request, accept_loss=True))
+    assert "loses" in report["accepted_loss"]
+    assert left(tmp_path) == ["pose.tflite", "pose.tflite.json"]
+    details = tf.lite.Interpreter(request.output).get_tensor_details()
+    kernels = [d for d in details if d["dtype"] == np.int8 and len(d["shape"]) == 4]
+    assert len(kernels) > 10  # else nothing was quantised
+
+
+@pytest.mark.slow
+def test_spoiled_export_is_found_out(ask, tmp_path, known):
+    """Two joints' heatmaps exchanged between reading the checkpoint and writing the file."""
+    request, info = ask("frozen"), tfrecords.read_info(known)
+    network, *_ = checkpoints.load_network(request.checkpoint)
+    spoiled = bn_folding.fold(network)
+    kernel, bias = spoiled.layers[-2].get_weights()
+    order = np.arange(len(MPII))
+    order[[0, 9]] = order[[9, 0]]  # right ankle and head top
+    spoiled.layers[-2].set_weights([kernel[..., order], bias[order]])
+    place = export.write(request, str(tmp_path / "spoiled"), spoiled, info, HOW)
+    rows = export.compare(request, place, network, info, HOW)
+    assert rows["checkpoint"]["mean14"] == 100.0
+    assert rows["frozen"]["all_input_px"]["largest"] > 1
+    assert "frozen loses" in verify.problem(rows, "none")
+
+
+# --- what is refused before any work ---
+
+
+@pytest.mark.parametrize(
+    "kind, changes, words",
+    [
+        ("onnx", {"quantize": "float16"}, "--quantize=float16 needs --format=tflite"),
+        ("savedmodel", {"quantize": "int8"}, "--quantize=int8 needs --format=tflite"),
+        ("savedmodel", {"with_preprocessing": True}, "--with_preprocessing is for"),
+        ("frozen", {"records": ""}, "--records is missing"),
+        ("frozen", {"output": ""}, "--output is empty"),
+        ("frozen", {"split": "test"}, "nobody in the split 'test'"),
+    ],
+)
+def test_requests_that_contradict_themselves(ask, tmp_path, kind, changes, words):
+    if kind == "onnx":
+        needs(kind)
+    with pytest.raises(ValueError, match=words):
+        export.run(ask(kind, **changes))
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["pose.frozen", "pose.frozen.json"])
+def test_nothing_is_overwritten(ask, tmp_path, name):
+    (tmp_path / name).write_text("here first")
+    with pytest.raises(ValueError, match="is there already"):
+        export.run(ask("frozen"))
+    assert (tmp_path / name).read_text() == "here first" and left(tmp_path) == [name]
+
+
+def test_records_of_other_joints_are_refused(ask, own_records):
+    from hourglass.skeleton import LSP
+
+    other = own_records(skeleton=LSP, counts={"train": 3, "validation": 3})
+    with pytest.raises(ValueError, match="16 joints .* have 14.*records of the same joints"):
+        export.run(ask("frozen", records=other.folder))
+
+
+@pytest.mark.slow
+def test_people_without_head_size_cannot_clear_an_export(ask, own_records, tmp_path):
+    def draw(k, split, row, skeleton):
+        image, person = draw_person(k, split, row, skeleton)
+        return image, dataclasses.replace(person, head_size=np.nan)
+
+    unscored = own_records(counts={"train": 3, "validation": 3}, draw=draw)
+    request = ask("frozen", records=unscored.folder)
+    with pytest.raises(ValueError, match="nobody among these people can be scored"):
+        export.run(request)
+    assert "pose.frozen" not in left(tmp_path)
+    report = export.run(dataclasses.replace(request, accept_loss=True))
+    text = (tmp_path / "pose.frozen.json").read_text()
+    assert json.loads(text)["verification"]["frozen"]["loss"] is None and report["accepted_loss"]
+
+
+# --- the command: tests/test_readme.py runs it ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["tf2onnx", "onnxruntime"])
+def test_missing_package_is_one_sentence(ask, fork_script, tmp_path, package):
+    request = ask("onnx")
+    (tmp_path / "without.py").write_text(f"""
+import sys
+sys.modules[{package!r}] = None
+from pipelines import command, export
+request = export.Request({request.checkpoint!r}, "onnx", {request.output!r}, {request.records!r})
+sys.exit(command.answer(lambda: export.run(request)))
+""")
+    answer = fork_script(tmp_path, "without.py")
+    assert answer["code"] == 1 and answer["errors"].startswith("error: ")
+    assert "make export-tools" in answer["errors"] and "Traceback" not in answer["errors"]

@@ -1,0 +1,75 @@
+"""Validation curves of runs, read back from real event files and drawn."""
+
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipelines.training import event_files, summaries
+from tests.helpers.forked import ROOT
+
+CURVE = {"raw": [(100, 10.0), (200, 50.0), (300, 45.5)], "averaged": [(100, 5.0), (300, 60.25)]}
+
+
+def write_run(folder, curve):
+    writer = tf.summary.create_file_writer(str(folder / "logs"))
+    for weights, points in curve.items():
+        for step, percent in points:
+            summaries.write_validation(writer, step, weights, {"PCKh@0.5": {"mean14": percent}})
+    writer.close()
+    return str(folder)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "first", CURVE)
+
+
+def test_curves_come_back(run):
+    curves = event_files.read_validation(run)
+    assert set(curves) == {"raw", "averaged"}
+    for weights, points in CURVE.items():
+        np.testing.assert_allclose(np.stack(curves[weights], -1), points)
+
+
+def test_a_resumed_run_has_one_curve(run):
+    """Step 300 again, after a resume, in a second event file; then it went on."""
+    again = tf.summary.create_file_writer(str(pathlib.Path(run, "logs")), filename_suffix=".again")
+    for step, percent in ((300, 46.0), (400, 70.0)):
+        summaries.write_validation(again, step, "raw", {"PCKh@0.5": {"mean14": percent}})
+    again.close()
+    steps, percent = event_files.read_validation(run)["raw"]
+    assert steps.tolist() == [100, 200, 300, 400]
+    assert percent.tolist() == [10, 50, 46, 70]
+
+
+def test_what_is_not_there(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere is no run: no event files"):
+        event_files.read_validation(str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"no validation of AUC/wrist; it has PCKh@0.5/mean14"):
+        event_files.read_validation(run, "AUC", "wrist")
+
+
+@pytest.mark.slow
+def test_command_draws_two_runs(run, tmp_path, fork_script):
+    other = write_run(tmp_path / "second", {"raw": [(50, 20.0), (150, 30.0)]})
+    output = tmp_path / "folder" / "curves.png"
+    done = fork_script(ROOT, "scripts/plot_runs.py", run, other, f"--output={output}")
+    assert done["code"] == 0, done
+    assert f"{run}, averaged: best 60.25 at step 300, last 60.25 at step 300" in done["output"]
+    assert f"{run}, raw: best 50.00 at step 200, last 45.50 at step 300" in done["output"]
+    assert f"{other}, raw: best 30.00 at step 150" in done["output"]
+    image = cv2.imread(str(output))
+    assert image.shape == (600, 960, 3)
+    # Matplotlib's first two colours, blue and orange, in BGR: one for each run.
+    for color in ((180, 119, 31), (14, 127, 255)):
+        assert (np.abs(image.astype(int) - color).max(-1) < 12).sum() > 100
+
+
+@pytest.mark.slow
+def test_command_refuses_in_one_sentence(run, tmp_path, fork_script):
+    done = fork_script(ROOT, "scripts/plot_runs.py", run, f"--output={tmp_path / 'curves.docx'}")
+    assert done["code"] == 1 and not (tmp_path / "curves.docx").exists()
+    assert "must end in .png, .svg, .pdf" in done["errors"] and "Traceback" not in done["errors"]

@@ -1,0 +1,168 @@
+"""Batch norm's statistics from training people: by hand, on replicas, and what a training keeps."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from hourglass import model
+from pipelines import checkpoints, devices
+from pipelines.data import input_pipeline, preprocessing
+from pipelines.training import precise_bn, train
+from tests.helpers.people import tiny
+
+SIZE = 32
+HOW = {"recipe": "none", "seed": 3}
+
+
+def build(**options):
+    return model.build(
+        joints=16, stacks=1, channels=8, depth=1, size=SIZE, **{"seed": 4, **options}
+    )
+
+
+def statistics(network) -> list[np.ndarray]:
+    layers = model.batch_norms(network)
+    return [v.numpy() for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
+
+
+def pictures(info, count):
+    batch = next(iter(input_pipeline.evaluation(info, "train", batch=count)))
+    return preprocessing.images(batch, SIZE)[0]
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("remat", [False, True])
+def test_moments_are_those_of_a_layer_s_input_and_move_nothing(info, traced, remat):
+    network = build(remat=remat)
+    images, before = pictures(info, 4), statistics(network)
+    of_stem = tf.keras.Model(network.input, network.get_layer("stem_conv").output)
+    gather = tf.function(model.moments) if traced else model.moments
+    found = gather(network, images)
+    first = [layer.name for layer in model.batch_norms(network)].index("stem_bn")
+    np.testing.assert_allclose(found[first][0], np.mean(of_stem(images), (0, 1, 2)), atol=1e-5)
+    np.testing.assert_allclose(found[first][1], np.var(of_stem(images), (0, 1, 2)), rtol=1e-3)
+    assert len(found) == len(before) / 2
+    np.testing.assert_equal(statistics(network), before)
+
+
+def test_training_moves_the_averages_as_before(info):
+    network = build()
+    images, layer = pictures(info, 4), network.get_layer("stem_bn")
+    mean = dict(
+        zip([one.name for one in model.batch_norms(network)], model.moments(network, images))
+    )
+    network(images, training=True)
+    np.testing.assert_allclose(layer.moving_mean, 0.1 * mean["stem_bn"][0], rtol=1e-3, atol=1e-6)
+
+
+def test_statistics_of_several_batches_are_those_of_all_their_pixels(info):
+    network, strategy = build(), devices.make_strategy("one")
+    first = [layer.name for layer in model.batch_norms(network)].index("stem_bn")
+    renewed = precise_bn.make(strategy, network, info, people=24, batch=4, **HOW)
+    of_stem = tf.keras.Model(network.input, network.get_layer("stem_conv").output)
+    features = of_stem(pictures(info, 24))
+    with renewed():
+        mean, variance = statistics(network)[2 * first : 2 * first + 2]
+    np.testing.assert_allclose(mean, np.mean(features, (0, 1, 2)), atol=1e-5)
+    np.testing.assert_allclose(variance, np.var(features, (0, 1, 2)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("sync_bn", [False, True])
+def test_two_replicas_find_what_one_finds(info, two_replicas, sync_bn):
+    """Without synchronisation what it finds with batches of their shares."""
+    found = []
+    for strategy, batch in ((devices.make_strategy("one"), 8 if sync_bn else 4), (two_replicas, 8)):
+        with strategy.scope():
+            network = build(sync_bn=sync_bn)
+        renewed = precise_bn.make(strategy, network, info, people=24, batch=batch, **HOW)
+        with renewed():
+            found.append(statistics(network))
+    for one, two in zip(*found):
+        np.testing.assert_allclose(two, one, rtol=1e-3, atol=1e-5)
+
+
+def test_training_s_averages_come_back_on_every_replica_also_after_an_error(info, two_replicas):
+    with two_replicas.scope():
+        network = build()
+    averages = [layer.moving_mean for layer in model.batch_norms(network)]
+    for variable in averages:
+        for k, copy in enumerate(variable.values):
+            copy.assign(np.full(copy.shape, 0.1 + k, np.float32))
+    renewed = precise_bn.make(two_replicas, network, info, people=24, batch=8, **HOW)
+    with pytest.raises(KeyError), renewed():
+        assert all((abs(copy.numpy() - 1.1) > 1e-3).all() for copy in averages[0].values)
+        raise KeyError
+    for variable in averages:
+        values = [copy.numpy() for copy in variable.values]
+        np.testing.assert_equal(
+            values, [np.full_like(v, np.float32(0.1 + k)) for k, v in enumerate(values)]
+        )
+
+
+def test_stale_averages_are_named_and_change_no_prediction(info):
+    network, images = build(), pictures(info, 4)
+    strategy = devices.make_strategy("one")
+    renewed = precise_bn.make(strategy, network, info, people=24, batch=8, **HOW)
+    layer = network.get_layer("stem_bn")
+    with renewed():
+        center, spread = layer.moving_mean.numpy(), layer.moving_variance.numpy()
+        expected = network(images, training=False)[-1].numpy()
+        fresh = [(v, v.numpy()) for v in network.non_trainable_variables]
+    for variable, value in fresh:
+        variable.assign(value)
+    layer.moving_mean.assign(center + 5 * np.sqrt(spread + 1e-5))
+    assert np.abs(network(images, training=False)[-1] - expected).max() > 1e-3
+    with renewed() as stale:
+        assert stale == pytest.approx(5, rel=1e-3)
+        np.testing.assert_allclose(network(images, training=False)[-1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("people", [1, 5, 13, 24, 1000])
+def test_no_more_people_than_asked_nobody_twice_and_from_the_whole_split(info, people):
+    everybody = info.count("train")
+    strategy = devices.make_strategy("one")
+    dataset, batch = precise_bn._evenly(info, strategy, people, 4)
+    places = np.concatenate([share["index"] for share in dataset])
+    taken = min(people, everybody)
+    assert taken / 2 - batch < len(places) <= taken and batch <= 4
+    every = -(-everybody // taken)
+    np.testing.assert_array_equal(places, np.arange(len(places)))  # of every ``every``-th
+    assert (len(places) + batch) * every >= everybody
+
+
+@pytest.mark.parametrize(("norm", "people"), [("batch", 0), ("group", 24)])
+def test_nothing_is_done_where_nothing_is_asked_or_to_be_done(info, norm, people):
+    network = build(norm=norm)
+    before = statistics(network)
+    renewed = precise_bn.make(
+        devices.make_strategy("one"), network, info, people=people, batch=8, **HOW
+    )
+    with renewed() as stale:
+        assert stale is None
+        np.testing.assert_equal(statistics(network), before)
+
+
+def test_a_training_validates_and_keeps_its_best_with_statistics_of_its_weights(tmp_path, info):
+    config = tiny(tmp_path / "run", info, bn_people=24)
+    assert train.run(config) == 0
+    events = EventAccumulator(str(pathlib.Path(config.workdir) / "logs")).Reload()
+    for weights in ("raw", "averaged"):
+        seen = events.Tensors(f"batch_norm/stale_{weights}")
+        assert [one.step for one in seen] == [6, 12]
+        assert all(float(tf.make_ndarray(one.tensor_proto)) > 0.1 for one in seen)
+    best = checkpoints.find(f"{config.workdir}/best")
+    same_step = f"{config.workdir}/checkpoints/{pathlib.Path(best).name}"
+    kept, passing = (
+        checkpoints.load_network(place, weights="raw")[0] for place in (best, same_step)
+    )
+    for one, other in zip(kept.trainable_variables, passing.trainable_variables):
+        np.testing.assert_array_equal(one, other)
+    strategy, options = devices.make_strategy("one"), {"recipe": config.recipe, "seed": config.seed}
+    renewed = precise_bn.make(strategy, passing, info, people=24, batch=4, **options)
+    assert np.abs(statistics(passing)[0] - statistics(kept)[0]).max() > 0.01
+    with renewed():
+        for one, other in zip(statistics(passing), statistics(kept)):
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
