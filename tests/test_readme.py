@@ -28,9 +28,9 @@ import tensorflow as tf
 from hourglass.skeleton import MPII
 from tests.helpers.forked import ROOT
 from tests.helpers.help_pages import GROUPS, entries
+from tests.helpers.mpii_people import people, person
 from tests.helpers.people import draw_person
 from tests.helpers.release_mat import EMPTY, annorect_of, write_mat
-from tests.helpers.test_set import people, person
 from tests.helpers.toys import TOY_PAIRS, draw_toys
 from tests.helpers.truth_files import places, tompson
 

@@ -2,9 +2,11 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 
+IMPORT = re.compile(r"\s*(from|import) ")
 PIPELINES = pathlib.Path(__file__).parents[1] / "pipelines"
 
 # What each room may import of the others. Modules at the root of ``pipelines`` belong to "root".
@@ -89,14 +91,5 @@ def test_the_method_imports_nothing_of_how_data_move():
 def test_no_test_file_imports_another():
     tests = PIPELINES.parent / "tests"
     for path in tests.rglob("test_*.py"):
-        names = {
-            alias.name for node in ast.walk(ast.parse(path.read_text())) for alias in names_of(node)
-        }
-        assert not [name for name in names if name.startswith("test_")], path
-
-
-def names_of(node: ast.AST) -> list[ast.alias]:
-    """Modules that an import statement names."""
-    if isinstance(node, ast.ImportFrom):
-        return [ast.alias((node.module or "").split(".")[-1])]
-    return node.names if isinstance(node, ast.Import) else []
+        imports = [line for line in path.read_text().splitlines() if IMPORT.match(line)]
+        assert not [line for line in imports if re.search(r"\btest_\w+", line)], path

@@ -7,8 +7,8 @@ import scipy.io
 from hourglass.skeleton import LSP, MPII
 from pipelines.evaluation import mpii_submission, prediction_files
 from pipelines.evaluation.prediction_files import Predictions
+from tests.helpers.mpii_people import people, person
 from tests.helpers.release_mat import EMPTY, annorect_of, write_mat
-from tests.helpers.test_set import people, person
 
 
 @pytest.fixture
