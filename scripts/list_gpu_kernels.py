@@ -89,5 +89,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("output", "tests/golden", "folder to write to")
+    with cli.group("File"):
+        flags.DEFINE_string("output", "tests/golden", "folder to write to")
     cli.run(main)

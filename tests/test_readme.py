@@ -143,7 +143,7 @@ ELSEWHERE = {
     "--output=hg_s2.pth.tar": "tests/export/test_torch.py::test_the_commands",
     "python scripts/make_tfrecords.py --dataset=lsp --images=LSPET/images "
     "--annotations=LSPET/joints.mat --records=data/lspet --side=171 --context=1.3": (
-        "tests/golden/test_write_tfrecords.py::test_lsp_and_its_table"
+        "tests/data/test_write_tfrecords.py::test_lsp_and_its_table"
     ),
     "python scripts/benchmark.py --flagfile=configs/demo.flags "
     "--parts=input,augment,train,end_to_end": "tests/benchmark/test_benchmark.py::test_the_command",

@@ -1,6 +1,6 @@
 """Joints of people in pictures.
 
-from pipelines.predict import Predictor
+from pipelines.inference.predictor import Predictor
 
 predictor = Predictor.load("runs/demo")
 poses = predictor(["photograph.jpg"], [[(x, y, width, height)]])

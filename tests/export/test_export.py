@@ -472,9 +472,10 @@ def test_missing_package_is_one_sentence(ask, fork_script, tmp_path, package):
     (tmp_path / "without.py").write_text(f"""
 import sys
 sys.modules[{package!r}] = None
-from pipelines import command, export
+from pipelines import cli
+from pipelines.export import export
 request = export.Request({request.checkpoint!r}, "onnx", {request.output!r}, {request.records!r})
-sys.exit(command.answer(lambda: export.run(request)))
+sys.exit(cli.answer(lambda: export.run(request)))
 """)
     answer = fork_script(tmp_path, "without.py")
     assert answer["code"] == 1 and answer["errors"].startswith("error: ")

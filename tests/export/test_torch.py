@@ -419,7 +419,10 @@ def test_the_commands(tmp_path, info, fork_script):
     code, output = command(str(ROOT / "eval_main.py"), *flags)
     assert code == 0 and "trained for" not in output
     results = json.loads((tmp_path / "scores" / "results.json").read_text())
-    assert (results["people"], results["decode"]) == (info.count("validation"), "hourglass")
+    assert (results["people"], results["source"]["decode"]) == (
+        info.count("validation"),
+        "hourglass",
+    )
     code, output = command(str(ROOT / "eval_main.py"), *flags, "--decode=quarter")
     assert code == 0 and "for --decode=hourglass, not quarter" in output
     words = ("--checkpoint=run", "--layout=princeton", "--output=back.pth")

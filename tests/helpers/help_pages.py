@@ -16,6 +16,7 @@ GROUPS = {
     "scripts/export.py": ["Network", "File", "Joints from heatmaps", "Verification"],
     "scripts/export_torch.py": ["Network", "File"],
     "scripts/import_torch.py": ["Files", "What the file does not say"],
+    "scripts/list_gpu_kernels.py": ["File"],
     "scripts/make_mpii_validation.py": [],
     "scripts/make_submission.py": ["Files"],
     "scripts/make_tfrecords.py": ["Data", "Records", "Stored crops", "--dataset=coco only"],

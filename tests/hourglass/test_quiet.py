@@ -25,6 +25,16 @@ TABLE, BAR = "[┏┡└├┃│].*", r"([a-z ]+: +)?\d+%\|.*"
 WRITTEN = r"run/best/ckpt-4 \((model|averaged) weights\) -> .*"
 COMPARED = "Distances from the checkpoint's joints. Sure: its confidence is .*"
 
+# What stands under the table of scores, with a title above it.
+SCORED = [
+    r"(mean14|weighted14|pooled16) [\d.]+, 95 % from .*",
+    "bias in x and y, .*|no bias: .*",
+    r"-?[\d.]+ -?[\d.]+ heatmap px",
+    "4 people; .*",
+    "warning: correct joints lie .*",
+    ".*: 4 people.*",
+]
+
 # Command -> forms of the other lines that it prints; in an order in which each finds its files.
 COMMANDS = {
     "scripts/make_tfrecords.py --dataset=synthetic --people=24 --workers=1 --side=64 "
@@ -34,14 +44,10 @@ COMMANDS = {
         r"step 4: validation mean14 PCKh@0\.5 .*",
         r"step 4 of 4, saved as run/checkpoints/ckpt-4; data wait .*, 1 trace",
     ],
-    f"eval_main.py {SMALL}": [WRITTEN, "synthetic validation: 4 people, .*"],
+    f"eval_main.py {SMALL}": [WRITTEN, *SCORED],
     "eval_main.py --predictions=run/predictions.json --ground_truth=data --output=scored": [
-        r"(mean14|weighted14|pooled16) [\d.]+, 95 % from .*",
-        "bias in x and y, .*|no bias: .*",
-        "4 people; .*",
-        "warning: correct joints lie .*",
         r"run/predictions\.json -> scored/results\.json, curve\.csv, curve\.png",
-        r"predictions\.json: 4 people .*",
+        *SCORED,
     ],
     "scripts/draw_records.py --records=data --count=4 --size=64": [r"data/truth\.png"],
     "scripts/predict.py --checkpoint=run data/truth.png": [

@@ -306,7 +306,7 @@ def test_a_folder_with_broken_pictures(command, trained, folder, tmp_path, predi
     assert "each whole picture is taken as one person" in output
     assert output.count("bad: ") == 2
     assert f"bad: {folder / 'cut.jpg'}: photograph truncated" in output
-    assert f"bad: {folder / 'empty.jpg'}: empty file" in output
+    assert f"bad: {folder / 'empty.jpg'}: photograph empty" in output
     assert "error: 2 had problems" in output and "images/s" in output
     assert "1 files of the folders are not pictures" in output
     assert "4 people in 4 images" in output
