@@ -21,7 +21,7 @@ class Compiled:
     """A function of batches of any length, compiled once for each of a few lengths.
 
     A batch is filled up to the next length and the result cut off again; one longer than the last
-    length is taken in parts. Every length is traced when it first comes, or by ``warm_up``.
+    length is taken in parts. Every length is traced when it first comes.
 
     Attributes:
       step: from tensors [B, ...] to tensors [B, ...], each example judged alone.
@@ -39,12 +39,6 @@ class Compiled:
         starts = range(0, max(count, 1), most)
         parts = [self._padded([t[start : start + most] for t in tensors]) for start in starts]
         return parts[0] if len(parts) == 1 else tuple(tf.concat(p, 0) for p in zip(*parts))
-
-    def warm_up(self, *batch) -> None:
-        """Compile every length for examples shaped like those of ``batch``."""
-        tensors = [tf.convert_to_tensor(part)[:1] for part in batch]
-        for length in self.lengths:
-            self(*(tf.repeat(tensor, length, 0) for tensor in tensors))
 
     def _padded(self, tensors: list[tf.Tensor]) -> tuple[tf.Tensor, ...]:
         count = tensors[0].shape[0]

@@ -26,10 +26,6 @@ _MEASURES = ("PCKh@0.5", "PCKh@0.1", "AUC", "PCK@0.2 torso")
 _METRICS = ("validation averaged PCKh@0.5/mean14", "validation raw PCKh@0.5/mean14", "loss/total")
 
 
-# Smaller than any variance that a channel in use was seen to have.
-_NO_VARIANCE = 1e-12
-
-
 def write_flags(writer: tf.summary.SummaryWriter, flagfile: str) -> None:
     """The run's flags as text."""
     with writer.as_default(step=0):
@@ -131,58 +127,6 @@ def write_staleness(
     if stale is not None:
         with writer.as_default(step=step):
             tf.summary.scalar(f"batch_norm/stale_{weights}", stale)
-
-
-class Statistics:
-    """Batch norm's moving statistics from one validation to the next.
-
-    Evaluation normalises by moving statistics, training by those of each batch. While weights move
-    fast, the moving ones lag behind: validation collapses for an epoch and recovers although the
-    training loss shows nothing. How far the statistics went since the last validation says how
-    stale they can be; one layer running away shows in the largest change before the mean has it.
-    Channels whose variance goes to zero are scaled up without bound: the histogram shows them.
-    """
-
-    def __init__(self):
-        """Nothing is known before the first validation, which therefore writes no change."""
-        self._before = None
-
-    def write(self, writer: tf.summary.SummaryWriter, step: int, network: tf.keras.Model) -> None:
-        """Write three changes and the histogram of log10 of all moving variances.
-
-        "variance_change": mean of |ln(variance now / then)| over all channels;
-        "largest_variance_change": the same of the layer where it is largest; "mean_change": mean of
-        |mean now - then| in standard deviations (of now). A network without batch norm has none.
-        """
-        means, variances = (_moving(network, name) for name in ("moving_mean", "moving_variance"))
-        if not variances:
-            return
-        with writer.as_default(step=step):
-            spread = np.log10(np.concatenate(variances))
-            tf.summary.histogram("batch_norm/log10_moving_variance", spread)
-            for tag, value in _changes(self._before, (means, variances)).items():
-                tf.summary.scalar(f"batch_norm/{tag}", value)
-        writer.flush()
-        self._before = means, variances
-
-
-def _moving(network: tf.keras.Model, name: str) -> list[np.ndarray]:
-    """One array of each batch norm, [channels] float64; variances not below ``_NO_VARIANCE``."""
-    found = [v.numpy() for v in network.variables if v.name.split(":")[0].endswith("/" + name)]
-    lowest = _NO_VARIANCE if name == "moving_variance" else -np.inf
-    return [np.maximum(values.astype(np.float64), lowest) for values in found]
-
-
-def _changes(before: tuple | None, now: tuple) -> dict[str, float]:
-    if before is None:
-        return {}
-    moved = [np.abs(np.log(b / a)) for a, b in zip(before[1], now[1])]
-    shifted = [np.abs(b - a) / np.sqrt(v) for a, b, v in zip(before[0], now[0], now[1])]
-    return {
-        "variance_change": np.concatenate(moved).mean(),
-        "largest_variance_change": max(layer.mean() for layer in moved),
-        "mean_change": np.concatenate(shifted).mean(),
-    }
 
 
 def _write_row(prefix: str, row: dict[str, float]) -> None:

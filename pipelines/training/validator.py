@@ -91,10 +91,9 @@ def _make_alone(config: Config, strategy, info, networks: dict, state, mean):
     batch = devices.round_up(config.evaluation_batch, strategy)
     dataset = input_pipeline.evaluation(info, "validation", batch=batch)
     last = networks.get("averaged", networks["raw"])
-    even, statistics = samples.evenly(len(facts["row"]), SHOWN), summaries.Statistics()
+    even = samples.evenly(len(facts["row"]), SHOWN)
 
     def validate(writer, step: int) -> None:
-        statistics.write(writer, step, networks["raw"])
         with contextlib.ExitStack() as renewals:
             for weights, renew in renewed.items():
                 summaries.write_staleness(writer, step, weights, renewals.enter_context(renew()))

@@ -84,14 +84,6 @@ def test_one_trace_per_length():
     assert sorted(traced) == [1, 2, 4, 6]
 
 
-def test_warm_up_traces_every_length_at_once():
-    compiled, traced = _counting()
-    compiled.warm_up(np.zeros([3, 2]), np.zeros([3]))
-    assert traced == [1, 2, 4, 6]
-    compiled(np.zeros([5, 2]), np.zeros([5]))
-    assert traced == [1, 2, 4, 6]
-
-
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_the_folded_network_is_traced_once_per_length_and_static(precision):
     arguments = {"stacks": 2, "channels": 16, "depth": 1, "size": SIZE, "precision": precision}

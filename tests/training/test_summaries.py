@@ -73,59 +73,6 @@ class TestErrors:
         assert heights[0] < 0.45 < 0.55 < heights[1]
 
 
-def network(*norms):
-    layers = [tf.keras.layers.BatchNormalization(name=name) for name in norms]
-    return tf.keras.Sequential([tf.keras.layers.Input([2]), *layers])
-
-
-class TestStatistics:
-    def test_changes_by_hand(self, read):
-        one, statistics = network("first", "second"), summaries.Statistics()
-        first, second = one.layers
-        first.moving_variance.assign([1.0, 4.0])
-        second.moving_variance.assign([0.01, 1.0])
-
-        def move(writer, step):
-            # e^2 and e^-1 times the variance, then nothing; two and one deviations of the mean.
-            first.moving_variance.assign([np.e**2, 4 / np.e])
-            first.moving_mean.assign([2 * np.e, 2 / np.sqrt(np.e)])
-            statistics.write(writer, step, one)
-
-        events = read(
-            lambda writer, step: statistics.write(writer, step, one),
-            move,
-            lambda writer, step: statistics.write(writer, step, one),
-        )
-        expected = {
-            "variance_change": [(2 + 1 + 0 + 0) / 4, 0],
-            "largest_variance_change": [(2 + 1) / 2, 0],
-            "mean_change": [(2 + 1 + 0 + 0) / 4, 0],
-        }
-        for tag, want in expected.items():
-            np.testing.assert_allclose(values(events, f"batch_norm/{tag}"), want, atol=1e-6)
-        histograms = values(events, "batch_norm/log10_moving_variance")
-        assert [histogram[:, 2].sum() for histogram in histograms] == [4, 4, 4]
-        assert histograms[0][0, 0] == pytest.approx(-2)
-        assert histograms[0][-1, 1] == pytest.approx(np.log10(4))
-
-    def test_a_variance_of_zero_is_a_number(self, read):
-        one, statistics = network("only"), summaries.Statistics()
-
-        def vanish(writer, step):
-            one.layers[0].moving_variance.assign([0.0, 1.0])
-            statistics.write(writer, step, one)
-
-        events = read(lambda writer, step: statistics.write(writer, step, one), vanish)
-        (change,) = values(events, "batch_norm/variance_change")
-        assert change == pytest.approx(np.log(1e12) / 2)
-        assert values(events, "batch_norm/log10_moving_variance")[1][0, 0] == pytest.approx(-12)
-
-    def test_without_batch_norm_there_is_nothing(self, read):
-        statistics = summaries.Statistics()
-        events = read(*[lambda writer, step: statistics.write(writer, step, network())] * 2)
-        assert events.Tags()["tensors"] == []
-
-
 class TestHyperParameters:
     def groups(self, folder):
         """What TensorBoard's own HParams page would list of a folder of runs."""
