@@ -228,7 +228,7 @@ def test_convolutions_alone_do_the_flops_of_a_training_step(info):
     assert built.facts() == {"flop_per_image": flop}
 
 
-@pytest.mark.parametrize("part", [parts.read, parts.augmentation, parts.read_and_augment])
+@pytest.mark.parametrize("part", [parts.read, parts.augment_crops, parts.read_and_augment])
 def test_parts_of_input_are_traced_once(info, part):
     built = part(dataclasses.asdict(Config(records=info.folder, batch=4, size=32)), "")
     for steps in (1, 2, 1):

@@ -151,7 +151,7 @@ def settings(info, **changes) -> dict:
 
 
 def test_warp_and_heatmaps_are_float64_s(info):
-    part = gpu_compare.augmentation(settings(info), "")
+    part = gpu_compare.augment_crops(settings(info), "")
     part.run(1)
     facts = part.facts()
     assert facts["wrong"] == []
@@ -166,7 +166,7 @@ def test_a_warp_half_a_pixel_off_is_wrong(info, monkeypatch):
         return pixels, matrix + [[0.0, 0.0, 0.5], [0.0, 0.0, 0.0]]
 
     monkeypatch.setattr(preprocessing, "images", shifted)
-    part = gpu_compare.augmentation(settings(info), "")
+    part = gpu_compare.augment_crops(settings(info), "")
     part.run(1)
     assert "pictures on the GPU are" in part.facts()["wrong"][0]
 
