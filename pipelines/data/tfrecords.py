@@ -53,7 +53,9 @@ def encode(
         "id": _bytes(person.id.encode()),
         "row": _ints([person.row]),
     }
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    # A map has no order of its own, and the records' checksums must not depend on the process.
+    return example.SerializeToString(deterministic=True)
 
 
 def fingerprint(people: Iterable[Person]) -> str:

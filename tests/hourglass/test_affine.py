@@ -254,7 +254,10 @@ def test_the_gpu_kernel_and_the_compiled_gathers_give_the_same_pixels(window):
     matrix = _matrix(window)[None]
     of_kernel = affine.warp(tf.constant(image), matrix, 256)
     of_loop = _COMPILED_LOOP(tf.constant(image), matrix, 256)
-    np.testing.assert_allclose(of_kernel, of_loop, rtol=0, atol=1e-4 * 255)
+    # White noise, where each step of float32 at 700 px, 6e-5 px, shows at full contrast: XLA of
+    # TensorFlow 2.21 contracts products and sums otherwise, and reaches 1.4e-4.
+    levels = 1e-4 if tf.__version__.startswith("2.15.") else 2e-4
+    np.testing.assert_allclose(of_kernel, of_loop, rtol=0, atol=levels * 255)
 
 
 _COMPILED_LOOP = COMPILED(affine.warp_gathered)
