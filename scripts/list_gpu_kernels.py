@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from pipelines import cli
+from pipelines.io import write_atomically
 
 
 def _types(constraint) -> str:
@@ -83,8 +84,7 @@ def main() -> None:
         f"# GPU kernels of tensorflow {tf.__version__}, written by",
         "#   python scripts/list_gpu_kernels.py",
     ]
-    with open(path, "w") as file:
-        file.write("\n".join([*head, *lines, ""]))
+    write_atomically(path, "\n".join([*head, *lines, ""]).encode())
     print(f"{path}: {len(lines)} lines")
 
 

@@ -311,7 +311,10 @@ def _project_on_path():
     try:
         yield
     finally:
-        os.environ["PYTHONPATH"] = before or ""
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _show_progress(tasks: list, done, total: int) -> None:
