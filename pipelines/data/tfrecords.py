@@ -62,7 +62,7 @@ def fingerprint(people: Iterable[Person]) -> str:
     """SHA-256 of everything about the people that reaches their records, in order."""
     digest = hashlib.sha256()
     for person in people:
-        words = (person.id, person.image, person.split, person.row, person.scale, person.head_size)
+        words = (person.id, person.image, person.split, person.row, person.side, person.head_size)
         digest.update(repr(words).encode())
         for array in (person.center, person.joints):
             digest.update(np.asarray(array, "<f8").tobytes())

@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from hourglass.skeleton import MPII, Skeleton
+from pipelines.data import cropping
 from pipelines.data.annotations import LABELLED, MISSING, Annotated, Person
 from pipelines.data.readers import files, lsp, mpii
 
@@ -142,8 +143,6 @@ def of_records(info, split: str, facts: dict[str, np.ndarray]) -> Truth:
       split: "train", "validation" or "test".
       facts: of ``input_pipeline.facts``; the truth's rows are in its order.
     """
-    from pipelines.data import cropping
-
     joints = cropping.to_image(facts["joints"], facts["crop_to_image"])
     ids = tuple(name.decode() for name in facts["id"])
     return Truth(

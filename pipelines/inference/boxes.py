@@ -10,6 +10,7 @@ import re
 
 import numpy as np
 
+from pipelines.data import cropping
 from pipelines.data.annotations import BOX_CONTEXT, Person
 from pipelines.data.readers import files
 
@@ -44,7 +45,7 @@ def problem(box: _Box, width: int, height: int) -> str:
         return f"{text} is not finite: give four numbers in px"
     if w <= 0 or h <= 0:
         return f"{text} has no size: width and height must be positive, not corners"
-    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+    if cropping.is_outside(box, width, height):
         return f"{text} lies outside the picture of {width} x {height} px"
     return ""
 
@@ -65,15 +66,17 @@ def person(box: _Box | None, width: int, height: int) -> Person:
     """
     if box is not None and problem(box, width, height):
         raise ValueError(problem(box, width, height))
-    x, y, w, h = (0.0, 0.0, width, height) if box is None else map(float, box)
-    side = height if box is None else BOX_CONTEXT * max(w, h)
+    if box is None:
+        center, side = cropping.square(((width - height) / 2, 0.0, height, height), context=1.0)
+    else:
+        center, side = cropping.square(box, BOX_CONTEXT)
     return Person(
         id="",
         image="",
         split="test",
         row=0,
-        center=np.array([x + w / 2 - 0.5, y + h / 2 - 0.5]),
-        scale=side / 200,
+        center=center,
+        side=side,
         joints=np.zeros((0, 2)),
         state=np.zeros(0, np.uint8),
         head_size=math.nan,

@@ -28,7 +28,7 @@ def person(center=(40.0, 30.0), side=15.0, **changes):
         split="train",
         row=7,
         center=np.array(center, np.float64),
-        scale=side / 200,
+        side=side,
         joints=np.array([[38.25, 31.5], [44.0, 27.0], [0.0, 0.0]]),
         state=np.array([LABELLED, OCCLUDED, MISSING], np.uint8),
         head_size=9.5,

@@ -18,11 +18,9 @@ import typing
 import numpy as np
 
 from hourglass.skeleton import Skeleton
-from pipelines.data.annotations import BOX_CONTEXT, MISSING, Annotated, Person
-from pipelines.data.readers import coco_file, files, lsp
-
-# A box of joints ends where the joints do; hands, feet and hair lie beyond, as in LSP.
-JOINTS_CONTEXT = lsp.CONTEXT
+from pipelines.data import cropping
+from pipelines.data.annotations import BOX_CONTEXT, JOINTS_CONTEXT, MISSING, Annotated, Person
+from pipelines.data.readers import coco_file, files
 
 VALIDATION_FRACTION = 0.1
 
@@ -33,9 +31,7 @@ class _Found(typing.NamedTuple):
     number: int | str
     joints: np.ndarray
     state: np.ndarray
-    center: np.ndarray
-    side: float
-    box_side: float
+    box: np.ndarray
     boxed: bool
 
 
@@ -236,7 +232,7 @@ def _head(text: str, skeleton: Skeleton, path: str) -> tuple[typing.Callable, st
     if box and 0 < _number(box[1]) <= 1:
         fraction = _number(box[1])
         rule = f"{fraction:g} x the longer side of the bbox (or of the joints' box where none is)"
-        return lambda one: fraction * one.box_side, rule
+        return lambda one: fraction * float(one.box[2:].max()), rule
     if two and two[1] != two[2] and {two[1], two[2]} <= set(skeleton.joints):
         ends = [skeleton.index(two[1]), skeleton.index(two[2])]
         rule = f"|{two[1]} - {two[2]}|; those without both are not scored by PCKh"
@@ -312,25 +308,12 @@ def _find(
         return "no labelled joint"
     given = files.numbers(entry, "bbox", (4,), where, optional=True)
     boxed = given is not None and bool((given[2:] > 0).all())
-    labelled = joints[state != MISSING]
-    low = given[:2] - 0.5 if boxed else labelled.min(axis=0)
-    size = given[2:] if boxed else np.ptp(labelled, axis=0)
-    if not size.max() > 0:
+    box = given if boxed else cropping.box_around(joints[state != MISSING])
+    if not box[2:].max() > 0:
         return "box without size"
-    if _outside(image, low, low + size):
+    if _outside(image, box):
         return "box outside the picture"
-    side = (BOX_CONTEXT if boxed else JOINTS_CONTEXT) * size.max()
-    return _Found(
-        name,
-        entry["image_id"],
-        number,
-        joints,
-        state,
-        low + size / 2,
-        float(side),
-        float(size.max()),
-        boxed,
-    )
+    return _Found(name, entry["image_id"], number, joints, state, box, boxed)
 
 
 def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -355,12 +338,10 @@ def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, 
     return np.where(used[:, None], table[:, :2], 0.0), flag.astype(np.uint8)
 
 
-def _outside(image: dict, low: np.ndarray, high: np.ndarray) -> bool:
-    """Whether a box, from pixel centres' 0, has no part in a picture whose size is given."""
+def _outside(image: dict, box: np.ndarray) -> bool:
     size = [image.get("width"), image.get("height")]
-    if not all(isinstance(n, (int, float)) and n > 0 for n in size):
-        return False
-    return bool((high <= -0.5).any() or (low >= np.array(size) - 0.5).any())
+    known = all(isinstance(n, (int, float)) and n > 0 for n in size)
+    return known and cropping.is_outside(box, *size)
 
 
 def _in_order(found: list[_Found]) -> list[_Found]:
@@ -372,14 +353,15 @@ def _people(everybody: list[_Found], validation: set[str], size_of) -> tuple[Per
     people, rows = [], collections.Counter()
     for one in everybody:
         split = "validation" if one.image in validation else "train"
+        center, side = cropping.square(one.box, BOX_CONTEXT if one.boxed else JOINTS_CONTEXT)
         people.append(
             Person(
                 id=f"{one.image}#{one.number}",
                 image=one.image,
                 split=split,
                 row=rows[split],
-                center=one.center,
-                scale=one.side / 200,
+                center=center,
+                side=side,
                 joints=one.joints,
                 state=one.state,
                 head_size=size_of(one),

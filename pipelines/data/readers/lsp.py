@@ -5,11 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from hourglass.skeleton import LSP
-from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED, Annotated, Person
+from pipelines.data import cropping
+from pipelines.data.annotations import (
+    JOINTS_CONTEXT,
+    LABELLED,
+    MISSING,
+    OCCLUDED,
+    Annotated,
+    Person,
+)
 from pipelines.data.readers import files
-
-# Crop side over the longer side of the labelled joints' box: hands, feet and hair lie beyond it.
-CONTEXT = 1.35
 
 # With fewer joints the labels are too unsure for the head to be a yardstick.
 SCORED_JOINTS = 10
@@ -30,9 +35,9 @@ def read(annotations: str, validation: int = 1000) -> Annotated:
 
     Positions are used as published. They are fractions of pixels and nothing published says
     whether the first pixel is 0 or 1; 0 is assumed. Some lie outside the photograph and stay.
-    The crop is centred on the box of the joints that are not MISSING and ``CONTEXT`` times as wide
-    as its longer side. Rows are places in the split as published. Left out: people with fewer than
-    two such joints, or whose box has no size.
+    The crop is centred on the box of the joints that are not MISSING and ``JOINTS_CONTEXT`` times
+    as wide as its longer side. Rows are indices in the split as published. Left out: people with
+    fewer than two such joints, or with a box of no size.
 
     Args:
       annotations: ``joints.mat``, local or gs://; the photographs lie in ``images`` beside it.
@@ -104,15 +109,15 @@ def _unusable(joints: np.ndarray, state: np.ndarray) -> str | None:
 
 
 def _person(image: str, split: str, row: int, joints: np.ndarray, state: np.ndarray) -> Person:
-    labelled = joints[state != MISSING]
-    low, high = labelled.min(axis=0), labelled.max(axis=0)
+    box = cropping.box_around(joints[state != MISSING])
+    center, side = cropping.square(box, JOINTS_CONTEXT)
     return Person(
         id=f"{image}#1",
         image=image,
         split=split,
         row=row,
-        center=(low + high) / 2,
-        scale=float(CONTEXT * (high - low).max() / 200),
+        center=center,
+        side=side,
         joints=joints,
         state=state,
         head_size=_head_size(joints, state),

@@ -307,7 +307,7 @@ def _person(found: _Found, row: int) -> Person:
         split=found.split,
         row=row,
         center=found.center - ORIGIN + np.array([0.0, 15.0]) * found.scale,
-        scale=float(1.25 * found.scale),
+        side=200.0 * float(1.25 * found.scale),
         joints=found.joints,
         state=found.state,
         head_size=head_size,
