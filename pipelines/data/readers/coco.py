@@ -22,6 +22,8 @@ from pipelines.data import cropping
 from pipelines.data.annotations import BOX_CONTEXT, JOINTS_CONTEXT, MISSING, Annotated, Person
 from pipelines.data.readers import coco_file, files
 
+FILES = ("annotations.json", "annotations/person_keypoints_default.json", "result.json")
+
 VALIDATION_FRACTION = 0.1
 
 

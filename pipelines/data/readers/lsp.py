@@ -16,6 +16,8 @@ from pipelines.data.annotations import (
 )
 from pipelines.data.readers import files
 
+FILES = ("joints.mat",)
+
 # With fewer joints the labels are too unsure for the head to be a yardstick.
 SCORED_JOINTS = 10
 

@@ -33,6 +33,18 @@ from hourglass.skeleton import MPII
 from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED, SPLITS, Annotated, Person
 from pipelines.data.readers import files, mpii_mat
 
+FILES = (
+    "mpii_annotations.json",
+    "mpii_annotations.json.gz",
+    "mpii_human_pose_v1_u12_1.mat",
+    "mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat",
+    "annot/trainval.json",
+    "annot/train.json",
+    "annot/train.h5",
+    "annot/valid.json",
+    "annot/valid.h5",
+)
+
 ORIGIN = 1
 
 # 0.6 x head-box diagonal over |head top - upper neck|, on the 2,892 validation people who have both
