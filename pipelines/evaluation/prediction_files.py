@@ -13,7 +13,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import h5py
 import numpy as np
@@ -69,29 +69,32 @@ class Predictions:
                     "each person is predicted once: drop padded examples and repeated batches"
                 )
         if (np.diff(self.rows) < 0).any():
-            raise ValueError("rows must ascend; gather() sorts them")
+            raise ValueError("rows must ascend; in_published_order() sorts them")
 
 
-def gather(
-    batches: Iterable[tuple[Iterable, Iterable, np.ndarray, np.ndarray]],
+def in_published_order(
+    ids: Sequence[str | bytes],
+    rows: np.ndarray,
+    joints: np.ndarray,
+    confidence: np.ndarray,
     skeleton: Skeleton,
     origin: int,
 ) -> Predictions:
-    """Put batches that arrived in any order into the split's published order.
+    """``Predictions`` of people in any order, sorted by row.
 
     Args:
-      batches: of (ids [B] str or bytes, rows [B] int, joints [B, J, 2] 0-based image px,
-        confidence [B, J]), without padded examples. B may differ and be 0.
+      ids: N person ids.
+      rows: [N] int.
+      joints: [N, J, 2] 0-based image px.
+      confidence: [N, J].
       skeleton: names the joints.
       origin: see ``Predictions``.
 
     Raises:
-      ValueError: when there is no batch, or a person or a row comes twice.
+      ValueError: no person, or a person or a row twice.
     """
-    columns = [np.concatenate([np.asarray(part) for part in column]) for column in zip(*batches)]
-    if not columns:
-        raise ValueError("no predictions to gather: the split is empty")
-    ids, rows, joints, confidence = columns
+    if not len(rows):
+        raise ValueError("no predictions: the split is empty; choose another")
     order = np.argsort(rows, kind="stable")
     return Predictions(
         ids=tuple(_text(ids[i]) for i in order),
