@@ -21,6 +21,7 @@ import scipy.io
 
 from hourglass.skeleton import Skeleton
 from pipelines.data.readers import files
+from pipelines.inference import coco_results
 from pipelines.io import read_whole, write_atomically
 
 # A file that claims more numbers than this is not one of ours (MPII's test set has 400,000).
@@ -171,28 +172,20 @@ def write_json(path: str, predictions: Predictions) -> None:
 def write_coco(path: str, predictions: Predictions, coco: dict) -> None:
     """JSON list in COCO's keypoint-results format, for ``pycocotools`` and other tools.
 
-    Per person ``image_id``, ``category_id``, ``keypoints`` (x, y, confidence of each joint; 0-based
-    px as in COCO's annotations) and ``score``, the mean confidence. A joint or confidence that is
-    not finite becomes 0, which the format cannot leave out.
-
     Args:
       path: the file.
-      predictions: whose ids begin with the image, before "#".
+      predictions: with ids that begin with the image, before "#".
       coco: ``image_ids`` (image -> id) and ``category_id`` of the annotations, as
-        ``sources.coco`` leaves them in a record set's settings.
+        ``readers.coco`` leaves them in a record set's settings.
 
     Raises OSError when it cannot write, KeyError for a person whose image is not in ``coco``.
     """
-    numbers = np.concatenate([predictions.joints, predictions.confidence[..., None]], -1)
-    numbers = np.where(np.isfinite(numbers), numbers, 0.0)
+    image_ids = [coco["image_ids"][name[: name.rfind("#")]] for name in predictions.ids]
     people = [
-        {
-            "image_id": coco["image_ids"][name[: name.rfind("#")]],
-            "category_id": coco["category_id"],
-            "keypoints": person.ravel().round(4).tolist(),
-            "score": float(person[:, 2].mean()),
-        }
-        for name, person in zip(predictions.ids, numbers)
+        coco_results.entry(image_id, coco["category_id"], joints, confidence, 4)
+        for image_id, joints, confidence in zip(
+            image_ids, predictions.joints, predictions.confidence
+        )
     ]
     write_atomically(path, json.dumps(people, allow_nan=False).encode())
 

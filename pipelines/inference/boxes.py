@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.data import cropping
 from pipelines.data.annotations import BOX_CONTEXT, Person
-from pipelines.data.readers import files
+from pipelines.data.readers import coco_file, files
 
 _Box = tuple  # (x, y, w, h) image px; pixel 0 reaches from 0 to 1, as in COCO
 _FRAME = re.compile(r"(.+)#(\d+)")
@@ -105,9 +105,12 @@ def read(path: str, annotations: str = "", category: int = 1, least: float = 0.0
     if path.lower().endswith(".csv"):
         return Boxes(_grouped(_from_csv(data, path)))
     parts = files.parse_json(data, path)
-    names = _file_names(annotations) if annotations else {}
+    names = {}
+    if annotations:
+        document = files.parse_json(files.read_bytes(annotations), annotations)
+        names = _file_names(document, annotations)
     if isinstance(parts, dict) and {"images", "annotations"} <= set(parts):
-        names, parts = _file_names(path), parts["annotations"]
+        names, parts = _file_names(parts, path), parts["annotations"]
     if isinstance(parts, dict):
         return Boxes(_grouped(_from_dict(parts, path)))
     if isinstance(parts, list):
@@ -154,15 +157,10 @@ def _from_dict(parts: dict, path: str):
         yield name, [_numbers(box, f"{path}, {name!r}:") for box in boxes]
 
 
-def _file_names(path: str) -> dict[int, str]:
+def _file_names(document: object, path: str) -> dict[int | str, str]:
     """COCO image id -> file name of an annotation file."""
-    parts = files.parse_json(files.read_bytes(path), path)
-    try:
-        return {image["id"]: str(image["file_name"]) for image in parts["images"]}
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not a COCO annotation file: no images with id and file_name ({error!r})"
-        ) from error
+    images = coco_file.lists(document, ("images",), path)["images"]
+    return {key: one["file_name"] for key, one in coco_file.images_by_id(images, path).items()}
 
 
 def _from_coco(parts: list, path: str, names: dict, category: int, least: float) -> Boxes:

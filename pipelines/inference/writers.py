@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from hourglass.skeleton import Skeleton
-from pipelines.inference import media
+from pipelines.inference import coco_results, media
 from pipelines.inference.predictor import Pose
 from pipelines.io import write_atomically
 
@@ -64,16 +64,9 @@ class Results:
             raise OSError(f"cannot write {self._paths[which]}: {error.message}") from error
 
     def _entry(self, pose: Pose, image_id: int, name: str) -> dict:
-        numbers = np.column_stack([pose.joints, pose.confidence])
-        numbers = np.where(np.isfinite(numbers), numbers, 0.0)
-        return {
-            "image_id": image_id,
-            "category_id": self._category,
-            "keypoints": numbers.ravel().round(3).tolist(),
-            "score": round(float(numbers[:, 2].mean()), 4),
-            "file_name": name,
-            "box": None if pose.box is None else [float(value) for value in pose.box],
-        }
+        entry = coco_results.entry(image_id, self._category, pose.joints, pose.confidence, 3)
+        box = None if pose.box is None else [float(value) for value in pose.box]
+        return {**entry, "score": round(entry["score"], 4), "file_name": name, "box": box}
 
     def __exit__(self, error, *_) -> None:
         """Put both files in place; after an error other than Ctrl-C, remove what there is."""

@@ -337,7 +337,7 @@ def predicted(people, skeleton, joints):
     order = np.arange(len(people))
     sure = np.full(joints.shape[:2], 0.5, np.float32)
     ids = np.array([person.id for person in people])
-    return prediction_files.gather([(ids, order, joints, sure)], skeleton, 0)
+    return prediction_files.in_published_order(ids, order, joints, sure, skeleton, 0)
 
 
 def test_results_in_cocos_format(tmp_path):
@@ -362,8 +362,8 @@ def test_results_in_cocos_format(tmp_path):
 
 def test_predictions_of_joints_whose_names_tell_no_pairs_are_read_back(tmp_path):
     one = Skeleton(("left_fin", "tail"), pairs=())
-    given = prediction_files.gather(
-        [(["a#1"], [0], np.ones((1, 2, 2)), np.ones((1, 2), np.float32))], one, 0
+    given = prediction_files.in_published_order(
+        ["a#1"], np.zeros(1, int), np.ones((1, 2, 2)), np.ones((1, 2), np.float32), one, 0
     )
     for kind in ("mat", "h5", "json"):
         path = str(tmp_path / f"predictions.{kind}")

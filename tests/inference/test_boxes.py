@@ -83,6 +83,8 @@ def test_coco_detections_and_the_file_that_names_their_images(tmp_path):
     assert read.left_out == {"score below 0.3": 1, "of another category than 1": 1}
     with pytest.raises(ValueError, match="image_id 7 has no file_name: .*--annotations"):
         boxes.read(path)
+    with pytest.raises(ValueError, match="image 1: the id 7 occurs twice in images"):
+        boxes.read(path, write(tmp_path, "t.json", {"images": [images[0], images[0]]}))
     named = write(tmp_path, "n.json", [detection(file_name="x.jpg")])
     assert boxes.read(named).people == {"x.jpg": one}
 
