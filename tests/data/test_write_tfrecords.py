@@ -282,7 +282,7 @@ class TestExistingRecords:
         before = contents(tmp_path / "records")
         for number in range(8):
             (tmp_path / "images" / f"{number:02d}.jpg").write_text("no photograph")
-        with pytest.raises(ValueError, match="nobody could be written to the split 'train'"):
+        with pytest.raises(ValueError, match="no people of the split 'train' could be written"):
             run(tmp_path, annotated(people, "other"), overwrite=True)
         assert contents(tmp_path / "records") == before
 
@@ -300,7 +300,7 @@ class TestExistingRecords:
         folder = tmp_path / "records"
         (folder / "dataset.json").rename(folder / "dataset.json.partial")
         os.rename(info.shards("train")[2], info.shards("train")[2] + ".partial")
-        with pytest.raises(ValueError, match="nobody could be written"):
+        with pytest.raises(ValueError, match="no people of the split"):
             (tmp_path / "images" / "empty.jpg").write_bytes(b"")
             run(tmp_path, [person(0, "empty.jpg", "train", 0)])
         assert not contents(folder).keys() - {"left_out.json"}
