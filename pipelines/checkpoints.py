@@ -332,7 +332,9 @@ def part_of(prefix: str, weights: str) -> str:
     if values(prefix, "averaged"):
         return "averaged"
     if weights == "averaged":
-        raise ValueError(f"{prefix} holds no averaged weights (--average was 0); use --weights=raw")
+        raise ValueError(
+            f"{prefix} holds no averaged weights (--ema_decay was 0); use --weights=raw"
+        )
     return "model"
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import functools
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -31,6 +34,95 @@ def group(title: str) -> Iterator[None]:
     before = set(flags.FLAGS)
     yield
     _GROUPS.setdefault(title, []).extend(name for name in flags.FLAGS if name not in before)
+
+
+# Rules beyond absl's inclusive bounds: what must hold, and the sentence for a value that does not.
+Rule = tuple[Callable[[Any], bool], str]
+POSITIVE: Rule = (lambda value: 0 < value < math.inf, "must be above 0 and finite")
+NOT_NEGATIVE: Rule = (lambda value: 0 <= value < math.inf, "must not be negative, and finite")
+
+_FORMER: dict[str, str] = {}  # name of a flag in earlier versions -> what became of it
+
+
+def option(
+    default: Any,
+    help_text: str,
+    *,
+    group: str = "",
+    choices: Sequence[str] = (),
+    lower: int | None = None,
+    upper: int | None = None,
+    rule: Rule | None = None,
+    may_change: bool = False,
+    formerly: str = "",
+) -> Any:
+    """A dataclass field that ``define`` makes a flag of; everything about the flag stands here.
+
+    Args:
+      default: of the flag; ``dataclasses.MISSING`` for a flag that must be given.
+      help_text: for --help, which adds the bounds and the default.
+      group: heading in --help of this field and those after it, until another one begins.
+      choices: allowed values of a string.
+      lower: smallest allowed number.
+      upper: largest allowed number.
+      rule: further test of a value; a ValueError that it raises counts as False.
+      may_change: see ``pipelines.config.Config``.
+      formerly: the flag's name in earlier versions.
+    """
+    metadata = {key: value for key, value in locals().items() if key != "default"}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def define(kind: type, removed: dict[str, str] | None = None) -> None:
+    """Define one absl flag per field of a dataclass made of ``option`` fields.
+
+    Args:
+      kind: the dataclass.
+      removed: flags of earlier versions without a successor -> why none is needed.
+    """
+    title = ""
+    for field in dataclasses.fields(kind):
+        title = field.metadata["group"] or title
+        with group(title):
+            _define_one(field)
+        if field.metadata["formerly"]:
+            _FORMER[field.metadata["formerly"]] = f"it is called --{field.name} now"
+    for name, reason in (removed or {}).items():
+        _FORMER[name] = f"it no longer exists, because {reason}; leave it out"
+
+
+def _define_one(field: dataclasses.Field) -> None:
+    about, required = field.metadata, field.default is dataclasses.MISSING
+    shared = {"help": about["help_text"], "required": required}
+    shared |= {"name": field.name, "default": None if required else field.default}
+    bounds = {"lower_bound": about["lower"], "upper_bound": about["upper"]}
+    if about["choices"]:
+        flags.DEFINE_enum(enum_values=list(about["choices"]), **shared)
+    elif field.type in ("int", "float"):
+        {"int": flags.DEFINE_integer, "float": flags.DEFINE_float}[field.type](**shared, **bounds)
+    else:
+        {"str": flags.DEFINE_string, "bool": flags.DEFINE_boolean}[field.type](**shared)
+    if about["rule"]:
+        holds, sentence = about["rule"]
+        flags.register_validator(field.name, functools.partial(_holds, holds), sentence)
+
+
+def _holds(rule: Callable[[Any], bool], value: Any) -> bool:
+    try:
+        return rule(value)
+    except ValueError:
+        return False
+
+
+def parsed(kind: type) -> Any:
+    """The dataclass ``kind`` of the parsed flags."""
+    return kind(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(kind)})
+
+
+def current_name(kind: type, name: str) -> str:
+    """The name of a field of ``kind`` that was called ``name`` in this or an earlier version."""
+    former = {field.metadata["formerly"]: field.name for field in dataclasses.fields(kind)}
+    return former.get(name, name)
 
 
 def use_huge_pages() -> None:
@@ -87,17 +179,23 @@ def _parse(line: list[str], words: str) -> list[str]:
     try:
         left = flags.FLAGS(line)
     except flags.Error as error:
-        _refuse(" ".join(str(error).split()))
+        _exit_with(_sentence(error))
     except SystemExit:
         sys.exit(0)  # absl leaves with 1 after --helpfull, though that is what was asked for
     if flags.FLAGS["verbosity"].using_default_value:
         flags.FLAGS.verbosity = logging.WARNING  # otherwise absl shows every library's notices
     if len(left) > 1 and not words:
-        _refuse(f"not a flag: {' '.join(left[1:])}; flags start with --")
+        _exit_with(f"not a flag: {' '.join(left[1:])}; flags start with --")
     return left
 
 
-def _refuse(sentence: str) -> None:
+def _sentence(error: flags.Error) -> str:
+    name = getattr(error, "flagname", "")
+    name = name if name in _FORMER else name.removeprefix("no")
+    return f"--{name}: {_FORMER[name]}" if name in _FORMER else " ".join(str(error).split())
+
+
+def _exit_with(sentence: str) -> None:
     print(f"error: {sentence} (--help lists the flags)", file=sys.stderr)
     sys.exit(1)
 

@@ -271,7 +271,7 @@ class TestBest:
     def test_no_averages_kept(self, tmp_path):
         prefix = save(tmp_path, make(averaged=False)[0])
         assert checkpoints.part_of(prefix, "best") == "model"
-        with pytest.raises(ValueError, match="--average was 0.*--weights=raw"):
+        with pytest.raises(ValueError, match="--ema_decay was 0.*--weights=raw"):
             checkpoints.part_of(prefix, "averaged")
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 
-from pipelines import config, devices
+from pipelines import cli, config, devices
 from pipelines.config import Config
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -48,7 +48,7 @@ OTHER = {
     "blocks": 2,
     "channels": 64,
     "low_channels": 96,
-    "bn_people": 50,
+    "precise_bn_examples": 50,
     "depth": 3,
     "size": 128,
     "stem": "pytorch_pose",
@@ -56,11 +56,11 @@ OTHER = {
     "norm": "group",
     "sync_bn": True,
     "precision": "mixed_bfloat16",
-    "batch": 32,
-    "accumulate": 4,
+    "global_batch_size": 32,
+    "accumulation_steps": 4,
     "remat": True,
     "xla": True,
-    "recipe": "newell",
+    "augmentation": "newell",
     "occluded": "zero",
     "sigma": 1.75,
     "round_centers": True,
@@ -68,13 +68,13 @@ OTHER = {
     "cache_gb": 0.5,
     "optimizer": "adamw",
     "learning_rate": 1.2345678901234567e-5,
-    "schedule": "cosine",
-    "drops": "0.5",
-    "drop_factor": 0.2,
-    "warmup": 0.5,
+    "lr_schedule": "cosine",
+    "lr_milestones": "0.5",
+    "lr_drop_factor": 0.2,
+    "warmup_epochs": 0.5,
     "weight_decay": 1e-4,
     "clip_norm": 0.1,
-    "average": 0.0,
+    "ema_decay": 0.0,
     "epochs": 1 / 3,
     "steps": 7,
     "seed": 11,
@@ -82,18 +82,17 @@ OTHER = {
     "init_from": "runs/first",
     "strategy": "one",
     "logical_devices": 2,
-    "steps_per_call": 3,
     "evaluate_every": 0.25,
     "log_every": 9,
     "profile": "100:110",
-    "keep": 1,
+    "max_checkpoints": 1,
     "checkpoint": "runs/demo/best",
     "split": "train",
     "weights": "raw",
-    "evaluation_batch": 5,
+    "evaluation_batch_size": 5,
     "flip": False,
     "test_scales": "1.0,0.9,1.1",
-    "decode": "argmax",
+    "decoder": "argmax",
 }
 
 
@@ -140,17 +139,25 @@ class TestFlagfile:
             assert sum(line.startswith(start) for line in header) == 1, start
         assert any(mean in " ".join(header) for mean in ("mean14", "pooled16"))
         found = parse(f"--flagfile={path}")
-        assert found.workdir == f"runs/{name}" and found.round_centers and not found.average
+        assert found.workdir == f"runs/{name}" and found.round_centers and not found.ema_decay
 
     def test_recipes_are_what_was_published(self, parse):
         """The numbers that make the difference, from each source."""
         recipes = {n: parse(f"--flagfile={ROOT}/configs/recipes/{n}.flags") for n in RECIPES}
-        keys = ("stacks", "stem", "batch", "recipe", "sigma", "learning_rate", "flip")
+        keys = (
+            "stacks",
+            "stem",
+            "global_batch_size",
+            "augmentation",
+            "sigma",
+            "learning_rate",
+            "flip",
+        )
         found = {n: tuple(getattr(c, key) for key in keys) for n, c in recipes.items()}
         assert found == RECIPES
         # Rates at the end of training: divided by 5, constant, a thousandth, 2e-4.
         rates = {
-            n: c.learning_rate * c.drop_factor ** len(config.fractions(c.drops))
+            n: c.learning_rate * c.lr_drop_factor ** len(config.fractions(c.lr_milestones))
             for n, c in recipes.items()
         }
         expected = {"paper": 5e-5, "newell": 2.5e-4, "pytorch_pose": 2.5e-7, "princeton": 2e-4}
@@ -162,44 +169,43 @@ class TestRules:
         "word",
         [
             "--stacks=0",
-            "--batch=-1",
-            "--batch=six",
+            "--global_batch_size=-1",
+            "--global_batch_size=six",
             "--learning_rate=0",
             "--learning_rate=nan",
             "--learning_rate=inf",
             "--epochs=inf",
-            "--warmup=inf",
-            "--warmup=-1",
+            "--warmup_epochs=inf",
+            "--warmup_epochs=-1",
             "--sigma=0",
-            "--average=1",
-            "--drop_factor=1.5",
-            "--drops=0.7,often",
-            "--drops=1.2",
+            "--ema_decay=1",
+            "--lr_drop_factor=1.5",
+            "--lr_milestones=0.7,often",
+            "--lr_milestones=1.2",
             "--steps=-1",
-            "--bn_people=-1",
+            "--precise_bn_examples=-1",
             "--test_scales=",
             "--test_scales=1,0",
             "--test_scales=big",
             "--test_scales=nan",
             "--seed=-1",
             "--seed=2147483648",
-            "--steps_per_call=0",
-            "--accumulate=0",
+            "--accumulation_steps=0",
             "--profile=5",
             "--profile=9:9",
             "--profile=-1:3",
             "--profile=first:last",
             "--profile=1:2:3",
             "--evaluate_every=0",
-            "--recipe=best",
+            "--augmentation=best",
             "--occluded=maybe",
             "--optimizer=sgd",
-            "--schedule=linear",
+            "--lr_schedule=linear",
             "--precision=float16",
             "--stem=resnet",
             "--block=transformer",
             "--norm=layer",
-            "--decode=best",
+            "--decoder=best",
             "--split=holdout",
             "--weights=worst",
             "--strategy=tpu",
@@ -212,12 +218,19 @@ class TestRules:
         name = word.split("=")[0].strip("-")
         with pytest.raises(flags.Error, match=name) as refused:
             parse(word)
-        allowed = ("must", "should be one of", "Unknown", "Non-boolean", "invalid literal")
+        allowed = (
+            "must",
+            "is not a",
+            "should be one of",
+            "Unknown",
+            "Non-boolean",
+            "invalid literal",
+        )
         assert any(text in str(refused.value) for text in allowed), str(refused.value)
 
-    @pytest.mark.parametrize("drops", ["", "0.5", "0.7,0.9", " 0.1, 0.2 ,0.3"])
-    def test_drops(self, parse, drops):
-        assert parse(f"--drops={drops}").drops == drops
+    @pytest.mark.parametrize("milestones", ["", "0.5", "0.7,0.9", " 0.1, 0.2 ,0.3"])
+    def test_milestones(self, parse, milestones):
+        assert parse(f"--lr_milestones={milestones}").lr_milestones == milestones
 
     def test_fractions(self):
         assert config.fractions(" 0.1, 0.2,") == [0.1, 0.2]
@@ -227,9 +240,51 @@ class TestRules:
         with pytest.raises(dataclasses.FrozenInstanceError):
             Config().stacks = 3
 
-    def test_every_rule_has_its_text(self):
-        named = [name for names in config._RULE_TEXTS for name in names.split()]
-        assert sorted(named) == sorted(config._RULES)
+
+class TestEarlierNames:
+    """Flags of earlier versions: a sentence on the command line, the same run in a folder."""
+
+    RENAMED = {
+        "batch": "global_batch_size",
+        "evaluation_batch": "evaluation_batch_size",
+        "accumulate": "accumulation_steps",
+        "recipe": "augmentation",
+        "schedule": "lr_schedule",
+        "drops": "lr_milestones",
+        "drop_factor": "lr_drop_factor",
+        "warmup": "warmup_epochs",
+        "average": "ema_decay",
+        "bn_people": "precise_bn_examples",
+        "keep": "max_checkpoints",
+        "decode": "decoder",
+    }
+
+    @pytest.mark.parametrize("former", RENAMED)
+    def test_a_flagfile_is_told_the_new_name(self, defined, tmp_path, capsys, former):
+        file = tmp_path / "flags.txt"
+        file.write_text(f"--stacks=2\n--{former}=1\n")
+        with pytest.raises(SystemExit) as left:
+            cli._parse(["train_main.py", f"--flagfile={file}"], "")
+        assert left.value.code == 1
+        sentence = f"error: --{former}: it is called --{self.RENAMED[former]} now"
+        assert sentence in capsys.readouterr().err
+
+    def test_a_flag_without_a_successor(self, defined, capsys):
+        with pytest.raises(SystemExit):
+            cli._parse(["train_main.py", "--steps_per_call=50"], "")
+        error = capsys.readouterr().err
+        assert error.startswith("error: --steps_per_call: it no longer exists, because")
+
+    def test_an_earlier_run_is_the_same_run(self):
+        """flags.txt of a run that an earlier version started, resumed by this one."""
+        text = config.to_flagfile(other())
+        for former, name in self.RENAMED.items():
+            text = text.replace(f"--{name}=", f"--{former}=")
+        assert "--recipe=newell" in text
+        text += "--steps_per_call=50\n"
+        assert config.differences(text, other()) == []
+        now = dataclasses.replace(other(), ema_decay=0.5)
+        assert config.differences(text, now) == ["--ema_decay: 0.0 there, 0.5 here"]
 
 
 class TestDifferences:
@@ -244,18 +299,24 @@ class TestDifferences:
         ]
 
     def test_free_flags_may_change(self):
-        changes = {"workdir": "x", "keep": 9, "log_every": 1, "evaluation_batch": 1, "flip": True}
+        changes = {
+            "workdir": "x",
+            "max_checkpoints": 9,
+            "log_every": 1,
+            "evaluation_batch_size": 1,
+            "flip": True,
+        }
         now = dataclasses.replace(other(), **changes)
         assert config.differences(config.to_flagfile(other()), now) == []
 
     def test_exactly_these_fields_are_free(self):
-        free = {field.name for field in dataclasses.fields(Config) if field.metadata["free"]}
+        free = {field.name for field in dataclasses.fields(Config) if field.metadata["may_change"]}
         assert free == {
-            "bn_people",
-            *("workdir", "records", "strategy", "logical_devices", "steps_per_call"),
-            *("evaluate_every", "log_every", "keep"),
-            *("checkpoint", "split", "weights", "evaluation_batch", "flip", "decode"),
-            *("test_scales", "accumulate", "remat", "xla", "profile", "cache_gb"),
+            "precise_bn_examples",
+            *("workdir", "records", "strategy", "logical_devices"),
+            *("evaluate_every", "log_every", "max_checkpoints"),
+            *("checkpoint", "split", "weights", "evaluation_batch_size", "flip", "decoder"),
+            *("test_scales", "accumulation_steps", "remat", "xla", "profile", "cache_gb"),
         }
 
     def test_a_flag_that_an_older_version_did_not_have(self):

@@ -69,8 +69,8 @@ def test_defaults_are_those_of_config(pages):
 def test_values_that_are_allowed(pages):
     train, export = entries(pages["train_main.py"]), entries(pages["scripts/export.py"])
     assert train["stem"] == "NAME <newell|pytorch_pose>: published first layers (default: newell)"
-    assert train["stacks"] == "N hourglasses, each supervised; must be 1 or more (default: 2)"
-    assert train["average"].endswith("must be at least 0 and below 1 (default: 0.999)")
+    assert train["stacks"] == "N hourglasses, each supervised; a positive integer (default: 2)"
+    assert train["ema_decay"].endswith("must be at least 0 and below 1 (default: 0.999)")
     assert export["people"].endswith("; a positive integer (default: 300)")
     assert export["format"].endswith("kind of file (required)")
 
@@ -86,7 +86,7 @@ def test_usage_and_purpose(pages):
     ("words", "sentence"),
     [
         (["--stackz=3"], "Unknown command line flag 'stackz'. Did you mean: stacks ?"),
-        (["--stacks=0"], "flag --stacks=0: must be 1 or more"),
+        (["--stacks=0"], "flag --stacks=0: 0 is not a positive integer"),
         (["--stem=resnet"], "value should be one of <newell|pytorch_pose>"),
         (["--flagfile=nowhere.flags"], "No such file or directory: 'nowhere.flags'"),
         (["steps=3"], "not a flag: steps=3; flags start with --"),

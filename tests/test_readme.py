@@ -36,9 +36,9 @@ from tests.helpers.truth_files import places, tompson
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-SMALL = "--stacks=1 --channels=8 --depth=1 --size=32 --batch=8 --steps=4 --log_every=2"
-TRAIN = f"{SMALL} --evaluate_every=100 --evaluation_batch=4 --average=0"
-AVERAGED = f"{TRAIN} --average=0.9"
+SMALL = "--stacks=1 --channels=8 --depth=1 --size=32 --global_batch_size=8 --steps=4 --log_every=2"
+TRAIN = f"{SMALL} --evaluate_every=100 --evaluation_batch_size=4 --ema_decay=0"
+AVERAGED = f"{TRAIN} --ema_decay=0.9"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +154,8 @@ ELSEWHERE = {
     "python scripts/decoder_ceilings.py --annotations=FILE": (
         "tests/hourglass/test_decode.py::test_the_command_prints_the_table"
     ),
-    "python train_main.py --flagfile=configs/hg_s2.flags --strategy=multi_worker --batch=12": (
+    "python train_main.py --flagfile=configs/hg_s2.flags --strategy=multi_worker "
+    "--global_batch_size=12": (
         "tests/training/test_multi_worker.py::test_two_workers_equal_two_replicas"
     ),
     "python eval_main.py --checkpoint=runs/hg_s2 --workdir=runs/test --split=test": (

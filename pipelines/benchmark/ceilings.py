@@ -133,7 +133,7 @@ def convolutions(settings: dict, folder: str) -> Part:
         (tuple(c.input_shape[1:]), tuple(c.kernel.shape), c.strides[0], c.padding) for c in found
     )
 
-    inputs = {shape: tf.ones([config.batch, *shape], kind) for shape, *_ in shapes}
+    inputs = {shape: tf.ones([config.global_batch_size, *shape], kind) for shape, *_ in shapes}
 
     def both_ways(x, kernel, stride, padding, count: int) -> tf.Tensor:
         where = {"strides": [1, stride, stride, 1], "padding": padding.upper()}
@@ -163,7 +163,7 @@ def convolutions(settings: dict, folder: str) -> Part:
     def run(steps: int) -> None:
         everything(tf.constant(steps)).numpy()
 
-    return Part(run, config.batch, facts=lambda: {"flop_per_image": flop})
+    return Part(run, config.global_batch_size, facts=lambda: {"flop_per_image": flop})
 
 
 def bare_conversion(settings: dict, folder: str, quality: int) -> Part:

@@ -70,7 +70,7 @@ class Tasks:
         """One of our own parts with one logical device per core, where they can share the batch."""
         cores = usable_cores()
         settings = {**self.settings, "logical_devices": cores}
-        shared = cores > 1 and self.settings["batch"] % cores == 0
+        shared = cores > 1 and self.settings["global_batch_size"] % cores == 0
         return [Task(name, f"parts.{function}", settings, huge_pages=True)] if shared else []
 
     def predicting(self) -> list[Task]:
@@ -216,7 +216,7 @@ def as_defined(group: Group, joints: int) -> bool:
     return all(
         getattr(same.config, field.name) == getattr(group.config, field.name)
         for field in dataclasses.fields(Config)
-        if not field.metadata["free"]
+        if not field.metadata["may_change"]
     )
 
 
@@ -252,8 +252,8 @@ def _remat_group(config: Config) -> Group:
     kinds = {
         "train": {"remat": False},
         "train --remat": {"remat": True},
-        "train, batch 1": {"remat": False, "batch": 1},
-        "train --remat, batch 1": {"remat": True, "batch": 1},
+        "train, batch 1": {"remat": False, "global_batch_size": 1},
+        "train --remat, batch 1": {"remat": True, "global_batch_size": 1},
     }
     settings = {name: dataclasses.replace(config, **kind) for name, kind in kinds.items()}
     tasks = [Tasks(c, 0).training(name, "step") for name, c in settings.items()]
@@ -272,9 +272,9 @@ def everything(config: Config, given: set[str], joints: int) -> list[Group]:
         free = {key: value for key, value in defined.items() if key not in given}
         return dataclasses.replace(config, precision=precision, **free)
 
-    bf16, fp32 = (settings(kind, stacks=2, batch=8) for kind in (BF16, FP32))
-    single = dataclasses.replace(fp32, batch=1)
-    large = settings(BF16, stacks=8, batch=6)
+    bf16, fp32 = (settings(kind, stacks=2, global_batch_size=8) for kind in (BF16, FP32))
+    single = dataclasses.replace(fp32, global_batch_size=1)
+    large = settings(BF16, stacks=8, global_batch_size=6)
     plain = Tasks(fp32, joints)
     pair = [
         *plain.training("input + augment", "read_and_augment"),

@@ -72,7 +72,7 @@ SIZES = {
     ),
     "smallest": Sizes(
         "smallest",
-        {"stacks": 1, "channels": 8, "size": 32, "depth": 1, "average": 0.0},
+        {"stacks": 1, "channels": 8, "size": 32, "depth": 1, "ema_decay": 0.0},
         12,
         2,
         {2: [(2, BF16, False), (2, FP32, True)], 8: []},
@@ -124,7 +124,12 @@ class Check:
 
     def settings(self, stacks: int, batch: int, precision: str, **more) -> dict:
         """Fields of a Config."""
-        own = {"stacks": stacks, "batch": batch, "precision": precision, "strategy": "one"}
+        own = {
+            "stacks": stacks,
+            "global_batch_size": batch,
+            "precision": precision,
+            "strategy": "one",
+        }
         made = self.found["records"]
         if "failed" in made:
             raise ValueError(f"there are no records: {made['failed']}")

@@ -39,13 +39,15 @@ def _device() -> str:
 def _batch(config: Config) -> tuple[dict, tfrecords.DatasetInfo]:
     info = tfrecords.read_info(config.records)
     with tf.device("/cpu:0"):
-        return next(iter(input_pipeline.training(info, batch=config.batch, seed=0))), info
+        return next(
+            iter(input_pipeline.training(info, batch=config.global_batch_size, seed=0))
+        ), info
 
 
 def _augmented(config: Config, info: tfrecords.DatasetInfo, batch: dict):
     """Draws, pictures, their matrix, joints and heatmaps [B, H, W, J], and weights [B, J]."""
     draws = augmentation.draw(
-        augmentation.RECIPES["newell"], config.seed, batch["index"], config.batch
+        augmentation.AUGMENTATIONS["newell"], config.seed, batch["index"], config.global_batch_size
     )
     images, matrix = preprocessing.images(batch, config.size, draws)
     points, state = targets.joints(batch, matrix, info.skeleton.mirror, draws)
@@ -105,7 +107,7 @@ def augment_crops(settings: dict, folder: str) -> Part:
         ]
         return {"device": _device(), "differences": found, "limits": limits, "wrong": wrong}
 
-    return Part(run, config.batch, facts=facts)
+    return Part(run, config.global_batch_size, facts=facts)
 
 
 def _share(value: np.ndarray, exact: np.ndarray) -> float:
@@ -146,7 +148,9 @@ def _passes(config: Config, info, device: str, precision: str, weights, tensors)
         network = model.build(**arguments)
         if weights is not None:
             network.set_weights([value.astype(kind) for value in weights])
-        step = tf.function(train_step.make_gradients(network, global_batch=config.batch))
+        step = tf.function(
+            train_step.make_gradients(network, global_batch=config.global_batch_size)
+        )
         kept = network.get_weights()
         losses, gradients, heatmaps = step(*map(tf.constant, tensors), 1.0)
     flat = np.concatenate([gradient.numpy().ravel() for gradient in gradients])
@@ -183,7 +187,7 @@ def network(settings: dict, folder: str) -> Part:
         wrong = judge("GPU float32", found["GPU float32"], found["CPU float32"])
         return {"device": _device(), "differences": found, "wrong": wrong}
 
-    return Part(run, config.batch, facts=facts)
+    return Part(run, config.global_batch_size, facts=facts)
 
 
 def _kept(folder: str) -> str:
@@ -208,4 +212,4 @@ def network_tf32(settings: dict, folder: str) -> Part:
     def facts() -> dict:
         return {"device": _device(), "differences": found, "wrong": judge(name, found[name], {})}
 
-    return Part(run, config.batch, facts=facts)
+    return Part(run, config.global_batch_size, facts=facts)

@@ -122,4 +122,4 @@ def training_step(settings: dict, folder: str) -> Part:
         sizes = sizes_of(traced.graph.as_graph_def(add_shapes=True))
         found.update(count(list(meta.partition_graphs), sizes))
 
-    return Part(run, config.batch, facts=lambda: found)
+    return Part(run, config.global_batch_size, facts=lambda: found)

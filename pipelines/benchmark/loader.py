@@ -145,7 +145,7 @@ def per_example(settings: dict, folder: str, table: str, steps: str) -> Part:
     examples = Examples(folder, table, settings["size"], settings["sigma"], steps)
     batches = torch.utils.data.DataLoader(
         examples,
-        settings["batch"],
+        settings["global_batch_size"],
         sampler=range(1 << 40),
         num_workers=usable_cores(),
         worker_init_fn=_one_thread,
@@ -156,4 +156,4 @@ def per_example(settings: dict, folder: str, table: str, steps: str) -> Part:
         for _ in range(BATCHES * steps):
             next(iterator)
 
-    return Part(run, BATCHES * settings["batch"], lead_in=1)
+    return Part(run, BATCHES * settings["global_batch_size"], lead_in=1)

@@ -34,13 +34,13 @@ def _until_done(result: tf.Tensor) -> None:
 
 def _batches(config: Config, info: tfrecords.DatasetInfo) -> tf.data.Dataset:
     cached = input_pipeline.fits(info, config.cache_gb)
-    return input_pipeline.training(info, batch=config.batch, seed=0, cached=cached)
+    return input_pipeline.training(info, batch=config.global_batch_size, seed=0, cached=cached)
 
 
 def _augmented(config: Config, info: tfrecords.DatasetInfo, batch: dict, index: tf.Tensor):
     """A number that cannot be had without the batch's network input and targets."""
-    recipe, mirror = augmentation.RECIPES[config.recipe], info.skeleton.mirror
-    draws = augmentation.draw(recipe, config.seed, index, config.batch)
+    recipe, mirror = augmentation.AUGMENTATIONS[config.augmentation], info.skeleton.mirror
+    draws = augmentation.draw(recipe, config.seed, index, config.global_batch_size)
     images, matrix = preprocessing.images(batch, config.size, draws)
     points, state = targets.joints(batch, matrix, mirror, draws)
     heatmaps, _ = targets.targets(points, state, size=config.size, sigma=config.sigma)
@@ -60,7 +60,7 @@ def _reading(config: Config, info: tfrecords.DatasetInfo, use) -> Part:
 
     return Part(
         lambda steps: _until_done(take(iterator, tf.constant(BATCHES * steps))),
-        BATCHES * config.batch,
+        BATCHES * config.global_batch_size,
         lead_in=1,
         facts=lambda: _traces(take=take),
     )
@@ -83,13 +83,13 @@ def augment_crops(settings: dict, folder: str) -> Part:
     def loop(batches: tf.Tensor) -> tf.Tensor:
         total = 0.0
         for step in tf.range(batches):
-            index = batch["index"] + tf.cast(step, tf.int64) * config.batch
+            index = batch["index"] + tf.cast(step, tf.int64) * config.global_batch_size
             total += _augmented(config, info, batch, index)
         return total
 
     return Part(
         lambda steps: _until_done(loop(tf.constant(BATCHES * steps))),
-        BATCHES * config.batch,
+        BATCHES * config.global_batch_size,
         facts=lambda: _traces(loop=loop),
     )
 
@@ -109,7 +109,7 @@ def train_steps(config: Config, info: tfrecords.DatasetInfo, strategy):
         )
         arguments = build_arguments(config, info.skeleton)
         network = model.build(**arguments, remat=config.remat)
-        averaged = model.build(**arguments, remat=config.remat) if config.average else None
+        averaged = model.build(**arguments, remat=config.remat) if config.ema_decay else None
         opt = optimizer.build(config.optimizer, lambda: tf.constant(1e-4), config.weight_decay)
         optimizer.create_slots(opt, network.trainable_variables)
         loss_scale = optimizer.LossScale() if config.precision == "mixed_float16" else None
@@ -130,7 +130,7 @@ def _training(config: Config, info, strategy, iterator) -> Part:
     flop = 2 * counting.TRAINING * counting.forward_macs(network)
     return Part(
         lambda steps: float(run(iterator, tf.constant(steps))["wait"]),
-        config.batch,
+        config.global_batch_size,
         facts=lambda: {**_traces(train_steps=run), "flop_per_image": flop, **_gpu_peaks()},
     )
 
@@ -149,7 +149,7 @@ def batches_of(config: Config, info: tfrecords.DatasetInfo, strategy):
     """Iterator of the batches that ``train_main.py`` trains on."""
     cached = input_pipeline.fits(info, config.cache_gb)
     return input_pipeline.distributed(
-        strategy, info, batch=config.batch, seed=config.seed, cached=cached
+        strategy, info, batch=config.global_batch_size, seed=config.seed, cached=cached
     )
 
 
@@ -172,8 +172,8 @@ def inference(settings: dict, folder: str) -> Part:
         traced.append(images.shape)
         return network(images, training=False)
 
-    forward = prediction.Compiled(step, (config.batch,))
-    shape = [config.batch, config.size, config.size, 3]
+    forward = prediction.Compiled(step, (config.global_batch_size,))
+    shape = [config.global_batch_size, config.size, config.size, 3]
     images = tf.random.stateless_uniform(shape, [0, 0], -0.45, 0.55)
 
     def run(steps: int) -> None:
@@ -185,7 +185,7 @@ def inference(settings: dict, folder: str) -> Part:
     def facts() -> dict:
         return {"traces": {"forward": len(traced)}, "flop_per_image": flop}
 
-    return Part(run, config.batch, facts=facts)
+    return Part(run, config.global_batch_size, facts=facts)
 
 
 def conversion(settings: dict, folder: str) -> Part:

@@ -60,7 +60,7 @@ def _layout(value, channels_last: bool):
 
 def _pictures(settings: dict, channels_last: bool) -> torch.Tensor:
     size = settings["size"]
-    return _layout(torch.rand(settings["batch"], 3, size, size) - 0.45, channels_last)
+    return _layout(torch.rand(settings["global_batch_size"], 3, size, size) - 0.45, channels_last)
 
 
 def _autocast(on: bool):
@@ -87,8 +87,8 @@ def training(
     torch.backends.cudnn.benchmark = True  # TensorFlow, too, tries which algorithm is fastest
     network = _layout(build(settings, joints), channels_last).train()
     images, size = _pictures(settings, channels_last), settings["size"] // 4
-    target = _layout(torch.rand(settings["batch"], joints, size, size), channels_last)
-    weight = torch.ones(settings["batch"], joints, 1, 1, device=_device())
+    target = _layout(torch.rand(settings["global_batch_size"], joints, size, size), channels_last)
+    weight = torch.ones(settings["global_batch_size"], joints, 1, 1, device=_device())
     opt = torch.optim.RMSprop(network.parameters(), lr=1e-4, alpha=0.99, eps=1e-8)
     forward = torch.compile(network) if compiled else network
 
@@ -102,7 +102,7 @@ def training(
             opt.step()
         loss.item()
 
-    return Part(run, settings["batch"], facts=_facts)
+    return Part(run, settings["global_batch_size"], facts=_facts)
 
 
 def _facts() -> dict:
@@ -133,4 +133,4 @@ def inference(
                 heatmaps = forward(images)[-1]
             heatmaps.float().cpu().numpy()
 
-    return Part(run, settings["batch"])
+    return Part(run, settings["global_batch_size"])

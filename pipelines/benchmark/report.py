@@ -73,7 +73,7 @@ def settings(group: Group) -> str:
     """Stacks x channels, input, batch and number type, in words."""
     c = group.config
     kind = "bf16" if "bfloat16" in c.precision else c.precision
-    return f"{c.stacks} x {c.channels}, {c.size} px, batch {c.batch}, {kind}"
+    return f"{c.stacks} x {c.channels}, {c.size} px, batch {c.global_batch_size}, {kind}"
 
 
 def figures(lines: list[dict]) -> rich.table.Table:

@@ -48,7 +48,7 @@ def group(config: Config, folder: str, chosen: list[cropping.Geometry], joints: 
 def _scales_and_matrices(recipe: str, window: float, count: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws of a recipe for a crop side of 1 in the middle of a window: scales, window to input."""
     index = tf.range(count, dtype=tf.int64)
-    draws = augmentation.draw(augmentation.RECIPES[recipe], 0, index, count)
+    draws = augmentation.draw(augmentation.AUGMENTATIONS[recipe], 0, index, count)
     batch = {"center": tf.fill([count, 2], (window - 1) / 2), "side": tf.ones([count])}
     return draws["scale"], preprocessing.crop_to_input(batch, _GRID, draws)
 

@@ -32,7 +32,7 @@ class Recipe:
     mirror: float
 
 
-RECIPES = {
+AUGMENTATIONS = {
     # princeton-vl/pose-hg-train: src/opts.lua (scale 0.25, rotate 30) and src/util/pose.lua.
     "newell": Recipe((2**-0.5, 2**0.5), 0.25, True, 0.4, 0.4, 0.5),
     # bearpaw/pytorch-pose: pose/datasets/mpii.py.

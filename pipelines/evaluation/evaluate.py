@@ -18,7 +18,7 @@ from pipelines.visualization import draw
 def how(config: Config, expected: str = "") -> dict:
     """Keyword arguments of ``make_predict`` and ``picture`` that a Config means."""
     scales = tuple(fractions(config.test_scales))
-    decoding = {"decode": forward.decode_rule(config.decode, expected), "sigma": config.sigma}
+    decoding = {"decode": forward.decode_rule(config.decoder, expected), "sigma": config.sigma}
     return {"flip": config.flip, "scales": scales, **decoding}
 
 
@@ -85,9 +85,9 @@ def run(config: Config) -> dict:
         {**how(config, expected), "mean": mean},
     )
     if expected and expected != options["decode"]:
-        print(f"note: these weights were trained for --decode={expected}, not {config.decode}")
+        print(f"note: these weights were trained for --decoder={expected}, not {config.decoder}")
     predict_batch = forward.make_predict(strategy, network, mirror=info.skeleton.mirror, **options)
-    batch = devices.round_up(config.evaluation_batch, strategy)
+    batch = devices.round_up(config.evaluation_batch_size, strategy)
     dataset = input_pipeline.evaluation(info, config.split, batch=batch)
     predicted, confidence = predict(strategy, predict_batch, dataset, facts)
     write_predictions(config.workdir, facts, predicted, confidence, info)

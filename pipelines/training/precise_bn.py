@@ -42,7 +42,7 @@ def make(
       info: the record set; its "train" split is read.
       people: how many at most; 0 leaves the moving averages.
       batch: people per step over all replicas.
-      recipe: of the augmentation, a key of ``augmentation.RECIPES``.
+      recipe: of the augmentation, a key of ``augmentation.AUGMENTATIONS``.
       seed: of the augmentation.
       mean: RGB [3], subtracted from pictures in [0, 1].
 
@@ -59,7 +59,9 @@ def make(
     variables = [layer.moving_mean for layer in layers]
     variables += [layer.moving_variance for layer in layers]
     dataset, batch = _evenly(info, strategy, people, batch)
-    of_batch = _make_of_batch(strategy, network, augmentation.RECIPES[recipe], seed, batch, mean)
+    of_batch = _make_of_batch(
+        strategy, network, augmentation.AUGMENTATIONS[recipe], seed, batch, mean
+    )
 
     @contextlib.contextmanager
     def renewed() -> Iterator[float]:

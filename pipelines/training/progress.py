@@ -16,16 +16,16 @@ SECONDS_PER_CALL = 2.0
 class Pace:
     """Steps per call, and the share of the run's time that the device waited for data."""
 
-    def __init__(self, most: int):
-        """Start with calls of one step; never more than ``most``."""
-        self._most, self._per_step = most, None
+    def __init__(self):
+        """Start with a call of one step, which traces."""
+        self._per_step = None
         self._seconds = self._waited = 0.0
 
     def count(self, limit: int) -> int:
         """Steps for the next call: about two seconds' worth, at most ``limit``."""
         if self._per_step is None:
             return 1
-        return max(1, min(limit, self._most, int(SECONDS_PER_CALL / self._per_step)))
+        return max(1, min(limit, int(SECONDS_PER_CALL / self._per_step)))
 
     def add(self, steps: int, seconds: float, waited: float) -> None:
         """Note a call; the first is not counted, for it traces the step."""

@@ -65,7 +65,7 @@ def own_outputs(config: Config, strategy: tf.distribute.Strategy):
         yield config
         return
     with tempfile.TemporaryDirectory(prefix="worker-") as folder:
-        yield dataclasses.replace(config, workdir=folder, keep=1)
+        yield dataclasses.replace(config, workdir=folder, max_checkpoints=1)
 
 
 def save(manager: tf.train.CheckpointManager, config: Config, step: int) -> str:

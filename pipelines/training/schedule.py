@@ -22,8 +22,8 @@ class Lengths:
     @classmethod
     def of(cls, config: Config, people: int) -> Lengths:
         """Lengths for ``people`` training examples; ValueError for a profile after the end."""
-        total = config.steps or max(1, round(config.epochs * people / config.batch))
-        epoch = max(1, round(people / config.batch))
+        total = config.steps or max(1, round(config.epochs * people / config.global_batch_size))
+        epoch = max(1, round(people / config.global_batch_size))
         profile = configuration.span(config.profile)
         if profile[0] >= total:
             raise ValueError(
@@ -34,8 +34,8 @@ class Lengths:
             total=total,
             epoch=epoch,
             evaluate=max(1, round(config.evaluate_every * epoch)),
-            warmup=round(config.warmup * people / config.batch),
-            drops=tuple(round(f * total) for f in configuration.fractions(config.drops)),
+            warmup=round(config.warmup_epochs * people / config.global_batch_size),
+            drops=tuple(round(f * total) for f in configuration.fractions(config.lr_milestones)),
             profile=profile,
         )
 

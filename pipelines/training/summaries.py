@@ -41,7 +41,7 @@ def write_hyper_parameters(writer: tf.summary.SummaryWriter, config: Config) -> 
     fields = [
         field
         for field in dataclasses.fields(Config)
-        if not field.metadata["free"] or field.name == "records"
+        if not field.metadata["may_change"] or field.name == "records"
     ]
     with writer.as_default(step=0):
         hparams.hparams_config(

@@ -49,8 +49,8 @@ def check_finite(sums: dict, first: int, last: int, prefix: str | None) -> None:
         raise FloatingPointError(
             f"the loss is not finite (sum per stack: {sums['losses']}, of the gradient's norm: "
             f"{sums['norm']}) in steps {first + 1} to {last}; the last good checkpoint is "
-            f"{prefix or 'none yet'}. Lower --learning_rate, set --clip_norm or lengthen --warmup, "
-            "in another --workdir"
+            f"{prefix or 'none yet'}. Lower --learning_rate, set --clip_norm or raise "
+            "--warmup_epochs, in another --workdir"
         )
 
 
@@ -122,9 +122,9 @@ def run(config: Config) -> int:
     if config.xla:
         devices.check_xla(tf.config.list_logical_devices("GPU"))
     multi_worker.agree_on_run(strategy, config, info)
-    if config.batch % strategy.num_replicas_in_sync:
+    if config.global_batch_size % strategy.num_replicas_in_sync:
         raise ValueError(
-            f"--batch={config.batch} cannot be shared equally by "
+            f"--global_batch_size={config.global_batch_size} cannot be shared equally by "
             f"{strategy.num_replicas_in_sync} replicas; choose a multiple"
         )
     if config.deterministic:
@@ -139,18 +139,18 @@ def run(config: Config) -> int:
         arguments = configuration.build_arguments(config, info.skeleton)
         # Both alike: the average follows the weights in the order of their layers.
         network = model.build(**arguments, remat=config.remat)
-        averaged = model.build(**arguments, remat=config.remat) if config.average else None
+        averaged = model.build(**arguments, remat=config.remat) if config.ema_decay else None
         loss_scale = optimizer.LossScale() if config.precision == "mixed_float16" else None
 
         def rate():
             return optimizer.learning_rate(
                 step,
                 base=config.learning_rate,
-                schedule=config.schedule,
+                schedule=config.lr_schedule,
                 steps=lengths.total,
                 warmup=lengths.warmup,
                 drops=lengths.drops,
-                drop_factor=config.drop_factor,
+                drop_factor=config.lr_drop_factor,
             )
 
         opt = optimizer.build(config.optimizer, rate, config.weight_decay)
@@ -179,14 +179,14 @@ def run(config: Config) -> int:
     iterator = input_pipeline.distributed(
         strategy,
         info,
-        batch=config.batch,
+        batch=config.global_batch_size,
         seed=config.seed,
-        start=now * config.batch,
+        start=now * config.global_batch_size,
         buffer=config.shuffle_buffer,
         cached=cached,
     )
     validate = validator.make(config, strategy, info, network, averaged, state, mean)
-    pace, log, stop = Pace(config.steps_per_call), Log(config.batch), 0
+    pace, log, stop = Pace(), Log(config.global_batch_size), 0
     waiting = Waiting(info.geometry.canvas, info.size("train") / 1e9, cached)
     bar = tqdm.tqdm(
         total=lengths.total,
@@ -203,7 +203,7 @@ def run(config: Config) -> int:
         # Not before everything that can be wrong with the flags has been tried.
         flagfile = run_dir.claim(mine, info, mean)
         manager = tf.train.CheckpointManager(
-            state, os.path.join(mine.workdir, "checkpoints"), mine.keep
+            state, os.path.join(mine.workdir, "checkpoints"), mine.max_checkpoints
         )
         writer = tf.summary.create_file_writer(os.path.join(mine.workdir, "logs"))
         summaries.write_flags(writer, flagfile)
@@ -232,7 +232,7 @@ def run(config: Config) -> int:
             bar.set_postfix_str(log.line(pace.wait_percent))
             if now % config.log_every == 0 or now == lengths.total:
                 summaries.write_training(writer, now, log.report(float(rate()), info.skeleton))
-                log = Log(config.batch)
+                log = Log(config.global_batch_size)
             validates = now % lengths.evaluate == 0 or now == lengths.total
             if now % lengths.epoch == 0 or validates:
                 saved = run_dir.save(manager, config, now)

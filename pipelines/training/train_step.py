@@ -122,7 +122,9 @@ def make_replica_step(
     )
 
     def replica_step(batch: dict) -> dict:
-        draws = augmentation.draw(augmentation.RECIPES[recipe], seed, batch["index"], global_batch)
+        draws = augmentation.draw(
+            augmentation.AUGMENTATIONS[recipe], seed, batch["index"], global_batch
+        )
         images, matrix = preprocessing.images(batch, size, draws, mean)
         points, state = targets.joints(batch, matrix, skeleton.mirror, draws)
         target, weight = targets.targets(
@@ -159,16 +161,17 @@ def _check_parts(strategy, network, *, global_batch: int, accumulate: int, xla: 
     replicas = strategy.num_replicas_in_sync
     if global_batch % (replicas * accumulate):
         raise ValueError(
-            f"--batch={global_batch} cannot be shared equally by {replicas} replicas with "
-            f"--accumulate={accumulate} parts each; choose a multiple of {replicas * accumulate}"
+            f"--global_batch_size={global_batch} cannot be shared equally by {replicas} replicas "
+            f"with --accumulation_steps={accumulate} parts each; choose a multiple of "
+            f"{replicas * accumulate}"
         )
     synchronized = any(getattr(layer, "synchronized", False) for layer in network.submodules)
     recomputed = any(layer.name.endswith("_again") for layer in network.layers)
     if replicas > 1 and synchronized and (xla or accumulate > 1 or recomputed):
         raise ValueError(
-            "--sync_bn on several replicas does not go with --xla, --accumulate or --remat: "
-            "replicas cannot meet inside compiled, repeated or recomputed parts; use --norm=group "
-            "or leave one out"
+            "--sync_bn on several replicas does not go with --xla, --accumulation_steps or "
+            "--remat: replicas cannot meet inside compiled, repeated or recomputed parts; "
+            "use --norm=group or leave one out"
         )
 
 
@@ -272,10 +275,13 @@ def _first(strategy, value):
 
 def arguments(config: Config, skeleton: Skeleton) -> dict:
     """Keyword arguments of ``make_train_steps`` that a Config means."""
-    names = "recipe occluded sigma clip_norm average seed accumulate xla".split()
+    names = "occluded sigma clip_norm seed xla".split()
     return {
         "skeleton": skeleton,
-        "global_batch": config.batch,
+        "recipe": config.augmentation,
+        "average": config.ema_decay,
+        "accumulate": config.accumulation_steps,
+        "global_batch": config.global_batch_size,
         "rounded": config.round_centers,
         # TensorFlow refuses to read a clock in deterministic mode.
         "timed": not config.deterministic,

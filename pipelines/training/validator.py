@@ -81,14 +81,18 @@ def _make_alone(config: Config, strategy, info, networks: dict, state, mean):
         weights: forward.make_predict(strategy, one, mirror=mirror, mean=mean, **how)
         for weights, one in networks.items()
     }
-    training = {"people": config.bn_people, "recipe": config.recipe, "seed": config.seed}
+    training = {
+        "people": config.precise_bn_examples,
+        "recipe": config.augmentation,
+        "seed": config.seed,
+    }
     renewed = {
         weights: precise_bn.make(
-            strategy, one, info, batch=config.evaluation_batch, mean=mean, **training
+            strategy, one, info, batch=config.evaluation_batch_size, mean=mean, **training
         )
         for weights, one in networks.items()
     }
-    batch = devices.round_up(config.evaluation_batch, strategy)
+    batch = devices.round_up(config.evaluation_batch_size, strategy)
     dataset = input_pipeline.evaluation(info, "validation", batch=batch)
     last = networks.get("averaged", networks["raw"])
     even = samples.evenly(len(facts["row"]), SHOWN)

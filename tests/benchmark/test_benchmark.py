@@ -137,9 +137,9 @@ def test_rows_are_defined_at_the_paper_s_network():
 
 
 def test_given_flags_replace_the_definition():
-    small = Config(stacks=1, batch=2)
-    for group in comparison.everything(small, {"stacks", "batch"}, 16):
-        assert group.config.stacks == 1 and group.config.batch in (1, 2)
+    small = Config(stacks=1, global_batch_size=2)
+    for group in comparison.everything(small, {"stacks", "global_batch_size"}, 16):
+        assert group.config.stacks == 1 and group.config.global_batch_size in (1, 2)
         assert group.config.channels == 256 and not comparison.as_defined(group, 16)
 
 
@@ -220,7 +220,9 @@ def test_only_tasks_like_train_main_have_huge_pages(monkeypatch, tmp_path):
 
 
 def test_convolutions_alone_do_the_flops_of_a_training_step(info):
-    settings = Config(records=info.folder, batch=2, size=32, channels=8, stacks=1, depth=2)
+    settings = Config(
+        records=info.folder, global_batch_size=2, size=32, channels=8, stacks=1, depth=2
+    )
     built = ceilings.convolutions(dataclasses.asdict(settings), "")
     assert built.run(2) is None
     network = model.build(joints=16, stacks=1, channels=8, depth=2, size=32)
@@ -230,7 +232,7 @@ def test_convolutions_alone_do_the_flops_of_a_training_step(info):
 
 @pytest.mark.parametrize("part", [parts.read, parts.augment_crops, parts.read_and_augment])
 def test_parts_of_input_are_traced_once(info, part):
-    built = part(dataclasses.asdict(Config(records=info.folder, batch=4, size=32)), "")
+    built = part(dataclasses.asdict(Config(records=info.folder, global_batch_size=4, size=32)), "")
     for steps in (1, 2, 1):
         assert built.run(steps) is None
     assert list(built.facts()["traces"].values()) == [1]
@@ -238,7 +240,7 @@ def test_parts_of_input_are_traced_once(info, part):
 
 
 def test_inference_is_traced_once(info):
-    small = Config(records=info.folder, batch=2, size=32, stacks=1, channels=8, depth=1)
+    small = Config(records=info.folder, global_batch_size=2, size=32, stacks=1, channels=8, depth=1)
     built = parts.inference(dataclasses.asdict(small), "")
     for steps in (1, 2):
         built.run(steps)
@@ -292,7 +294,14 @@ def test_a_part_that_does_not_answer_is_given_up(folder):
 
 # ---- the command
 
-TINY = ("--stacks=1", "--channels=8", "--depth=1", "--size=32", "--batch=2", "--strategy=one")
+TINY = (
+    "--stacks=1",
+    "--channels=8",
+    "--depth=1",
+    "--size=32",
+    "--global_batch_size=2",
+    "--strategy=one",
+)
 
 
 def command(*words: str) -> tuple[int, str]:
@@ -345,7 +354,9 @@ def test_geometries_are_read():
 
 def test_padding_is_what_a_warp_of_white_crops_shows():
     """By the pipeline's own warp and draws, on crops that fill their window."""
-    draws = augmentation.draw(augmentation.RECIPES["newell"], 0, tf.range(64, dtype=tf.int64), 64)
+    draws = augmentation.draw(
+        augmentation.AUGMENTATIONS["newell"], 0, tf.range(64, dtype=tf.int64), 64
+    )
     white = {
         "image": tf.fill([64, 125, 125, 3], tf.constant(255, tf.uint8)),
         "center": tf.fill([64, 2], 62.0),

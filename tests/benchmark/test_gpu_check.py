@@ -146,7 +146,7 @@ def test_a_report_holds_no_secret(monkeypatch):
 
 
 def settings(info, **changes) -> dict:
-    small = dict(records=info.folder, stacks=1, channels=8, depth=1, size=32, batch=4)
+    small = dict(records=info.folder, stacks=1, channels=8, depth=1, size=32, global_batch_size=4)
     return dataclasses.asdict(Config(**{**small, "strategy": "one", **changes}))
 
 

@@ -524,7 +524,7 @@ def test_coco_people_from_annotations_to_oks(tmp_path, convert):
     assert "left out: no labelled joint" in output and "80" in output
     info = tfrecords.read_info(str(tmp_path / "rec"))
     assert (info.count("train"), info.count("validation")) == (86, 68)
-    config = tiny(tmp_path / "run", info, steps=2, evaluate_every=100.0, average=0.0)
+    config = tiny(tmp_path / "run", info, steps=2, evaluate_every=100.0, ema_decay=0.0)
     assert train.run(config) == 0
     assert evaluate.run(config)["people"] == 68
     assert 0 <= oks(validation, str(tmp_path / "run" / "coco_results.json")) <= 1

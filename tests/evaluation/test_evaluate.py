@@ -65,7 +65,7 @@ class TestPredict:
         assert rule("hourglass", decode="dark") == "dark"
 
     def test_the_sigma_of_the_configuration_reaches_the_decoder(self, spotted):
-        options = evaluate.how(Config(decode="dark", sigma=3.0))
+        options = evaluate.how(Config(decoder="dark", sigma=3.0))
         assert (options["decode"], options["sigma"]) == ("dark", 3.0)
         sharp, blurred = (find(spotted, 5, decode="dark", sigma=s)[0] for s in (1.0, 3.0))
         assert (sharp != blurred).any()
@@ -243,7 +243,7 @@ def evaluated(trained, tmp_path_factory):
     """Config, results and folder of an evaluation of the trained run."""
     workdir = tmp_path_factory.mktemp("evaluated") / "deep" / "run"
     config = dataclasses.replace(
-        trained[0], workdir=str(workdir), checkpoint=trained[0].workdir, evaluation_batch=4
+        trained[0], workdir=str(workdir), checkpoint=trained[0].workdir, evaluation_batch_size=4
     )
     return config, evaluate.run(config), workdir
 

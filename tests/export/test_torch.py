@@ -423,8 +423,8 @@ def test_the_commands(tmp_path, info, fork_script):
         info.count("validation"),
         "hourglass",
     )
-    code, output = command(str(ROOT / "eval_main.py"), *flags, "--decode=quarter")
-    assert code == 0 and "for --decode=hourglass, not quarter" in output
+    code, output = command(str(ROOT / "eval_main.py"), *flags, "--decoder=quarter")
+    assert code == 0 and "for --decoder=hourglass, not quarter" in output
     words = ("--checkpoint=run", "--layout=princeton", "--output=back.pth")
     code, output = command(script["export"], *words)
     assert code == 0, output

@@ -151,15 +151,15 @@ def tiny(workdir: pathlib.Path, info: tfrecords.DatasetInfo, **changes) -> Confi
         channels=8,
         depth=1,
         size=32,
-        batch=8,
+        global_batch_size=8,
         epochs=4.0,
-        average=0.9,
+        ema_decay=0.9,
         evaluate_every=2.0,
-        evaluation_batch=4,
+        evaluation_batch_size=4,
         log_every=2,
         strategy="one",
         # So few steps leave an almost untrained network. By its true statistics all that it says is
         # amplified noise, and rounding would move joints in every comparison.
-        bn_people=0,
+        precise_bn_examples=0,
     )
     return Config(**{**settings, **changes})

@@ -15,8 +15,8 @@ from tests.helpers.forked import ROOT
 
 SMALL = (
     "--flagfile=configs/demo.flags --records=data --workdir=run --stacks=1 --channels=8 --depth=1 "
-    "--size=32 --batch=8 --steps=4 --log_every=2 --evaluate_every=100 --evaluation_batch=4 "
-    "--bn_people=0"
+    "--size=32 --global_batch_size=8 --steps=4 --log_every=2 --evaluate_every=100 "
+    "--evaluation_batch_size=4 --precise_bn_examples=0"
 )
 EXPORT = "scripts/export.py --checkpoint=run --records=data --people=4"
 

@@ -80,7 +80,7 @@ def test_the_same_joints_as_evaluation(trained, info, crowd, predictor):
 def test_evaluations_own_files_differ_by_their_jpegs_only(trained, crowd, predictor, tmp_path):
     """What eval_main.py writes went through the records' JPEGs: most joints are the same px."""
     config = dataclasses.replace(
-        trained[0], workdir=str(tmp_path), checkpoint=trained[0].workdir, decode="subpixel"
+        trained[0], workdir=str(tmp_path), checkpoint=trained[0].workdir, decoder="subpixel"
     )
     evaluate.run(config)
     written = json.loads((tmp_path / "predictions.json").read_text())["people"]

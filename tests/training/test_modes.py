@@ -27,7 +27,9 @@ def losses(info, **mode):
     float32, its first weights changed by a millionth, leaves its own curve by 1 to 3 %, and each
     mode lies about as far beside it. At this rate the same change comes to 0.1 %.
     """
-    config = Config(stacks=1, channels=24, depth=1, size=32, batch=8, average=0.0, **mode)
+    config = Config(
+        stacks=1, channels=24, depth=1, size=32, global_batch_size=8, ema_decay=0.0, **mode
+    )
     strategy = devices.make_strategy("one")
     with strategy.scope():
         step = tf.Variable(0, False, dtype=tf.int64)
@@ -37,7 +39,9 @@ def losses(info, **mode):
         scale = optimizer.LossScale() if config.precision == "mixed_float16" else None
     arguments = {**train_step.arguments(config, MPII), "loss_scale": scale}
     steps = train_step.make_train_steps(strategy, network, None, opt, step, **arguments)
-    iterator = input_pipeline.distributed(strategy, info, batch=config.batch, seed=config.seed)
+    iterator = input_pipeline.distributed(
+        strategy, info, batch=config.global_batch_size, seed=config.seed
+    )
     sums = [steps(iterator, tf.constant(count))["losses"].numpy().sum() for count in CALLS]
     assert steps.experimental_get_tracing_count() == 1
     assert scale is None or scale.skipped.numpy() == 0

@@ -254,7 +254,7 @@ def test_validation(one, network, decode, scales):
 
 
 def test_precise_batch_norm(one, network):
-    recipe = augmentation.RECIPES["newell"]
+    recipe = augmentation.AUGMENTATIONS["newell"]
     of_batch = precise_bn._make_of_batch(one, network, recipe, 0, 32, (0.4, 0.4, 0.4))
     assert audit(of_batch.get_concrete_function(crop_specs(32)).graph) == []
 

@@ -146,7 +146,7 @@ def test_nothing_is_done_where_nothing_is_asked_or_to_be_done(info, norm, people
 
 
 def test_a_training_validates_and_keeps_its_best_with_statistics_of_its_weights(tmp_path, info):
-    config = tiny(tmp_path / "run", info, bn_people=24)
+    config = tiny(tmp_path / "run", info, precise_bn_examples=24)
     assert train.run(config) == 0
     events = EventAccumulator(str(pathlib.Path(config.workdir) / "logs")).Reload()
     for weights in ("raw", "averaged"):
@@ -160,7 +160,10 @@ def test_a_training_validates_and_keeps_its_best_with_statistics_of_its_weights(
     )
     for one, other in zip(kept.trainable_variables, passing.trainable_variables):
         np.testing.assert_array_equal(one, other)
-    strategy, options = devices.make_strategy("one"), {"recipe": config.recipe, "seed": config.seed}
+    strategy, options = (
+        devices.make_strategy("one"),
+        {"recipe": config.augmentation, "seed": config.seed},
+    )
     renewed = precise_bn.make(strategy, passing, info, people=24, batch=4, **options)
     assert np.abs(statistics(passing)[0] - statistics(kept)[0]).max() > 0.01
     with renewed():

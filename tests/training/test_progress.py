@@ -61,7 +61,7 @@ def test_a_training_whose_input_is_slow_says_so(
     monkeypatch.setattr(progress, "STRETCH", 0.3)
     wide = dataclasses.replace(own_records(), geometry=cropping.Geometry(2.0, side))
     pathlib.Path(wide.folder, tfrecords.INFO_FILE).write_text(wide.to_json())
-    config = tiny(tmp_path / "run", wide, steps=30, evaluate_every=100, average=0.0)
+    config = tiny(tmp_path / "run", wide, steps=30, evaluate_every=100, ema_decay=0.0)
     assert train.run(config) == 0
     lines = [line for line in capfd.readouterr().out.splitlines() if "waits for data" in line]
     assert bool(lines) == waits, lines

@@ -105,7 +105,7 @@ class TestHyperParameters:
             assert group.hparams["stacks"].number_value == changes["stacks"]
             assert group.hparams["sync_bn"].bool_value == changes.get("sync_bn", False)
             assert group.hparams["learning_rate"].number_value == 0.004
-            assert group.hparams["recipe"].string_value == "pytorch_pose"
+            assert group.hparams["augmentation"].string_value == "pytorch_pose"
             metrics = {one.name.tag: one.value for one in group.metric_values}
             assert metrics == {"validation averaged PCKh@0.5/mean14": 50.0 + changes["stacks"]}
 
@@ -114,6 +114,6 @@ class TestHyperParameters:
         summaries.write_hyper_parameters(writer, Config(workdir=str(tmp_path / "a")))
         writer.close()
         (group,) = self.groups(tmp_path)
-        decisive = {f.name for f in dataclasses.fields(Config) if not f.metadata["free"]}
+        decisive = {f.name for f in dataclasses.fields(Config) if not f.metadata["may_change"]}
         assert set(group.hparams) == decisive | {"records"}
         assert "seed" in decisive and "workdir" not in decisive

@@ -81,8 +81,10 @@ class TestAccumulate:
         np.testing.assert_allclose(moving["stem_bn/moving_mean:0"], mean, rtol=1e-4, atol=1e-6)
 
     def test_a_batch_that_parts_cannot_share(self, tmp_path, info):
-        wrong = tiny(tmp_path / "run", info, accumulate=3)
-        with pytest.raises(ValueError, match="--batch=8 .* by 1 replicas with --accumulate=3"):
+        wrong = tiny(tmp_path / "run", info, accumulation_steps=3)
+        with pytest.raises(
+            ValueError, match="--global_batch_size=8 .* by 1 replicas with --accumulation_steps=3"
+        ):
             train.run(wrong)
         assert not (tmp_path / "run").exists()
 
@@ -114,7 +116,7 @@ class TestRemat:
 
 def run_steps(strategy, info, *, count=3, loss_scale=None, sync_bn=False, norm="group", **modes):
     """Sums per step and the weights after ``count`` steps of 8 people, as ``train.run`` does it."""
-    settings = Config(batch=8, average=0.0, seed=3)
+    settings = Config(global_batch_size=8, ema_decay=0.0, seed=3)
     network_modes = {name: modes.pop(name) for name in ("remat", "precision") if name in modes}
     arguments = {"joints": 16, "stacks": 1, "channels": 16, "depth": 1, "size": 32}
     with strategy.scope():
@@ -232,7 +234,7 @@ class TestLossScale:
 class TestRun:
     def test_float16_with_a_profile_and_resumed(self, tmp_path, info, capfd):
         """Two runs of two steps each; the loss scale goes on where it was."""
-        config = tiny(tmp_path / "run", info, steps=4, precision="mixed_float16", average=0.0)
+        config = tiny(tmp_path / "run", info, steps=4, precision="mixed_float16", ema_decay=0.0)
         half = dataclasses.replace(config, profile="1:3", evaluate_every=9.0)
         assert train.run(half) == 0
         assert "0 steps left out for overflow in float16; the loss scale is 32768" in (
