@@ -2,11 +2,11 @@
 
 python scripts/make_tfrecords.py
 
-takes MPII from data/mpii where it is, and draws synthetic people where it is not.
+reads MPII from data/mpii if it is there, and draws synthetic people otherwise.
 
 python scripts/make_tfrecords.py --dataset=coco --annotations=FILE --images=FOLDER --head=RULE
 
-takes any keypoint file in COCO's format: people with other joints, animals, things.
+reads any keypoint file in COCO's format: people with other joints, animals, things.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ with cli.group("Stored crops"):
 
 COCO = {
     "category": "the one to take, where several have keypoints",
-    "mirror_pairs": "A:B,C:D, joints whose names do not say left and right; A:A stays in place",
+    "mirror_pairs": "A:B,C:D, pairs that do not follow from the joints' names; A:A: no counterpart",
     "head": "unit of PCKh: joint:A,joint:B (their distance) or box:F (F x the box's longer side)",
     "validation_annotations": "second annotation file, for validation",
     "validation_images": "folder of its pictures; default: --images",
@@ -170,13 +170,13 @@ def _present(dataset: str, folder: str) -> list[str]:
 def _find(dataset: str, images: str) -> str:
     """Annotation file beside the images folder, or in data/DATASET when none was named."""
     home = os.path.dirname(images.rstrip("/")) if images else os.path.join("data", dataset)
-    found = _present(dataset, home)
-    if not found:
+    paths = _present(dataset, home)
+    if not paths:
         raise FileNotFoundError(
             f"no annotations of {dataset} in {home or '.'} ({', '.join(READERS[dataset].FILES)}); "
             "put it there or name it with --annotations"
         )
-    return found[0]
+    return paths[0]
 
 
 def _home(annotations: str) -> str:
@@ -228,7 +228,7 @@ def _table(info: DatasetInfo) -> rich.table.Table:
         size = sum(shard["bytes"] for shard in part["shards"]) / 1e6
         result.add_row(split, f"{part['people']:,}", str(len(part["shards"])), f"{size:,.1f}")
     result.add_section()
-    for reason, count in (info.left_out or {"nobody": 0}).items():
+    for reason, count in (info.left_out or {"none": 0}).items():
         result.add_row(f"left out: {reason}", f"{count:,}", "", "")
     return result
 

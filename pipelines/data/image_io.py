@@ -44,7 +44,7 @@ def read(path: str, upright: bool = False) -> tuple[np.ndarray, bool]:
 
     Raises:
       FileNotFoundError, OSError: it cannot be read.
-      ValueError: with a reason that pictures can be counted by: empty, not a picture, truncated,
+      ValueError: with a reason for counting: empty, not a picture, truncated,
         animated, of 32-bit numbers, over 256 MB, or over 100 megapixels.
     """
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):

@@ -1,4 +1,4 @@
-"""Boxes of people in pictures: files of them, whose picture they are in, and their crops."""
+"""Boxes of people: reading files of them, matching them to pictures, and their crops."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FRAME = re.compile(r"(.+)#(\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Boxes:
-    """What a file of boxes says.
+    """What a file of boxes holds.
 
     Attributes:
       people: name of a picture in the file -> its boxes, (x, y, w, h) image px.
@@ -83,7 +83,7 @@ def person(box: _Box | None, width: int, height: int) -> Person:
     )
 
 
-def read(path: str, annotations: str = "", category: int = 1, least: float = 0.0) -> Boxes:
+def read(path: str, annotations: str = "", category: int = 1, min_score: float = 0.0) -> Boxes:
     """Read boxes of pictures from a file.
 
     - CSV: ``file,x,y,w,h`` per line, with or without this heading.
@@ -93,13 +93,13 @@ def read(path: str, annotations: str = "", category: int = 1, least: float = 0.0
 
     Args:
       path: the file; .csv or JSON.
-      annotations: COCO file that says which pictures the ``image_id``s of detections are.
+      annotations: COCO file with the pictures that the ``image_id``s of detections mean.
       category: COCO ``category_id`` of people; others are left out.
-      least: detections with a lower score are left out.
+      min_score: detections with a lower score are left out.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: another kind of file, an entry that is no box, or an unknown ``image_id``.
+      ValueError: another kind of file, an entry that is not a box, or an unknown ``image_id``.
     """
     data = files.read_bytes(path)
     if path.lower().endswith(".csv"):
@@ -114,7 +114,7 @@ def read(path: str, annotations: str = "", category: int = 1, least: float = 0.0
     if isinstance(parts, dict):
         return Boxes(_grouped(_from_dict(parts, path)))
     if isinstance(parts, list):
-        return _from_coco(parts, path, names, category, least)
+        return _from_coco(parts, path, names, category, min_score)
     raise ValueError(f"{path} holds no boxes, but a {type(parts).__name__}: {_KINDS}")
 
 
@@ -163,30 +163,32 @@ def _file_names(document: object, path: str) -> dict[int | str, str]:
     return {key: one["file_name"] for key, one in coco_file.images_by_id(images, path).items()}
 
 
-def _from_coco(parts: list, path: str, names: dict, category: int, least: float) -> Boxes:
-    found = Boxes({name: [] for name in names.values()}, {name: i for i, name in names.items()})
+def _from_coco(parts: list, path: str, names: dict, category: int, min_score: float) -> Boxes:
+    numbers = {name: key for key, name in names.items() if isinstance(key, int)}
+    boxes = Boxes({name: [] for name in names.values()}, numbers)
     for number, entry in enumerate(parts):
         where = f"{path}, entry {number}:"
         if not isinstance(entry, dict):
             raise ValueError(f"{where} {entry!r:.80} is not an object with bbox; {_KINDS}")
-        reason = _unwanted(entry, category, least)
+        reason = _unwanted(entry, category, min_score)
         if reason:
-            found.left_out[reason] = found.left_out.get(reason, 0) + 1
+            boxes.left_out[reason] = boxes.left_out.get(reason, 0) + 1
             continue
         name = _name(entry, names, where)
-        found.people.setdefault(name, []).append(_numbers(entry.get("bbox", ()), f"{where} bbox"))
+        boxes.people.setdefault(name, []).append(_numbers(entry.get("bbox", ()), f"{where} bbox"))
         if isinstance(entry.get("image_id"), int):
-            found.ids.setdefault(name, entry["image_id"])
-    return found
+            boxes.ids.setdefault(name, entry["image_id"])
+    return boxes
 
 
-def _unwanted(entry: dict, category: int, least: float) -> str:
+def _unwanted(entry: dict, category: int, min_score: float) -> str:
     if entry.get("category_id", category) != category:
         return f"of another category than {category}"
     if entry.get("iscrowd"):
         return "a crowd"
     score = entry.get("score", math.inf)
-    return f"score below {least:g}" if isinstance(score, (int, float)) and score < least else ""
+    low = isinstance(score, (int, float)) and score < min_score
+    return f"score below {min_score:g}" if low else ""
 
 
 def _name(entry: dict, names: dict, where: str) -> str:
@@ -205,10 +207,10 @@ def _hashable(value):
     return value if isinstance(value, (int, str)) else None
 
 
-def match(found: Boxes, inputs: list[str]) -> tuple[Boxes, list[str]]:
-    """Boxes under the names of the inputs, and the names in the file that are no input.
+def match(given: Boxes, inputs: list[str]) -> tuple[Boxes, list[str]]:
+    """Boxes by input, and the names in the file that match none.
 
-    A name in the file means the input of that path, or whose path ends in it.
+    A name in the file means the input with that path, or with a path that ends in it.
 
     Raises ValueError for a name that could mean several inputs.
     """
@@ -216,7 +218,7 @@ def match(found: Boxes, inputs: list[str]) -> tuple[Boxes, list[str]]:
     for path in inputs:
         by_base.setdefault(os.path.basename(path), []).append(path)
     people, ids, unknown = {}, {}, []
-    for name, boxes in found.people.items():
+    for name, boxes in given.people.items():
         stem, number = _split(name, by_base)
         meant = [path for path in by_base.get(os.path.basename(stem), ()) if _ends(path, stem)]
         if len(meant) > 1:
@@ -225,10 +227,10 @@ def match(found: Boxes, inputs: list[str]) -> tuple[Boxes, list[str]]:
             )
         if meant:
             people.setdefault(meant[0] + number, []).extend(boxes)
-            ids.update({meant[0]: found.ids[name]} if name in found.ids else {})
+            ids.update({meant[0]: given.ids[name]} if name in given.ids else {})
         elif boxes:
             unknown.append(name)
-    return Boxes(people, ids, found.left_out), unknown
+    return Boxes(people, ids, given.left_out), unknown
 
 
 def _split(name: str, by_base: dict) -> tuple[str, str]:

@@ -176,6 +176,7 @@ def run(config: Config) -> int:
         **train_step.arguments(config, info.skeleton),
     )
     cached = input_pipeline.fits(info, config.cache_gb)
+    print(input_pipeline.describe_cache(info, config.cache_gb))
     iterator = input_pipeline.distributed(
         strategy,
         info,

@@ -192,7 +192,7 @@ def test_unusable_people_are_named(tmp_path):
     assert result.left_out == {
         "no centre or scale": [f"{image}#{k}" for k in (1, 2, 3)],
         "no joints": [f"{image}#{k}" for k in (4, 5, 6)],
-        "beside a published validation person, not one of the 2,958": ["051423444.jpg#2"],
+        "in the photograph of one of the 2,958 validation people": ["051423444.jpg#2"],
     }
 
 
@@ -411,7 +411,10 @@ def test_newell_test_file(tmp_path):
         ({"drop": ["center"]}, 'needs a data set "center"'),
         ({"drop": ["imgname"]}, 'needs a data set "imgname"'),
         ({"drop": ["visible"]}, 'needs a data set "visible"'),
-        ({"part": np.zeros((5, 14, 2))}, 'needs a data set "part" of shape people x 16 x 2, found'),
+        (
+            {"part": np.zeros((5, 14, 2))},
+            'needs a data set "part" of shape people x 16 x 2; it has',
+        ),
         ({"scale": np.zeros(4)}, 'needs a data set "scale"'),
         ({"imgname": np.zeros(5)}, '"imgname" is not of the published type'),
         ({"scale": np.array(5 * [b"1.0"])}, '"scale" is not of the published type'),
@@ -495,7 +498,7 @@ def test_mat_irregular_people(tmp_path):
     assert result.left_out == {
         "no joints": ["a.jpg#2", "a.jpg#5"],
         "no centre or scale": ["a.jpg#3", "a.jpg#4", "a.jpg#8", "c.jpg#1", "d.jpg#2"],
-        "beside a published validation person, not one of the 2,958": ["051423444.jpg#2"],
+        "in the photograph of one of the 2,958 validation people": ["051423444.jpg#2"],
     }
     first, single, boxless, test, _ = result.people
     assert first.head_size == pytest.approx(30)  # 0.6 x hypot(30, 40): real boxes in training too
@@ -512,7 +515,7 @@ def test_mat_of_one_photograph(tmp_path):
 def test_mat_of_other_data_sets_and_wrong_points(tmp_path):
     path = str(tmp_path / "joints.mat")
     scipy.io.savemat(path, {"joints": np.zeros((14, 3, 5))})
-    with pytest.raises(ValueError, match=r"not MPII's release: .* found variables \['joints'\]"):
+    with pytest.raises(ValueError, match=r"not MPII's release: .* it has \['joints'\]"):
         mpii.read(path)
     rows = annorect_of({1: REAL[0][3:]})
     rows[0, 0]["annopoints"][0, 0]["point"][0, 3]["id"] = 16

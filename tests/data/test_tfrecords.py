@@ -386,9 +386,9 @@ class TestDatasetInfo:
         assert parts["geometry"] == {"context": 1.5, "side": 64, "canvas": 96}
 
     def test_absent_split(self, written):
-        with pytest.raises(ValueError, match="nobody in the split 'train'.*validation 5"):
+        with pytest.raises(ValueError, match="no people in the split 'train'.*validation 5"):
             written.count("train")
-        with pytest.raises(ValueError, match="nobody in the split 'train'"):
+        with pytest.raises(ValueError, match="no people in the split 'train'"):
             written.shards("train")
 
     def test_no_file(self, tmp_path):

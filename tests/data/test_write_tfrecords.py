@@ -157,7 +157,7 @@ class TestConvert:
     def test_validation_people_alone_are_enough(self, tmp_path, people):
         info, _ = run(tmp_path, people[24:])
         assert info.count("validation") == 6
-        with pytest.raises(ValueError, match="nobody in the split 'train'"):
+        with pytest.raises(ValueError, match="no people in the split 'train'"):
             info.count("train")
 
     def test_the_readers_left_out_are_counted_and_named(self, tmp_path, people):
@@ -536,7 +536,7 @@ class TestScript:
         cells = [line.replace("│", " ").split()[:3] for line in out.splitlines()]
         assert ["train", "2", "1"] in cells
         assert ["validation", "1,000", "2"] in cells
-        assert "left out: nobody" in out
+        assert "left out: none" in out
         assert "people/s" in error and "1002/1002" in error
         out, _ = forked(*arguments)
         assert "already holds exactly these records: nothing to do" in out

@@ -421,7 +421,7 @@ def test_spoiled_export_is_found_out(ask, tmp_path, known):
         ("savedmodel", {"with_preprocessing": True}, "--with_preprocessing is for"),
         ("frozen", {"records": ""}, "--records is missing"),
         ("frozen", {"output": ""}, "--output is empty"),
-        ("frozen", {"split": "test"}, "nobody in the split 'test'"),
+        ("frozen", {"split": "test"}, "no people in the split 'test'"),
     ],
 )
 def test_requests_that_contradict_themselves(ask, tmp_path, kind, changes, words):

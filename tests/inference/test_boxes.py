@@ -76,7 +76,7 @@ def test_coco_detections_and_the_file_that_names_their_images(tmp_path):
     path = write(tmp_path, "d.json", found)
     images = [{"id": 7, "file_name": "seven.jpg"}, {"id": 8, "file_name": "eight.jpg"}]
     names = write(tmp_path, "i.json", {"images": [*images, {"id": 9, "file_name": "nine.jpg"}]})
-    read = boxes.read(path, names, least=0.3)
+    read = boxes.read(path, names, min_score=0.3)
     one = [(1, 2, 3, 4)]
     assert read.people == {"seven.jpg": one, "eight.jpg": one, "nine.jpg": []}
     assert read.ids == {"seven.jpg": 7, "eight.jpg": 8, "nine.jpg": 9}

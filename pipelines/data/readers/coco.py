@@ -1,6 +1,6 @@
 """People, animals or things with keypoints in COCO's format, as CVAT and Label Studio export it.
 
-What the format says (https://cocodataset.org/#format-data): keypoints are "0-indexed" pixel
+What the format defines (https://cocodataset.org/#format-data): keypoints are "0-indexed" pixel
 locations, so a whole number is a pixel's centre and nothing is added or taken off. Boxes are
 ``x, y, width, height`` from the picture's corner, that is from the first pixel's edge, half a
 pixel before its centre. Limbs (``skeleton``) count joints from 1.
@@ -57,8 +57,8 @@ def read(
     name, then annotation id; the order in the file changes nothing.
 
     Left out, by reason: crowds (``iscrowd``), instances without keypoints or with all of them
-    MISSING, those whose box has no size or lies outside the picture, annotations whose ``image_id``
-    is not in ``images``, and those of another category.
+    MISSING, with a box of no size or outside the picture, annotations with an ``image_id`` that is
+    not in ``images``, and those of another category.
 
     Args:
       annotations: the JSON file, plain or gzip, local or gs://.
@@ -67,17 +67,17 @@ def read(
       category: name of the one to take; may be "" when only one has keypoints.
       mirror_pairs: "A:B,C:D", joints that change places in a mirrored picture; "A:A" stays.
         Joints that are not in it follow their names (``hourglass.skeleton.side``).
-      validation_annotations: a second file, all of whose instances are for validation.
+      validation_annotations: a second file; all its instances are for validation.
       validation_fraction: of the pictures, when there is no second file; None is
-        ``VALIDATION_FRACTION``. All instances of one picture are on one side, see ``held_out``.
+        ``VALIDATION_FRACTION``. All instances of one picture are in one split, see ``held_out``.
       split_seed: of that choice.
       folders: put before the image names of the two files, see ``shared_root``.
 
     Raises:
       FileNotFoundError: a file is missing.
       ValueError: a file that is empty or not of this format, a category or joint that is not there,
-        no category or head rule chosen where one must be, an annotation whose keypoints are not
-        three numbers for each joint, or a value that cannot be used; names file and annotation.
+        no category or head rule chosen where one must be, an annotation with keypoints that are
+        not three numbers for each joint, or a value that cannot be used; names file and annotation.
     """
     parts = _parse(annotations, validation_annotations, category, folders)
     skeleton = _skeleton(parts[0], mirror_pairs)
@@ -174,7 +174,7 @@ def _absolute(path: str) -> str:
 
 
 def describe(annotated: Annotated) -> str:
-    """Lines for a user to check: what was understood of joints, mirror pairs, boxes and heads."""
+    """Lines for a user to check: joints, mirror pairs, boxes and heads as they were read."""
     names, mirror = annotated.skeleton.joints, annotated.skeleton.mirror
     pairs = [f"{names[a]}:{names[b]}" for a, b in enumerate(mirror) if a < b]
     single = [names[a] for a, b in enumerate(mirror) if a == b]

@@ -8,7 +8,7 @@ from pipelines.data.readers import files
 
 
 class File(typing.NamedTuple):
-    """What one file says about one category.
+    """What one file holds of one category.
 
     Attributes:
       path: the file.

@@ -124,7 +124,7 @@ def image_path(image: object, where: str) -> str:
 
 
 def is_empty(value: object) -> bool:
-    """Whether an annotation's value says nothing: None, "", "[]", or without entries."""
+    """Whether an annotation's value is empty: None, "", "[]", or without entries."""
     if value is None or isinstance(value, str):
         return value in (None, "", "[]")
     return hasattr(value, "__len__") and len(value) == 0
