@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import threading
 import zlib
 
 import tensorflow as tf
+
+from hourglass.layers import BatchNorm, Pointwise, Recomputed, Upsample
 
 STEMS = ("newell", "pytorch_pose")
 BLOCKS = ("residual", "mobile")
@@ -20,117 +21,6 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")  # float16 needs los
 STRIDE = 4  # network input px per heatmap px
 
 layers = tf.keras.layers
-
-
-@tf.custom_gradient
-def _double(x: tf.Tensor):
-    """[B, H, W, C] -> [B, 2H, 2W, C], each pixel four times; the gradient adds the four."""
-    # XLA has no gradient of TensorFlow's own nearest resize. Left to autodiff, the broadcast's sum
-    # over two inner axes is several times slower on a CPU than this pooling.
-    height, width, channels = x.shape[1:]
-    shape = [tf.shape(x)[0], height, 2, width, 2, channels]
-    wide = tf.broadcast_to(x[:, :, None, :, None, :], shape)
-    wide = tf.reshape(wide, [-1, 2 * height, 2 * width, channels])
-    return wide, lambda slope: 4 * tf.nn.avg_pool2d(slope, 2, 2, "VALID")
-
-
-@tf.custom_gradient
-def _pointwise(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor):
-    """1x1 convolution [B, H, W, C] -> [B, H, W, D] with kernel [1, 1, C, D] and bias [D]."""
-
-    # On a CPU TensorFlow's own gradient by the kernel takes more than twice as long as a product.
-    def backward(slope):
-        pixels, slopes = (tf.reshape(t, [-1, t.shape[-1]]) for t in (x, slope))
-        down = tf.matmul(slopes, tf.reshape(kernel, kernel.shape[2:]), transpose_b=True)
-        by_kernel = tf.matmul(pixels, slopes, transpose_a=True)
-        by_bias = tf.matmul(tf.ones([1, tf.shape(slopes)[0]], slopes.dtype), slopes)
-        found = (down, tf.shape(x)), (by_kernel, kernel.shape), (by_bias, bias.shape)
-        return tuple(tf.reshape(*one) for one in found)
-
-    return tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "SAME"), bias), backward
-
-
-class _Pointwise(layers.Conv2D):
-    """1x1 convolution with a faster gradient; outside training it is Keras' own."""
-
-    def call(self, x, training=None):
-        if training:
-            return _pointwise(x, *(tf.convert_to_tensor(v) for v in (self.kernel, self.bias)))
-        return super().call(x)
-
-
-class _Upsample(layers.Layer):
-    """Twice the height and width by nearest neighbour; no weights.
-
-    Outside training by TensorFlow's own operation, which TFLite knows.
-    """
-
-    def call(self, x, training=None):
-        if training:
-            return _double(x)
-        return tf.keras.backend.resize_images(x, 2, 2, "channels_last")
-
-
-class _Tracing(threading.local):
-    """What is being traced. Each replica is traced by a thread of its own."""
-
-    again = False  # a part runs for the second time
-    moments = None  # by layer's name, while they are gathered
-
-
-_tracing = _Tracing()
-
-
-class _BatchNorm(layers.BatchNormalization):
-    """Batch norm whose moving statistics rest in a second run and while moments are gathered."""
-
-    def call(self, x, training=None):
-        if _tracing.moments is not None:
-            _tracing.moments[self.name] = tf.nn.moments(tf.cast(x, tf.float32), [0, 1, 2])
-        return super().call(x, training=training)
-
-    def add_update(self, updates):
-        if not _tracing.again and _tracing.moments is None:
-            super().add_update(updates)
-
-
-class _Recomputed(layers.Layer):
-    """Layers of which training keeps the input only; the backward pass computes them again.
-
-    The layers stay a Keras graph of their own, with one input, whose variables keep their names.
-    """
-
-    def __init__(self, x, outputs, **options):
-        super().__init__(**options)
-        self._part = tf.keras.Model(x, outputs)
-
-    def call(self, x, training=None):
-        return self._run(x) if training else self._part(x, training=False)
-
-    def _run(self, x):
-        @tf.custom_gradient
-        def forward(x):
-            return self._part(x, training=True), backward
-
-        # Not tf.recompute_grad: what is to hold its second run back until the gradient arrives adds
-        # zero, which TensorFlow's graph optimizer takes away, and then nothing is saved.
-        def backward(*slopes, variables):
-            with tf.control_dependencies(slopes):
-                again = tf.identity(x)
-            with tf.GradientTape() as tape:
-                tape.watch(again)
-                outputs = tf.nest.flatten(self._second(again))
-            found = tape.gradient(outputs, [again, *variables], output_gradients=list(slopes))
-            return found[0], found[1:]
-
-        return forward(x)
-
-    def _second(self, x):
-        _tracing.again = True
-        try:
-            return self._part(x, training=True)
-        finally:
-            _tracing.again = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +47,7 @@ class _Maker:
             x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad", dtype=self.precision)(x)
         fan_in = kernel * kernel * x.shape[-1]
         wide = kernel == 1 and min(filters, x.shape[-1]) >= 128  # narrower it does not pay
-        kind = _Pointwise if wide else layers.Conv2D
+        kind = Pointwise if wide else layers.Conv2D
         return kind(
             filters,
             kernel,
@@ -184,7 +74,7 @@ class _Maker:
             x = self.group_norm(x, name.replace("bn", "gn"))
             return layers.ReLU(name=f"{name}_relu", dtype=self.precision)(x)
         # PyTorch's eps 1e-5 and momentum 0.1 (Keras counts the other way round: 0.9).
-        x = _BatchNorm(
+        x = BatchNorm(
             momentum=0.9,
             epsilon=1e-5,
             synchronized=self.sync_bn,
@@ -206,7 +96,7 @@ class _Maker:
         return layers.MaxPool2D(2, name=name, dtype=self.precision)(x)
 
     def upsample(self, x, name: str):
-        return _Upsample(name=name, dtype=self.precision)(x)
+        return Upsample(name=name, dtype=self.precision)(x)
 
     def add(self, inputs, name: str):
         return layers.Add(name=name, dtype=self.precision)(inputs)
@@ -227,13 +117,14 @@ class _Maker:
         skip = x if x.shape[-1] == filters else self.conv(x, filters, 1, f"{name}_skip")
         return self.add([skip, body], f"{name}_add")
 
-    def again(self, part, x, name: str) -> list:
+    def stored_or_recomputed(self, part, x, name: str) -> list:
         """Outputs of ``part(x)``, recomputed in the backward pass where that is asked."""
         if not self.remat:
             return tf.nest.flatten(part(x))
         inner = tf.keras.Input(x.shape[1:], dtype=x.dtype)
-        again = _Recomputed(inner, part(inner), name=f"{name}_again", dtype=self.precision)
-        return tf.nest.flatten(again(x))
+        outputs = part(inner)
+        recomputed = Recomputed(inner, outputs, name=f"{name}_recomputed", dtype=self.precision)
+        return tf.nest.flatten(recomputed(x))
 
     def residuals(self, x, filters: int, count: int, name: str):
         for block in range(count):
@@ -281,9 +172,9 @@ def _stack(
     heatmaps = make.conv(features, joints, 1, f"{name}_heatmaps")
     if last:
         return [heatmaps]
-    again = make.conv(features, channels, 1, f"{name}_features_back")
+    features = make.conv(features, channels, 1, f"{name}_features_back")
     maps = make.conv(heatmaps, channels, 1, f"{name}_heatmaps_back")
-    return [heatmaps, make.add([x, again, maps], f"{name}_sum")]
+    return [heatmaps, make.add([x, features, maps], f"{name}_sum")]
 
 
 def _check(
@@ -368,30 +259,7 @@ def build(
     for stack in range(stacks):
         name, last = f"stack{stack}", stack == stacks - 1
         part = functools.partial(_stack, make, **sizes, name=name, last=last)
-        heatmaps, *x = make.again(part, *x, name)
+        heatmaps, *x = make.stored_or_recomputed(part, *x, name)
         outputs.append(layers.Activation("linear", dtype="float32", name=f"{name}_out")(heatmaps))
     # A tuple: Keras unwraps a list of one, and [-1] would then be the last picture of the batch.
     return tf.keras.Model(images, tuple(outputs), name="stacked_hourglass")
-
-
-def batch_norms(network: tf.keras.Model) -> list[layers.BatchNormalization]:
-    """The network's batch norms, in an order that stays; none with group norm."""
-    return [layer for layer in network.submodules if isinstance(layer, _BatchNorm)]
-
-
-def moments(network: tf.keras.Model, images: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """By what each batch norm normalises a training batch; no moving average moves.
-
-    Args:
-      network: from ``build``.
-      images: [B, size, size, 3] float32 normalised.
-
-    Returns:
-      (mean [C], variance [C]) float32 of each of ``batch_norms``.
-    """
-    _tracing.moments = {}
-    try:
-        network(images, training=True)
-        return [_tracing.moments[layer.name] for layer in batch_norms(network)]
-    finally:
-        _tracing.moments = None

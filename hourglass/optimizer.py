@@ -24,14 +24,14 @@ def learning_rate(
     schedule: str,
     steps: int,
     warmup: int = 0,
-    drops: Sequence[int] = (),
+    milestones: Sequence[int] = (),
     drop_factor: float = 0.1,
 ) -> tf.Tensor:
     """Learning rate of a step.
 
-    "step" multiplies ``base`` by ``drop_factor`` at each step of ``drops``; "cosine" falls along
-    half a cosine from ``base`` to 0 at ``steps`` (Loshchilov and Hutter 2017). Both rise linearly
-    from ``base / warmup`` over the first ``warmup`` steps.
+    "step" multiplies ``base`` by ``drop_factor`` at each step of ``milestones``; "cosine" falls
+    along half a cosine from ``base`` to 0 at ``steps`` (Loshchilov and Hutter 2017). Both rise
+    linearly from ``base / warmup`` over the first ``warmup`` steps.
 
     Args:
       step: [] integer, 0 for the first step.
@@ -39,7 +39,7 @@ def learning_rate(
       schedule: one of ``SCHEDULES``.
       steps: length of the training.
       warmup: steps of linear rise.
-      drops: steps at which "step" falls.
+      milestones: steps at which "step" falls.
       drop_factor: what it is multiplied by.
 
     Returns:
@@ -55,8 +55,8 @@ def learning_rate(
     if schedule == "cosine":
         done = tf.clip_by_value((now - warmup) / max(steps - warmup, 1), 0.0, 1.0)
         return base * rise * 0.5 * (1.0 + tf.cos(math.pi * done))
-    passed = tf.add_n([tf.cast(now >= drop, tf.float32) for drop in drops] or [tf.constant(0.0)])
-    return base * rise * drop_factor**passed
+    passed = [tf.cast(now >= milestone, tf.float32) for milestone in milestones]
+    return base * rise * drop_factor ** tf.add_n(passed or [tf.constant(0.0)])
 
 
 class RMSprop(tf.keras.optimizers.legacy.RMSprop):
@@ -118,12 +118,12 @@ def build(name: str, rate, weight_decay: float = 0.0) -> tf.keras.optimizers.Opt
 
 
 def decayed(variables: Sequence[tf.Variable]) -> list[tf.Variable]:
-    """Variables that weight decay applies to: kernels, not biases or batch norm.
+    """Variables that weight decay applies to: kernels, not biases or normalisation.
 
     For ``decay_var_list`` of AdamW. Under MirroredStrategy these are every replica's copies: the
     optimizer compares them with what it updates, and a mirrored variable is none of its copies.
     """
-    kernels = [variable for variable in variables if "kernel" in variable.name]
+    kernels = [variable for variable in variables if len(variable.shape) > 1]
     return [copy for kernel in kernels for copy in getattr(kernel, "values", (kernel,))]
 
 

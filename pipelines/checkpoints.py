@@ -291,21 +291,34 @@ def load(prefix: str, network: tf.keras.Model, part: str) -> None:
         variable.assign(have[name])
 
 
-def start_from(prefix: str, network: tf.keras.Model, same_joints: bool) -> list[str]:
-    """Take every weight that fits from another run, averaged weights where it has them.
+def of_joints(arguments: dict) -> set[str]:
+    """Names of the variables that belong to particular joints: the heads and what reads them.
 
-    What depends on the joint set (the heatmap heads and the way back from them) stays fresh unless
-    both have the same joints: a head for another joint of the same place would be wrong silently.
+    They are those of the layers that have another shape in the same network of one joint more.
 
-    Returns:
-      Names of the variables left fresh.
+    Args:
+      arguments: of ``hourglass.model.build``.
+    """
+    one_more = {**arguments, "joints": arguments["joints"] + 1}
+    ours, other = (by_name(model.build(**a).variables) for a in (arguments, one_more))
+    layers = {name.rpartition(".")[0] for name in ours if ours[name].shape != other[name].shape}
+    return {name for name in ours if name.rpartition(".")[0] in layers}
+
+
+def start_from(prefix: str, network: tf.keras.Model, fresh: set[str]) -> None:
+    """Take weights from another run, averaged weights where it has them.
+
+    Args:
+      prefix: checkpoint of the other run.
+      network: to assign them to.
+      fresh: names of variables that stay as they are: for another joint set those ``of_joints``,
+        for a head of another joint with the same index would be wrong silently.
 
     Raises ValueError when anything but those differs: the networks are then not the same trunk.
     """
     have = values(prefix, "averaged") or values(prefix, "model")
     want = by_name(network.variables)
-    heads = set() if same_joints else {name for name in want if "_heatmaps" in name}
-    trunk = {name: v for name, v in want.items() if name not in heads}
+    trunk = {name: v for name, v in want.items() if name not in fresh}
     strange = [n for n, v in trunk.items() if n not in have or have[n].shape != v.shape]
     if strange:
         raise ValueError(
@@ -314,7 +327,6 @@ def start_from(prefix: str, network: tf.keras.Model, same_joints: bool) -> list[
         )
     for name, variable in trunk.items():
         variable.assign(have[name])
-    return sorted(heads)
 
 
 def part_of(prefix: str, weights: str) -> str:

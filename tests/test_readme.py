@@ -123,6 +123,18 @@ RUN = {
     "--logical_devices=2 --sync_bn --steps=20": Small(
         TRAIN, ("step 4 of 4, saved as runs/two/", "1 trace")
     ),
+    "python scripts/make_tfrecords.py --dataset=synthetic --people=400 --side=171 --context=1.3 "
+    "--records=data/small": Small(
+        "--people=24 --workers=1 --side=64",
+        ("synthetic in data/small",),
+        ("data/small/dataset.json",),
+    ),
+    "python train_main.py --flagfile=configs/demo.flags --records=data/small --workdir=runs/small "
+    "--steps=20 --log_every=5": Small(
+        f"{AVERAGED} --logical_devices=0",
+        ("kept in memory", "(best)", "step 4 of 4, saved as runs/small/checkpoints/", "1 trace"),
+        ("runs/small/best/best.json",),
+    ),
 }
 
 # Run by other tests; the two test-set commands and tensorboard need more than words, further down.
@@ -446,7 +458,8 @@ def test_what_the_three_commands_leave(tree):
 
 @pytest.mark.slow
 def test_two_replicas_write_one_log(tree):
-    run = tree.after("python train_main.py --flagfile=configs/demo.flags") / "runs" / "two"
+    two = "python train_main.py --flagfile=configs/demo.flags --workdir=runs/two"
+    run = tree.after(two) / "runs" / "two"
     names = {path.name for path in run.iterdir()}
     assert names == {"best", "checkpoints", "logs", "flags.txt", "model.json"}
     assert len(list((run / "logs").glob("events.out.tfevents.*"))) == 1

@@ -6,6 +6,7 @@ a GPU the CPU stands in for it: the comparison then runs, and says nothing about
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 
@@ -17,8 +18,8 @@ from hourglass import affine, model
 from hourglass.model import STRIDE
 from pipelines.benchmark import Part
 from pipelines.config import Config, build_arguments
-from pipelines.data import augmentation, input_pipeline, preprocessing, targets, tfrecords
-from pipelines.training import train_step
+from pipelines.data import augmentation, input_pipeline, preprocessing, tfrecords
+from pipelines.training import train, train_step
 
 # Largest differences allowed, as shares: of the pictures' range, of a heatmap's peak, of the norm.
 # Positions at 700 px are exact to 6e-5 px in float32 along x and y, several roundings lead to them,
@@ -45,14 +46,10 @@ def _batch(config: Config) -> tuple[dict, tfrecords.DatasetInfo]:
 
 
 def _augmented(config: Config, info: tfrecords.DatasetInfo, batch: dict):
-    """Draws, pictures, their matrix, joints and heatmaps [B, H, W, J], and weights [B, J]."""
-    draws = augmentation.draw(
-        augmentation.AUGMENTATIONS["newell"], config.seed, batch["index"], config.global_batch_size
-    )
-    images, matrix = preprocessing.images(batch, config.size, draws)
-    points, state = targets.joints(batch, matrix, info.skeleton.mirror, draws)
-    target, weight = targets.targets(points, state, size=config.size, sigma=config.sigma)
-    return draws, images, matrix, points, target, weight
+    """Draws and ``augmentation.AugmentedBatch``, with the widest augmentation."""
+    widest = dataclasses.replace(config, augmentation="newell")
+    options = train.step_options(widest, info.skeleton).batch
+    return options.draw(batch["index"]), augmentation.augment_batch(batch, options)
 
 
 def exact_pictures(batch: dict, draws: dict, matrix: np.ndarray, size: int) -> np.ndarray:
@@ -89,12 +86,13 @@ def augment_crops(settings: dict, folder: str) -> Part:
     def run(steps: int) -> None:
         for name, device in (("GPU", _device()), ("CPU", "/cpu:0")):
             with tf.device(device):
-                draws, images, matrix, points, target, _ = _augmented(config, info, batch)
-            exact = exact_pictures(batch, draws, matrix.numpy(), config.size)
-            maps = exact_heatmaps(points.numpy(), config.size, config.sigma)
+                draws, made = _augmented(config, info, batch)
+            matrix = made.crop_to_input.numpy()
+            exact = exact_pictures(batch, draws, matrix, config.size)
+            maps = exact_heatmaps(made.joints.numpy(), config.size, config.sigma)
             found[name] = {
-                "pictures": float(np.abs(images.numpy() - exact).max()),
-                "heatmaps": float(np.abs(target.numpy() - maps).max()),
+                "pictures": float(np.abs(made.images.numpy() - exact).max()),
+                "heatmaps": float(np.abs(made.targets.numpy() - maps).max()),
             }
 
     def facts() -> dict:
@@ -149,7 +147,7 @@ def _passes(config: Config, info, device: str, precision: str, weights, tensors)
         if weights is not None:
             network.set_weights([value.astype(kind) for value in weights])
         step = tf.function(
-            train_step.make_gradients(network, global_batch=config.global_batch_size)
+            train_step.make_gradients(network, global_batch_size=config.global_batch_size)
         )
         kept = network.get_weights()
         losses, gradients, heatmaps = step(*map(tf.constant, tensors), 1.0)
@@ -174,7 +172,7 @@ def network(settings: dict, folder: str) -> Part:
     def run(steps: int) -> None:
         tf.config.experimental.enable_tensor_float_32_execution(False)
         with tf.device("/cpu:0"):
-            _, images, _, _, target, weight = _augmented(config, info, batch)
+            _, (images, target, weight, *_) = _augmented(config, info, batch)
         tensors = [images.numpy(), target.numpy(), weight.numpy()]
         exact = _passes(config, info, "/cpu:0", "float64", None, tensors)
         for name, device in (("CPU float32", "/cpu:0"), ("GPU float32", _device())):

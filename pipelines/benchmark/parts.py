@@ -10,13 +10,14 @@ import tempfile
 
 import tensorflow as tf
 
-from hourglass import bn_folding, model, optimizer
+from hourglass import bn_folding, model
 from pipelines import devices
 from pipelines.benchmark import Part, counting, workload
 from pipelines.config import Config, build_arguments
-from pipelines.data import augmentation, input_pipeline, preprocessing, targets, tfrecords
+from pipelines.data import augmentation, input_pipeline, tfrecords
 from pipelines.inference import compiled as prediction
-from pipelines.training import train_step
+from pipelines.training import train, train_step
+from pipelines.training.state import create_train_state
 
 # Batches per step of what is much faster than a training step.
 BATCHES = 20
@@ -39,12 +40,9 @@ def _batches(config: Config, info: tfrecords.DatasetInfo) -> tf.data.Dataset:
 
 def _augmented(config: Config, info: tfrecords.DatasetInfo, batch: dict, index: tf.Tensor):
     """A number that cannot be had without the batch's network input and targets."""
-    recipe, mirror = augmentation.AUGMENTATIONS[config.augmentation], info.skeleton.mirror
-    draws = augmentation.draw(recipe, config.seed, index, config.global_batch_size)
-    images, matrix = preprocessing.images(batch, config.size, draws)
-    points, state = targets.joints(batch, matrix, mirror, draws)
-    heatmaps, _ = targets.targets(points, state, size=config.size, sigma=config.sigma)
-    return tf.reduce_sum(images) + tf.reduce_sum(heatmaps)
+    options = train.step_options(config, info.skeleton).batch
+    made = augmentation.augment_batch({**batch, "index": index}, options)
+    return tf.reduce_sum(made.images) + tf.reduce_sum(made.targets)
 
 
 def _reading(config: Config, info: tfrecords.DatasetInfo, use) -> Part:
@@ -103,19 +101,16 @@ def read_and_augment(settings: dict, folder: str) -> Part:
 
 def train_steps(config: Config, info: tfrecords.DatasetInfo, strategy):
     """The training loop as ``train_main.py`` makes it, with fresh weights, and its network."""
-    with strategy.scope():
-        step = tf.Variable(
-            0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-        )
-        arguments = build_arguments(config, info.skeleton)
-        network = model.build(**arguments, remat=config.remat)
-        averaged = model.build(**arguments, remat=config.remat) if config.ema_decay else None
-        opt = optimizer.build(config.optimizer, lambda: tf.constant(1e-4), config.weight_decay)
-        optimizer.create_slots(opt, network.trainable_variables)
-        loss_scale = optimizer.LossScale() if config.precision == "mixed_float16" else None
-    arguments = {**train_step.arguments(config, info.skeleton), "loss_scale": loss_scale}
-    run = train_step.make_train_steps(strategy, network, averaged, opt, step, **arguments)
-    return run, network
+    state = create_train_state(
+        strategy,
+        {**build_arguments(config, info.skeleton), "remat": config.remat},
+        lambda step: tf.constant(1e-4),
+        optimizer_name=config.optimizer,
+        weight_decay=config.weight_decay,
+        averaged=bool(config.ema_decay),
+    )
+    options = train.step_options(config, info.skeleton)
+    return train_step.make_train_steps(state, options), state.network
 
 
 def _gpu_peaks() -> dict:

@@ -12,7 +12,7 @@ from hourglass import affine
 from pipelines.benchmark import Task, workload
 from pipelines.benchmark.comparison import Group, Tasks
 from pipelines.config import Config
-from pipelines.data import augmentation, cropping, preprocessing, tfrecords
+from pipelines.data import augmentation, cropping, tfrecords
 
 RECIPES = ("newell", "pytorch_pose", "upright", "gentle")
 DRAWS = 1000
@@ -50,7 +50,7 @@ def _scales_and_matrices(recipe: str, window: float, count: int) -> tuple[tf.Ten
     index = tf.range(count, dtype=tf.int64)
     draws = augmentation.draw(augmentation.AUGMENTATIONS[recipe], 0, index, count)
     batch = {"center": tf.fill([count, 2], (window - 1) / 2), "side": tf.ones([count])}
-    return draws["scale"], preprocessing.crop_to_input(batch, _GRID, draws)
+    return draws["scale"], augmentation.crop_to_input(batch, _GRID, draws)
 
 
 def padding(recipe: str, context: float, count: int = DRAWS) -> float:

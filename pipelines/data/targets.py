@@ -18,13 +18,23 @@ def _swap_sides(values: tf.Tensor, mirrored: tf.Tensor, mirror: tuple[int, ...])
 
 
 def joints(
-    batch: dict, matrix: tf.Tensor, mirror: tuple[int, ...], draws: dict | None = None
+    batch: dict,
+    crop_to_input: tf.Tensor,
+    mirror: tuple[int, ...],
+    mirrored: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Joints [B, J, 2] float32 input px and states [B, J] int32 after ``crop_to_input``."""
-    points, state = affine.apply(matrix, batch["joints"]), batch["state"]
-    if draws is not None:
-        points = _swap_sides(points, draws["mirror"], mirror)
-        state = _swap_sides(state, draws["mirror"], mirror)
+    """Joints [B, J, 2] float32 input px and states [B, J] int32 of the network input.
+
+    Args:
+      batch: with joints [B, J, 2] crop px and state [B, J].
+      crop_to_input: [B, 2, 3] float32.
+      mirror: [J] permutation, ``Skeleton.mirror``.
+      mirrored: [B] bool, whether the input is a mirror image; None for no example.
+    """
+    points, state = affine.apply(crop_to_input, batch["joints"]), batch["state"]
+    if mirrored is not None:
+        points = _swap_sides(points, mirrored, mirror)
+        state = _swap_sides(state, mirrored, mirror)
     return points, state
 
 
@@ -54,8 +64,8 @@ def targets(
     Returns:
       heatmaps [B, size / 4, size / 4, J] float32, weight [B, J] float32.
     """
-    places = affine.resample(points, 1.0 / STRIDE)
-    heatmaps = heatmap.render(places, size // STRIDE, sigma, rounded)
+    centers = affine.resample(points, 1.0 / STRIDE)
+    heatmaps = heatmap.render(centers, size // STRIDE, sigma, rounded)
     inside = tf.reduce_all((points >= -0.5) & (points < size - 0.5), axis=-1)
     weight = tf.cast((state != MISSING) & inside, tf.float32)
     hidden = tf.cast(state == OCCLUDED_STATE, tf.float32)

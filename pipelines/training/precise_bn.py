@@ -1,108 +1,159 @@
-"""Batch norm's statistics taken anew from training people: what a validation score stands on.
+"""Batch norm's statistics recomputed from training examples: what a validation score stands on.
 
 Evaluation normalises by moving averages of the last batches' statistics. While the learning rate
 is high, weights move so far within those batches that the averages describe another network:
 validation collapses although the training loss shows nothing, and recovers as the rate falls.
-BUILD_NOTES.md has the measured case. Averaged weights have no statistics of their own at all.
+docs/collapse.md has the measured case. Averaged weights have no statistics of their own at all.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from hourglass import model
 from pipelines import devices
-from pipelines.data import augmentation, input_pipeline, preprocessing, tfrecords
+from pipelines.data import augmentation, input_pipeline, tfrecords
+
+
+def batch_norms(network: tf.keras.Model) -> list[tf.keras.layers.Layer]:
+    """Layers with a moving mean and variance, whatever their class, in an order that stays."""
+    names = ("moving_mean", "moving_variance", "epsilon", "axis")
+    return [layer for layer in network.submodules if all(hasattr(layer, name) for name in names)]
 
 
 def make(
     strategy: tf.distribute.Strategy,
     network: tf.keras.Model,
     info: tfrecords.DatasetInfo,
+    options: augmentation.BatchOptions,
     *,
-    people: int,
-    batch: int,
-    recipe: str,
-    seed: int,
-    mean=preprocessing.MEAN,
+    examples: int,
+    batch_size: int,
 ):
     """A context within which the network's statistics are those of its present weights.
 
-    They are means over augmented training people, taken evenly from the whole split, the same ones
-    each time (Wu and Johnson 2021, arXiv 2105.07576, section 3). Afterwards the moving averages
-    are what they were, bit for bit, so that validating changes nothing in the training.
+    They are means over augmented training examples, taken evenly from the whole split, the same
+    ones each time (Wu and Johnson 2021, arXiv 2105.07576, section 3). Afterwards the moving
+    averages are what they were, bit for bit, so that validating changes nothing in the training.
 
     Args:
       strategy: under which the network was created.
-      network: from ``hourglass.model.build``.
+      network: [B, size, size, 3] -> heatmaps; its batch norms may be of any class.
       info: the record set; its "train" split is read.
-      people: how many at most; 0 leaves the moving averages.
-      batch: people per step over all replicas.
-      recipe: of the augmentation, a key of ``augmentation.AUGMENTATIONS``.
-      seed: of the augmentation.
-      mean: RGB [3], subtracted from pictures in [0, 1].
+      options: of training.
+      examples: how many at most; 0 leaves the moving averages.
+      batch_size: examples per step over all replicas.
 
     Returns:
       function() -> context manager. Its value says how stale the moving averages were: the largest
-      distance of a moving mean from the mean, in standard deviations; None where nothing is done.
+      distance of a moving mean from the mean, in standard deviations; None where there is nothing
+      to recompute.
 
     Raises:
-      ValueError: an empty training split.
+      ValueError: an empty training split, or statistics that belong to no batch norm.
     """
-    layers = model.batch_norms(network)
-    if not people or not layers:
+    layers = batch_norms(network)
+    if not examples:
+        return contextlib.nullcontext
+    _check_all_are_known(network, layers)
+    if not layers:
         return contextlib.nullcontext
     variables = [layer.moving_mean for layer in layers]
     variables += [layer.moving_variance for layer in layers]
-    dataset, batch = _evenly(info, strategy, people, batch)
-    of_batch = _make_of_batch(
-        strategy, network, augmentation.AUGMENTATIONS[recipe], seed, batch, mean
-    )
+    dataset, batch_size = _evenly(info, strategy, examples, batch_size)
+    options = options.with_batch_size(batch_size)
+    statistics = _make_statistics(strategy, network, options)
 
     @contextlib.contextmanager
-    def renewed() -> Iterator[float]:
+    def recomputed() -> Iterator[float]:
         before = [[copy.numpy() for copy in _copies(variable)] for variable in variables]
-        shares = strategy.experimental_distribute_dataset(dataset)
-        found = np.mean([of_batch(share).numpy().astype(np.float64) for share in shares], 0)
-        center, spread = found[0], np.maximum(found[1] - found[0] ** 2, 0.0)
-        stale = np.concatenate([values[0] for values in before[: len(layers)]])
-        _assign(variables, [[part] for part in _split(np.concatenate([center, spread]), before)])
         try:
-            yield float(np.max(np.abs(stale - center) / np.sqrt(spread + layers[0].epsilon)))
+            shares = strategy.experimental_distribute_dataset(dataset)
+            sums = [statistics(share).numpy().astype(np.float64) for share in shares]
+            means, squares = np.mean(sums, 0)
+            variances = np.maximum(squares - means**2, 0.0)
+            _assign(variables, [[v] for v in _split(np.concatenate([means, variances]), before)])
+            stale = np.concatenate([values[0] for values in before[: len(layers)]])
+            yield float(np.max(np.abs(stale - means) / np.sqrt(variances + layers[0].epsilon)))
         finally:
             _assign(variables, before)
 
-    return renewed
+    return recomputed
 
 
-def _evenly(info, strategy, people: int, batch: int) -> tuple[tf.data.Dataset, int]:
-    """Full batches of at most ``people`` people from the whole training split, and their size."""
-    every = -(-info.count("train") // people)
-    found = -(-info.count("train") // every)
-    batch = devices.round_up(min(batch, found), strategy)
-    dataset = input_pipeline.evaluation(info, "train", batch=batch, every=every)
-    return dataset.take(max(1, found // batch)), batch
+def _check_all_are_known(network: tf.keras.Model, layers: list) -> None:
+    known = {id(v) for layer in layers for v in (layer.moving_mean, layer.moving_variance)}
+    kept = [v for v in network.variables if not v.trainable and v.dtype.is_floating]
+    unknown = [v.name for v in kept if id(v) not in known]
+    if unknown:
+        raise ValueError(
+            f"{', '.join(unknown[:4])}: statistics that no gradient trains and that cannot be "
+            "recomputed for a validation, because their layer lacks moving_mean, moving_variance, "
+            "epsilon or axis, as Keras' batch norm has them; give it these attributes, or set "
+            "--precise_bn_examples=0 if validation may use them as they are"
+        )
 
 
-def _make_of_batch(strategy, network, recipe: augmentation.Recipe, seed: int, batch: int, mean):
+def _evenly(info, strategy, examples: int, batch_size: int) -> tuple[tf.data.Dataset, int]:
+    """Full batches of at most ``examples`` from the whole training split, and their size."""
+    every = -(-info.count("train") // examples)
+    taken = -(-info.count("train") // every)
+    batch_size = devices.round_up(min(batch_size, taken), strategy)
+    dataset = input_pipeline.evaluation(info, "train", batch=batch_size, every=every)
+    return dataset.take(max(1, taken // batch_size)), batch_size
+
+
+def _make_statistics(strategy, network, options: augmentation.BatchOptions):
     """A function from a batch to [2, C]: mean and mean square of each norm's input channels."""
+    layers = batch_norms(network)
+    seen: dict[tuple, tuple] = {}
 
     def of_replica(share: dict) -> tf.Tensor:
-        draws = augmentation.draw(recipe, seed, share["index"], batch)
-        images, _ = preprocessing.images(share, network.input_shape[1], draws, mean)
-        means, spreads = zip(*model.moments(network, images))
-        squares = [spread + average**2 for average, spread in zip(means, spreads)]
+        images, _ = augmentation.images(
+            share, options.size, options.draw(share["index"]), options.mean
+        )
+        network(images, training=True)
+        means, variances = zip(*(seen[_replica(), id(layer)] for layer in layers))
+        squares = [variance + mean**2 for mean, variance in zip(means, variances)]
         return tf.stack([tf.concat(means, 0), tf.concat(squares, 0)])
 
     @tf.function
-    def of_batch(share: dict) -> tf.Tensor:
-        return strategy.reduce("MEAN", strategy.run(of_replica, (share,)), axis=None)
+    def statistics(share: dict) -> tf.Tensor:
+        # Around all replicas: where norms synchronise, they are traced in turns.
+        with _recording(layers, seen):
+            shares = strategy.run(of_replica, (share,))
+        return strategy.reduce("MEAN", shares, axis=None)
 
-    return of_batch
+    return statistics
+
+
+@contextlib.contextmanager
+def _recording(layers: list, seen: dict) -> Iterator[None]:
+    """Calls of ``layers`` put (mean [C], variance [C]) of their input into ``seen``."""
+    for layer in layers:
+        layer.call = functools.partial(_record_and_call, layer, seen)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.call  # the class's own is there again
+
+
+@tf.autograph.experimental.do_not_convert
+def _record_and_call(layer, seen: dict, x: tf.Tensor, *arguments, **options):
+    (channels,) = np.atleast_1d(layer.axis) % len(x.shape)
+    others = [axis for axis in range(len(x.shape)) if axis != channels]
+    seen[_replica(), id(layer)] = tf.nn.moments(tf.cast(x, tf.float32), others)
+    return type(layer).call(layer, x, *arguments, **options)
+
+
+def _replica() -> int:
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return int(tf.get_static_value(tf.convert_to_tensor(replica)))
 
 
 def _copies(variable) -> tuple:

@@ -16,7 +16,7 @@ class Lengths:
     epoch: int
     evaluate: int
     warmup: int
-    drops: tuple[int, ...]
+    milestones: tuple[int, ...]
     profile: tuple[int, int] = (0, 0)
 
     @classmethod
@@ -35,7 +35,9 @@ class Lengths:
             epoch=epoch,
             evaluate=max(1, round(config.evaluate_every * epoch)),
             warmup=round(config.warmup_epochs * people / config.global_batch_size),
-            drops=tuple(round(f * total) for f in configuration.fractions(config.lr_milestones)),
+            milestones=tuple(
+                round(part * total) for part in configuration.fractions(config.lr_milestones)
+            ),
             profile=profile,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import time
@@ -11,13 +12,16 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from hourglass import model, optimizer
+from hourglass import optimizer
+from hourglass.skeleton import Skeleton
 from pipelines import checkpoints, devices
 from pipelines import config as configuration
 from pipelines.config import Config
-from pipelines.data import input_pipeline, tfrecords
+from pipelines.data import augmentation, input_pipeline, preprocessing, tfrecords
 from pipelines.training import multi_worker, run_dir, schedule, summaries, train_step, validator
 from pipelines.training.progress import Log, Pace, Waiting
+from pipelines.training.state import TrainState, create_train_state
+from pipelines.training.train_step import StepOptions
 
 
 @contextlib.contextmanager
@@ -84,21 +88,66 @@ def _take_steps(train_steps, iterator, count: int, info: tfrecords.DatasetInfo) 
         raise
 
 
-def _restore(config: Config, state: tf.train.Checkpoint, network, averaged, skeleton) -> str | None:
+def create_state(config: Config, strategy, skeleton: Skeleton, lengths) -> TrainState:
+    """Fresh variables of a run of these ``schedule.Lengths``."""
+    rate = functools.partial(
+        optimizer.learning_rate,
+        base=config.learning_rate,
+        schedule=config.lr_schedule,
+        steps=lengths.total,
+        warmup=lengths.warmup,
+        milestones=lengths.milestones,
+        drop_factor=config.lr_drop_factor,
+    )
+    return create_train_state(
+        strategy,
+        {**configuration.build_arguments(config, skeleton), "remat": config.remat},
+        rate,
+        optimizer_name=config.optimizer,
+        weight_decay=config.weight_decay,
+        averaged=bool(config.ema_decay),
+    )
+
+
+def step_options(config: Config, skeleton: Skeleton, mean=preprocessing.MEAN) -> StepOptions:
+    """What a Config says about a training step; ``mean`` is the RGB mean [3] of its pictures."""
+    batch = augmentation.BatchOptions(
+        augmentation=config.augmentation,
+        seed=config.seed,
+        global_batch_size=config.global_batch_size,
+        size=config.size,
+        mirror=skeleton.mirror,
+        sigma=config.sigma,
+        occluded=config.occluded,
+        round_centers=config.round_centers,
+        mean=mean,
+    )
+    return StepOptions(
+        batch=batch,
+        ema_decay=config.ema_decay,
+        clip_norm=config.clip_norm,
+        accumulation_steps=config.accumulation_steps,
+        xla=config.xla,
+        # TensorFlow cannot read a clock in deterministic mode.
+        timed=not config.deterministic,
+    )
+
+
+def _restore(config: Config, state: TrainState, whole, skeleton: Skeleton) -> str | None:
     """Resume the run, or start from another one; returns the checkpoint resumed from."""
     latest = checkpoints.latest(os.path.join(config.workdir, "checkpoints"))
     if latest:
-        checkpoints.restore(state, latest)
+        checkpoints.restore(whole, latest)
         return latest
     if config.init_from:
         prefix = checkpoints.find(config.init_from)
         folder, _ = checkpoints.split_place(config.init_from)
         same = checkpoints.read_network(folder)[1] == skeleton
-        fresh = checkpoints.start_from(prefix, network, same)
-        print(f"weights from {prefix}; fresh: {', '.join(fresh) or 'nothing'}")
-    if averaged is not None:
-        for average, variable in zip(averaged.variables, network.variables):
-            average.assign(variable)
+        arguments = configuration.build_arguments(config, skeleton)
+        fresh = set() if same else checkpoints.of_joints(arguments)
+        checkpoints.start_from(prefix, state.network, fresh)
+        print(f"weights from {prefix}; fresh: {', '.join(sorted(fresh)) or 'nothing'}")
+    state.start_average()
     return None
 
 
@@ -132,49 +181,17 @@ def run(config: Config) -> int:
         tf.config.experimental.enable_op_determinism()
     run_dir.refuse_other_run(config, info)
 
-    with strategy.scope():
-        step = tf.Variable(
-            0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-        )
-        arguments = configuration.build_arguments(config, info.skeleton)
-        # Both alike: the average follows the weights in the order of their layers.
-        network = model.build(**arguments, remat=config.remat)
-        averaged = model.build(**arguments, remat=config.remat) if config.ema_decay else None
-        loss_scale = optimizer.LossScale() if config.precision == "mixed_float16" else None
-
-        def rate():
-            return optimizer.learning_rate(
-                step,
-                base=config.learning_rate,
-                schedule=config.lr_schedule,
-                steps=lengths.total,
-                warmup=lengths.warmup,
-                drops=lengths.drops,
-                drop_factor=config.lr_drop_factor,
-            )
-
-        opt = optimizer.build(config.optimizer, rate, config.weight_decay)
-        optimizer.create_slots(opt, network.trainable_variables)
-    state = checkpoints.state(step, network, averaged, opt)
-    if loss_scale:
-        state.loss_scale = loss_scale
-    saved = _restore(config, state, network, averaged, info.skeleton)
+    state = create_state(config, strategy, info.skeleton, lengths)
+    whole, step = state.checkpoint(), state.step
+    saved = _restore(config, state, whole, info.skeleton)
     now = int(step.numpy())
     multi_worker.agree_on_step(strategy, now)
     if saved:
         print(f"resuming {config.workdir} from step {now} ({saved})")
 
     mean = run_dir.input_mean(config)
-    train_steps = train_step.make_train_steps(
-        strategy,
-        network,
-        averaged,
-        opt,
-        step,
-        mean=mean,
-        loss_scale=loss_scale,
-        **train_step.arguments(config, info.skeleton),
-    )
+    options = step_options(config, info.skeleton, mean)
+    train_steps = train_step.make_train_steps(state, options)
     cached = input_pipeline.fits(info, config.cache_gb)
     print(input_pipeline.describe_cache(info, config.cache_gb))
     iterator = input_pipeline.distributed(
@@ -186,7 +203,7 @@ def run(config: Config) -> int:
         buffer=config.shuffle_buffer,
         cached=cached,
     )
-    validate = validator.make(config, strategy, info, network, averaged, state, mean)
+    validate = validator.make(config, state, whole, info, options.batch)
     pace, log, stop = Pace(), Log(config.global_batch_size), 0
     waiting = Waiting(info.geometry.canvas, info.size("train") / 1e9, cached)
     bar = tqdm.tqdm(
@@ -204,7 +221,7 @@ def run(config: Config) -> int:
         # Not before everything that can be wrong with the flags has been tried.
         flagfile = run_dir.claim(mine, info, mean)
         manager = tf.train.CheckpointManager(
-            state, os.path.join(mine.workdir, "checkpoints"), mine.max_checkpoints
+            whole, os.path.join(mine.workdir, "checkpoints"), mine.max_checkpoints
         )
         writer = tf.summary.create_file_writer(os.path.join(mine.workdir, "logs"))
         summaries.write_flags(writer, flagfile)
@@ -232,7 +249,8 @@ def run(config: Config) -> int:
             bar.update(count)
             bar.set_postfix_str(log.line(pace.wait_percent))
             if now % config.log_every == 0 or now == lengths.total:
-                summaries.write_training(writer, now, log.report(float(rate()), info.skeleton))
+                report = log.report(float(state.learning_rate()), info.skeleton)
+                summaries.write_training(writer, now, report)
                 log = Log(config.global_batch_size)
             validates = now % lengths.evaluate == 0 or now == lengths.total
             if now % lengths.epoch == 0 or validates:
@@ -244,8 +262,8 @@ def run(config: Config) -> int:
         # A worker that left while the chief validates would count as lost.
         multi_worker.agree_on_step(strategy, now)
         writer.close()
-    if loss_scale:
-        skipped, scale = loss_scale.skipped.numpy(), loss_scale.scale.numpy()
+    if state.loss_scale:
+        skipped, scale = state.loss_scale.skipped.numpy(), state.loss_scale.scale.numpy()
         print(f"{skipped} steps left out for overflow in float16; the loss scale is {scale:g}")
     traces = train_steps.experimental_get_tracing_count()
     print(

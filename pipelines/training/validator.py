@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
+import tensorflow as tf
 import tqdm
 
 from hourglass import model
 from pipelines import checkpoints, devices
 from pipelines.config import Config, build_arguments
-from pipelines.data import input_pipeline, preprocessing, tfrecords
+from pipelines.data import augmentation, input_pipeline, tfrecords
 from pipelines.evaluation import evaluate, ground_truth, samples, scoring
 from pipelines.inference import forward
 from pipelines.training import precise_bn, summaries
+from pipelines.training.state import TrainState
 
 # People in each grid of pictures.
 SHOWN = 12
@@ -26,7 +28,13 @@ def line(step: int, results: dict, best: bool) -> str:
     return f"step {step}: validation mean14 PCKh@0.5 {text}{' (best)' if best else ''}"
 
 
-def make(config: Config, strategy, info, network, averaged, state, mean=preprocessing.MEAN):
+def make(
+    config: Config,
+    state: TrainState,
+    whole: tf.train.Checkpoint,
+    info: tfrecords.DatasetInfo,
+    options: augmentation.BatchOptions,
+):
     """A function that validates both kinds of weights, logs them and keeps the best state.
 
     With several workers the chief alone validates, on copies of the networks on one of its devices,
@@ -35,12 +43,10 @@ def make(config: Config, strategy, info, network, averaged, state, mean=preproce
 
     Args:
       config: of the run; the best state is kept in its workdir.
-      strategy: under which the networks were created.
+      state: of the training.
+      whole: what is kept, ``state.checkpoint()``.
       info: the record set.
-      network: trained.
-      averaged: its average, or None.
-      state: what is kept, from ``checkpoints.state``.
-      mean: RGB [3], subtracted from pictures in [0, 1].
+      options: of training batches, from which batch norm's statistics are recomputed.
 
     Returns:
       function(writer, step).
@@ -48,17 +54,19 @@ def make(config: Config, strategy, info, network, averaged, state, mean=preproce
     if not info.splits.get("validation", {}).get("people"):
         print(f"{config.records} has no validation split: nothing will be validated")
         return lambda writer, step: None
-    networks = {"raw": network, **({"averaged": averaged} if averaged is not None else {})}
-    if not devices.is_multi_worker(strategy):
-        return _make_alone(config, strategy, info, networks, state, mean)
-    if not devices.is_chief(strategy):
+    networks = {"raw": state.network}
+    if state.averaged is not None:
+        networks["averaged"] = state.averaged
+    if not devices.is_multi_worker(state.strategy):
+        return _make_alone(config, state.strategy, info, networks, whole, options)
+    if not devices.is_chief(state.strategy):
         return lambda writer, step: _values(networks)
     alone = devices.make_strategy("one")
     with alone.scope():
         arguments = {**build_arguments(config, info.skeleton), "sync_bn": False}
         copies = {weights: model.build(**arguments) for weights in networks}
-    state = checkpoints.state(state.step, copies["raw"], copies.get("averaged"), None)
-    validate_copies = _make_alone(config, alone, info, copies, state, mean)
+    whole = checkpoints.state(state.step, copies["raw"], copies.get("averaged"), None)
+    validate_copies = _make_alone(config, alone, info, copies, whole, options)
 
     def validate(writer, step: int) -> None:
         for weights, values in _values(networks).items():
@@ -72,23 +80,23 @@ def _values(networks: dict) -> dict:
     return {weights: network.get_weights() for weights, network in networks.items()}
 
 
-def _make_alone(config: Config, strategy, info, networks: dict, state, mean):
+def _make_alone(config: Config, strategy, info, networks: dict, whole, options):
     tfrecords.check_shards(info, "validation")
     how = evaluate.how(config)
     facts, mirror = input_pipeline.facts(info, "validation"), info.skeleton.mirror
     truth = ground_truth.of_records(info, "validation", facts)
     predicts = {
-        weights: forward.make_predict(strategy, one, mirror=mirror, mean=mean, **how)
+        weights: forward.make_predict(strategy, one, mirror=mirror, mean=options.mean, **how)
         for weights, one in networks.items()
     }
-    training = {
-        "people": config.precise_bn_examples,
-        "recipe": config.augmentation,
-        "seed": config.seed,
-    }
-    renewed = {
+    recomputed = {
         weights: precise_bn.make(
-            strategy, one, info, batch=config.evaluation_batch_size, mean=mean, **training
+            strategy,
+            one,
+            info,
+            options,
+            examples=config.precise_bn_examples,
+            batch_size=config.evaluation_batch_size,
         )
         for weights, one in networks.items()
     }
@@ -98,14 +106,15 @@ def _make_alone(config: Config, strategy, info, networks: dict, state, mean):
     even = samples.evenly(len(facts["row"]), SHOWN)
 
     def validate(writer, step: int) -> None:
-        with contextlib.ExitStack() as renewals:
-            for weights, renew in renewed.items():
-                summaries.write_staleness(writer, step, weights, renewals.enter_context(renew()))
-            results = validate_renewed(writer, step)
-            best = checkpoints.save_best(state, config.workdir, step, results)
+        with contextlib.ExitStack() as statistics:
+            for weights, recompute in recomputed.items():
+                stale = statistics.enter_context(recompute())
+                summaries.write_staleness(writer, step, weights, stale)
+            results = score(writer, step)
+            best = checkpoints.save_best(whole, config.workdir, step, results)
         tqdm.tqdm.write(line(step, results, best))
 
-    def validate_renewed(writer, step: int) -> dict:
+    def score(writer, step: int) -> dict:
         results, errors = {}, None
         for weights, predict_batch in predicts.items():
             found, _ = evaluate.predict(strategy, predict_batch, dataset, facts)
@@ -115,7 +124,7 @@ def _make_alone(config: Config, strategy, info, networks: dict, state, mean):
             summaries.write_errors(writer, step, weights, errors, info.skeleton)
         # The errors are now those of ``last``. One pass over the records for both choices.
         places = np.concatenate([even, scoring.worst(errors)[:SHOWN]])
-        shown = samples.picture(last, info, "validation", places=places, mean=mean, **how)
+        shown = samples.picture(last, info, "validation", places=places, mean=options.mean, **how)
         summaries.write_pictures(writer, step, shown, info.skeleton, len(even))
         return results
 

@@ -24,7 +24,7 @@ from pipelines.benchmark import (
     workload,
 )
 from pipelines.config import Config
-from pipelines.data import augmentation, cropping, input_pipeline, preprocessing, targets, tfrecords
+from pipelines.data import augmentation, cropping, input_pipeline, targets, tfrecords
 from tests.helpers.forked import ROOT
 from tests.helpers.processes import start_python
 
@@ -184,8 +184,8 @@ def test_the_loader_makes_what_we_make(folder):
         "mirror": tf.constant([True]),
         "color": tf.constant(color[None]),
     }
-    images, matrix = preprocessing.images(batch, 256, draws)
-    points, state = targets.joints(batch, matrix, info.skeleton.mirror, draws)
+    images, matrix = augmentation.images(batch, 256, draws)
+    points, state = targets.joints(batch, matrix, info.skeleton.mirror, draws["mirror"])
     heatmaps, weight = targets.targets(points, state, size=256, sigma=1.0)
     picture, maps, known = examples.example(same[0], 1.1, 0.3, True, color)
     assert np.abs(picture.transpose(1, 2, 0) - images[0]).mean() < 0.01
@@ -363,7 +363,7 @@ def test_padding_is_what_a_warp_of_white_crops_shows():
         "side": tf.fill([64], 100.0),
     }
     draws["color"] = tf.ones_like(draws["color"])
-    pictures = preprocessing.images(white, 64, draws, mean=(0.0, 0.0, 0.0))[0]
+    pictures = augmentation.images(white, 64, draws, mean=(0.0, 0.0, 0.0))[0]
     expected = 1 - float(tf.reduce_mean(pictures))
     assert stored.padding("newell", 1.25, 64) == pytest.approx(expected, abs=0.004)
     assert expected > 0.01

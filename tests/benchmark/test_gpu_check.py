@@ -19,7 +19,7 @@ from pipelines.benchmark import (
     rounds,
 )
 from pipelines.config import Config
-from pipelines.data import preprocessing
+from pipelines.data import augmentation
 from tests.helpers.processes import start_python
 
 # ---- what the machine has, and remedies
@@ -159,13 +159,13 @@ def test_warp_and_heatmaps_are_float64_s(info):
 
 
 def test_a_warp_half_a_pixel_off_is_wrong(info, monkeypatch):
-    made = preprocessing.images
+    made = augmentation.images
 
-    def shifted(batch, size, draws):
-        pixels, matrix = made(batch, size, draws)
+    def shifted(batch, size, draws, mean):
+        pixels, matrix = made(batch, size, draws, mean)
         return pixels, matrix + [[0.0, 0.0, 0.5], [0.0, 0.0, 0.0]]
 
-    monkeypatch.setattr(preprocessing, "images", shifted)
+    monkeypatch.setattr(augmentation, "images", shifted)
     part = gpu_compare.augment_crops(settings(info), "")
     part.run(1)
     assert "pictures on the GPU are" in part.facts()["wrong"][0]

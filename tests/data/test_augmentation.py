@@ -7,7 +7,7 @@ import tensorflow as tf
 from hourglass.skeleton import MPII, Skeleton
 from pipelines.data import augmentation, preprocessing, targets
 from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
-from pipelines.data.augmentation import RECIPES
+from pipelines.data.augmentation import AUGMENTATIONS
 
 SIZE, CANVAS = 64, 96
 WRISTS = Skeleton(("left_wrist", "right_wrist", "head_top"))
@@ -46,8 +46,8 @@ def index(first, count):
     return tf.range(first, first + count, dtype=tf.int64)
 
 
-def draws(recipe="newell", first=0, count=8, seed=3, batch=None):
-    drawn = augmentation.draw(RECIPES[recipe], seed, index(first, count), batch or count)
+def draws(name="newell", first=0, count=8, seed=3, batch=None):
+    drawn = augmentation.draw(AUGMENTATIONS[name], seed, index(first, count), batch or count)
     return {key: value.numpy() for key, value in drawn.items()}
 
 
@@ -63,7 +63,7 @@ def fixed(people, scale=1.0, angle=0.0, mirror=False, color=1.0):
 class TestDraw:
     def test_same_seed_and_step_give_the_same_bits(self):
         again, graph = draws(), tf.function(augmentation.draw, autograph=False)
-        traced = graph(RECIPES["newell"], 3, index(0, 8), 8)
+        traced = graph(AUGMENTATIONS["newell"], 3, index(0, 8), 8)
         for key, value in draws().items():
             np.testing.assert_array_equal(value, again[key])
             np.testing.assert_array_equal(value, traced[key].numpy())
@@ -84,7 +84,7 @@ class TestDraw:
         assert len(np.unique(draws(count=64)["color"])) == 64 * 3
 
     @pytest.mark.parametrize(
-        ("recipe", "limits", "at_limits", "rotated", "color"),
+        ("name", "limits", "at_limits", "rotated", "color"),
         [
             # 2^(0.25 N) within 2^+-0.5, that is 2 standard deviations: 4.6 % end at the limits.
             ("newell", (2**-0.5, 2**0.5), 0.0455, 0.4, (0.6, 1.4)),
@@ -92,13 +92,13 @@ class TestDraw:
             ("pytorch_pose", (0.75, 1.25), 0.317, 0.6, (0.8, 1.2)),
         ],
     )
-    def test_published_parameters(self, recipe, limits, at_limits, rotated, color):
-        many = draws(recipe, count=20_000)
+    def test_published_parameters(self, name, limits, at_limits, rotated, color):
+        many = draws(name, count=20_000)
         scale, angle = many["scale"], np.degrees(many["angle"])
         assert (scale.min(), scale.max()) == pytest.approx(limits)
         ends = np.isclose(scale, limits[0]) | np.isclose(scale, limits[1])
         assert ends.mean() == pytest.approx(at_limits, abs=0.01)
-        spread = np.log2(scale) if recipe == "newell" else scale - 1
+        spread = np.log2(scale) if name == "newell" else scale - 1
         assert np.mean(np.abs(spread) < 0.25 * 0.5) == pytest.approx(0.383, abs=0.01)
         assert np.mean(angle != 0) == pytest.approx(rotated, abs=0.01)
         turned = angle[angle != 0]
@@ -127,22 +127,22 @@ class TestDraw:
         table = np.corrcoef([size, turned, mirror, *np.array([o["color"][0] for o in first]).T])
         assert np.abs(table - np.eye(6)).max() < 0.2
 
-    def test_recipe_none_changes_nothing(self):
+    def test_name_none_changes_nothing(self):
         still = draws("none", count=100)
         assert (still["scale"] == 1).all() and (still["angle"] == 0).all()
         assert not still["mirror"].any() and (still["color"] == 1).all()
 
 
 class TestPixelsAndJointsMoveTogether:
-    @pytest.mark.parametrize("recipe", ["none", "pytorch_pose", "newell"])
-    def test_dots_land_under_their_joints(self, recipe):
+    @pytest.mark.parametrize("name", ["none", "pytorch_pose", "newell"])
+    def test_dots_land_under_their_joints(self, name):
         batch, people = dots(16), 16
-        drawn = augmentation.draw(RECIPES[recipe], 5, index(0, people), people)
+        drawn = augmentation.draw(AUGMENTATIONS[name], 5, index(0, people), people)
         drawn = {**drawn, "color": tf.ones([people, 3])}
-        pictures, matrix = preprocessing.images(batch, SIZE, drawn)
-        points, _ = targets.joints(batch, matrix, WRISTS.mirror, drawn)
+        pictures, matrix = augmentation.images(batch, SIZE, drawn)
+        points, _ = targets.joints(batch, matrix, WRISTS.mirror, drawn["mirror"])
         found, mirrored = centroids(pictures.numpy()), drawn["mirror"].numpy()
-        assert mirrored.any() == (recipe != "none")
+        assert mirrored.any() == (name != "none")
         # Of a mirrored person the left wrist is what was painted as the right one.
         found[mirrored] = found[mirrored][:, [1, 0, 2]]
         whole = (np.abs(points - 31.5) < 22).all(-1)  # dots that the picture's rim does not cut
@@ -155,7 +155,7 @@ class TestPixelsAndJointsMoveTogether:
         points, state = targets.joints(batch, matrix, WRISTS.mirror)
         np.testing.assert_allclose(points.numpy(), centroids(pictures.numpy()), atol=0.05)
         np.testing.assert_array_equal(state, batch["state"])
-        same, _ = preprocessing.images(batch, SIZE, fixed(2))
+        same, _ = augmentation.images(batch, SIZE, fixed(2))
         np.testing.assert_allclose(pictures, same, atol=1e-6)
         # By hand: the crop's centre comes to the middle, 58 crop px become 64.
         np.testing.assert_allclose(
@@ -179,8 +179,8 @@ class TestPixelsAndJointsMoveTogether:
     def test_by_hand(self, change, place):
         batch = dots(1)
         drawn = fixed(1, **change)
-        matrix = preprocessing.crop_to_input(batch, SIZE, drawn)
-        points, state = targets.joints(batch, matrix, WRISTS.mirror, drawn)
+        matrix = augmentation.crop_to_input(batch, SIZE, drawn)
+        points, state = targets.joints(batch, matrix, WRISTS.mirror, drawn["mirror"])
         offset = (PLACES - (46.2, 44.9)) * 64 / 58
         np.testing.assert_allclose(points[0], 31.5 + place(offset), atol=1e-4)
         swapped = [OCCLUDED, LABELLED, MISSING]
@@ -194,7 +194,7 @@ class TestPixelsAndJointsMoveTogether:
         batch = {"joints": joints, "state": state}
         drawn = {**fixed(2), "mirror": tf.constant([True, False])}
         still = tf.constant([[[1.0, 0, 0], [0, 1, 0]]] * 2)
-        points, after = targets.joints(batch, still, MPII.mirror, drawn)
+        points, after = targets.joints(batch, still, MPII.mirror, drawn["mirror"])
         swap = [5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10]
         np.testing.assert_array_equal(points, np.stack([joints[0].numpy()[swap], joints[1]]))
         np.testing.assert_array_equal(after, np.stack([state[0].numpy()[swap], state[1]]))
@@ -203,7 +203,9 @@ class TestPixelsAndJointsMoveTogether:
 class TestPictures:
     def test_color_multiplies_each_channel_and_stops_at_white(self):
         pixels = tf.constant([[[[100, 100, 200]]]], tf.uint8)
-        picture = preprocessing.normalize(pixels, tf.constant([[0.5, 1.0, 1.4]])).numpy()[0, 0, 0]
+        draws = {"color": tf.constant([[0.5, 1.0, 1.4]])}
+        change = augmentation.change_pixels
+        picture = preprocessing.normalize(pixels, change=change, draws=draws).numpy()[0, 0, 0]
         expected = np.array([100 / 255 * 0.5, 100 / 255, 1.0]) - (0.4404, 0.4440, 0.4327)
         np.testing.assert_allclose(picture, expected, atol=1e-6)
 
@@ -215,7 +217,7 @@ class TestPictures:
         np.testing.assert_allclose(picture, expected, atol=1e-6)
 
     def test_pictures_are_warped_once_compiled_and_stay_uint8_until_then(self):
-        graph = tf.function(lambda b, d: preprocessing.images(b, SIZE, d)[0])
+        graph = tf.function(lambda b, d: augmentation.images(b, SIZE, d)[0])
         graph = graph.get_concrete_function(dots(2), fixed(2)).graph
         (function,) = graph.as_graph_def().library.function
         assert function.attr["_XlaMustCompile"].b
@@ -225,9 +227,9 @@ class TestPictures:
 
     def test_whole_step_is_the_same_eagerly_and_traced(self):
         def step(batch):
-            drawn = augmentation.draw(RECIPES["newell"], 5, index(8, 4), 4)
-            pictures, matrix = preprocessing.images(batch, SIZE, drawn)
-            points, state = targets.joints(batch, matrix, WRISTS.mirror, drawn)
+            drawn = augmentation.draw(AUGMENTATIONS["newell"], 5, index(8, 4), 4)
+            pictures, matrix = augmentation.images(batch, SIZE, drawn)
+            points, state = targets.joints(batch, matrix, WRISTS.mirror, drawn["mirror"])
             return pictures, *targets.targets(points, state, size=SIZE, sigma=1.0)
 
         for eager, traced in zip(step(dots(4)), tf.function(step)(dots(4))):

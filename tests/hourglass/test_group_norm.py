@@ -116,4 +116,4 @@ def test_weights_of_the_other_norm_are_refused(grouped, tmp_path):
     batch = model.build(**{**GROUPED, "norm": "batch"})
     prefix = checkpoints.state(tf.Variable(0), batch, None, None).save(str(tmp_path / "ckpt"))
     with pytest.raises(ValueError, match="another network: stem_gn"):
-        checkpoints.start_from(prefix, grouped, True)
+        checkpoints.start_from(prefix, grouped, set())

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hourglass import loss, model
+from hourglass import layers, loss, model
 from tests.helpers.published import PUBLISHED, SMALL, _count, _expected, _images, _residual
 
 KINDS = [(stem, block) for stem in model.STEMS for block in model.BLOCKS]
@@ -301,7 +301,7 @@ def test_wrong_arguments_are_refused(wrong, message):
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "function"])
 @pytest.mark.parametrize(("kind", "rtol"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
 def test_a_wide_1x1_convolution_has_the_gradients_of_keras(wrap, kind, rtol):
-    ours = model._Pointwise(5, 1, dtype=kind)
+    ours = layers.Pointwise(5, 1, dtype=kind)
     theirs = tf.keras.layers.Conv2D(5, 1, dtype=kind)
     images, slope = (tf.random.stateless_normal([2, 6, 6, c], [c, 1]) for c in (7, 5))
     for layer in (theirs, ours):
@@ -324,6 +324,6 @@ def test_a_wide_1x1_convolution_has_the_gradients_of_keras(wrap, kind, rtol):
 
 def test_the_paper_s_width_takes_it():
     network = model.build(joints=3, stacks=1, depth=1, size=32)
-    wide = {layer.name for layer in network.layers if isinstance(layer, model._Pointwise)}
+    wide = {layer.name for layer in network.layers if isinstance(layer, layers.Pointwise)}
     assert {"stack0_linear", "stack0_head_0_conv1", "stack0_head_0_conv3"} <= wide
     assert "stack0_heatmaps" not in wide

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hourglass import model, optimizer
 from hourglass.skeleton import MPII
 from pipelines import devices
 from pipelines.config import Config, build_arguments
 from pipelines.data import input_pipeline
-from pipelines.training import train_step
+from pipelines.training import train, train_step
+from pipelines.training.state import create_train_state
 
 CALLS = (50, 50, 50, 30, 20)
 MODES = {
@@ -31,20 +31,15 @@ def losses(info, **mode):
         stacks=1, channels=24, depth=1, size=32, global_batch_size=8, ema_decay=0.0, **mode
     )
     strategy = devices.make_strategy("one")
-    with strategy.scope():
-        step = tf.Variable(0, False, dtype=tf.int64)
-        network = model.build(**build_arguments(config, MPII), remat=config.remat)
-        opt = optimizer.build("rmsprop", lambda: tf.constant(2.5e-5), 0.0)
-        optimizer.create_slots(opt, network.trainable_variables)
-        scale = optimizer.LossScale() if config.precision == "mixed_float16" else None
-    arguments = {**train_step.arguments(config, MPII), "loss_scale": scale}
-    steps = train_step.make_train_steps(strategy, network, None, opt, step, **arguments)
+    build = {**build_arguments(config, MPII), "remat": config.remat}
+    state = create_train_state(strategy, build, lambda step: tf.constant(2.5e-5), averaged=False)
+    steps = train_step.make_train_steps(state, train.step_options(config, MPII))
     iterator = input_pipeline.distributed(
         strategy, info, batch=config.global_batch_size, seed=config.seed
     )
     sums = [steps(iterator, tf.constant(count))["losses"].numpy().sum() for count in CALLS]
     assert steps.experimental_get_tracing_count() == 1
-    assert scale is None or scale.skipped.numpy() == 0
+    assert state.loss_scale is None or state.loss_scale.skipped.numpy() == 0
     return np.array([*sums[:3], sums[3] + sums[4], sums[4]]) / (50, 50, 50, 50, 20)
 
 

@@ -22,6 +22,7 @@ from pipelines.data import augmentation, cropping, input_pipeline
 from pipelines.export import signatures
 from pipelines.inference import compiled, forward
 from pipelines.training import precise_bn, train_step
+from pipelines.training.state import create_train_state
 
 LARGE = 4096  # bytes in host memory that cost a copy and a wait in every step
 UNKNOWN = 32  # examples, where a graph takes any number
@@ -167,38 +168,14 @@ def batches(strategy, kinds: dict, count: int):
 
 
 def train_graph(strategy, precision="float32", remat=False, name="rmsprop", **modes) -> tf.Graph:
-    with strategy.scope():
-        step = tf.Variable(
-            0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-        )
-        network = model.build(**NETWORK, precision=precision, remat=remat)
-        averaged = model.build(**NETWORK, precision=precision, remat=remat)
-        opt = optimizer.build(
-            name,
-            lambda: optimizer.learning_rate(
-                step, base=1e-3, schedule="cosine", steps=100, warmup=10
-            ),
-        )
-        optimizer.create_slots(opt, network.trainable_variables)
-        scale = optimizer.LossScale() if precision == "mixed_float16" else None
-    train_steps = train_step.make_train_steps(
-        strategy,
-        network,
-        averaged,
-        opt,
-        step,
-        skeleton=MPII,
-        global_batch=32,
-        recipe="newell",
-        occluded="zero",
-        sigma=1.0,
-        rounded=False,
-        clip_norm=1.0,
-        average=0.99,
-        seed=0,
-        loss_scale=scale,
-        **modes,
+    rate = functools.partial(
+        optimizer.learning_rate, base=1e-3, schedule="cosine", steps=100, warmup=10
     )
+    build = {**NETWORK, "precision": precision, "remat": remat}
+    state = create_train_state(strategy, build, rate, optimizer_name=name)
+    batch = augmentation.BatchOptions("newell", 0, 32, 256, MPII.mirror, occluded="zero")
+    options = train_step.StepOptions(batch, ema_decay=0.99, clip_norm=1.0, **modes)
+    train_steps = train_step.make_train_steps(state, options)
     iterator = batches(strategy, PEOPLE, 32)
     return train_steps.get_concrete_function(iterator, tf.constant(2)).graph
 
@@ -216,7 +193,7 @@ def one() -> tf.distribute.Strategy:
         {"precision": "mixed_bfloat16"},
         {"precision": "mixed_float16"},
         {"remat": True},
-        {"accumulate": 4},
+        {"accumulation_steps": 4},
         {"name": "adamw"},
     ],
     ids=lambda modes: "-".join(map(str, modes.values())) or "float32",
@@ -254,9 +231,10 @@ def test_validation(one, network, decode, scales):
 
 
 def test_precise_batch_norm(one, network):
-    recipe = augmentation.AUGMENTATIONS["newell"]
-    of_batch = precise_bn._make_of_batch(one, network, recipe, 0, 32, (0.4, 0.4, 0.4))
-    assert audit(of_batch.get_concrete_function(crop_specs(32)).graph) == []
+    size = network.input_shape[1]
+    options = augmentation.BatchOptions("newell", 0, 32, size, (), mean=(0.4, 0.4, 0.4))
+    statistics = precise_bn._make_statistics(one, network, options)
+    assert audit(statistics.get_concrete_function(crop_specs(32)).graph) == []
 
 
 def test_compiled_prediction(network):

@@ -8,13 +8,14 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hourglass import model
+from hourglass.skeleton import MPII
 from pipelines import checkpoints, devices
-from pipelines.data import input_pipeline, preprocessing
+from pipelines.data import augmentation, input_pipeline, preprocessing
 from pipelines.training import precise_bn, train
 from tests.helpers.people import tiny
 
 SIZE = 32
-HOW = {"recipe": "none", "seed": 3}
+OPTIONS = augmentation.BatchOptions("none", 3, 8, SIZE, MPII.mirror)
 
 
 def build(**options):
@@ -24,7 +25,7 @@ def build(**options):
 
 
 def statistics(network) -> list[np.ndarray]:
-    layers = model.batch_norms(network)
+    layers = precise_bn.batch_norms(network)
     return [v.numpy() for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
 
 
@@ -33,38 +34,13 @@ def pictures(info, count):
     return preprocessing.images(batch, SIZE)[0]
 
 
-@pytest.mark.parametrize("traced", [False, True])
-@pytest.mark.parametrize("remat", [False, True])
-def test_moments_are_those_of_a_layer_s_input_and_move_nothing(info, traced, remat):
-    network = build(remat=remat)
-    images, before = pictures(info, 4), statistics(network)
-    of_stem = tf.keras.Model(network.input, network.get_layer("stem_conv").output)
-    gather = tf.function(model.moments) if traced else model.moments
-    found = gather(network, images)
-    first = [layer.name for layer in model.batch_norms(network)].index("stem_bn")
-    np.testing.assert_allclose(found[first][0], np.mean(of_stem(images), (0, 1, 2)), atol=1e-5)
-    np.testing.assert_allclose(found[first][1], np.var(of_stem(images), (0, 1, 2)), rtol=1e-3)
-    assert len(found) == len(before) / 2
-    np.testing.assert_equal(statistics(network), before)
-
-
-def test_training_moves_the_averages_as_before(info):
-    network = build()
-    images, layer = pictures(info, 4), network.get_layer("stem_bn")
-    mean = dict(
-        zip([one.name for one in model.batch_norms(network)], model.moments(network, images))
-    )
-    network(images, training=True)
-    np.testing.assert_allclose(layer.moving_mean, 0.1 * mean["stem_bn"][0], rtol=1e-3, atol=1e-6)
-
-
 def test_statistics_of_several_batches_are_those_of_all_their_pixels(info):
     network, strategy = build(), devices.make_strategy("one")
-    first = [layer.name for layer in model.batch_norms(network)].index("stem_bn")
-    renewed = precise_bn.make(strategy, network, info, people=24, batch=4, **HOW)
+    first = [layer.name for layer in precise_bn.batch_norms(network)].index("stem_bn")
+    recomputed = precise_bn.make(strategy, network, info, OPTIONS, examples=24, batch_size=4)
     of_stem = tf.keras.Model(network.input, network.get_layer("stem_conv").output)
     features = of_stem(pictures(info, 24))
-    with renewed():
+    with recomputed():
         mean, variance = statistics(network)[2 * first : 2 * first + 2]
     np.testing.assert_allclose(mean, np.mean(features, (0, 1, 2)), atol=1e-5)
     np.testing.assert_allclose(variance, np.var(features, (0, 1, 2)), rtol=1e-3)
@@ -77,8 +53,10 @@ def test_two_replicas_find_what_one_finds(info, two_replicas, sync_bn):
     for strategy, batch in ((devices.make_strategy("one"), 8 if sync_bn else 4), (two_replicas, 8)):
         with strategy.scope():
             network = build(sync_bn=sync_bn)
-        renewed = precise_bn.make(strategy, network, info, people=24, batch=batch, **HOW)
-        with renewed():
+        recomputed = precise_bn.make(
+            strategy, network, info, OPTIONS, examples=24, batch_size=batch
+        )
+        with recomputed():
             found.append(statistics(network))
     for one, two in zip(*found):
         np.testing.assert_allclose(two, one, rtol=1e-3, atol=1e-5)
@@ -87,12 +65,12 @@ def test_two_replicas_find_what_one_finds(info, two_replicas, sync_bn):
 def test_training_s_averages_come_back_on_every_replica_also_after_an_error(info, two_replicas):
     with two_replicas.scope():
         network = build()
-    averages = [layer.moving_mean for layer in model.batch_norms(network)]
+    averages = [layer.moving_mean for layer in precise_bn.batch_norms(network)]
     for variable in averages:
         for k, copy in enumerate(variable.values):
             copy.assign(np.full(copy.shape, 0.1 + k, np.float32))
-    renewed = precise_bn.make(two_replicas, network, info, people=24, batch=8, **HOW)
-    with pytest.raises(KeyError), renewed():
+    recomputed = precise_bn.make(two_replicas, network, info, OPTIONS, examples=24, batch_size=8)
+    with pytest.raises(KeyError), recomputed():
         assert all((abs(copy.numpy() - 1.1) > 1e-3).all() for copy in averages[0].values)
         raise KeyError
     for variable in averages:
@@ -105,9 +83,9 @@ def test_training_s_averages_come_back_on_every_replica_also_after_an_error(info
 def test_stale_averages_are_named_and_change_no_prediction(info):
     network, images = build(), pictures(info, 4)
     strategy = devices.make_strategy("one")
-    renewed = precise_bn.make(strategy, network, info, people=24, batch=8, **HOW)
+    recomputed = precise_bn.make(strategy, network, info, OPTIONS, examples=24, batch_size=8)
     layer = network.get_layer("stem_bn")
-    with renewed():
+    with recomputed():
         center, spread = layer.moving_mean.numpy(), layer.moving_variance.numpy()
         expected = network(images, training=False)[-1].numpy()
         fresh = [(v, v.numpy()) for v in network.non_trainable_variables]
@@ -115,32 +93,32 @@ def test_stale_averages_are_named_and_change_no_prediction(info):
         variable.assign(value)
     layer.moving_mean.assign(center + 5 * np.sqrt(spread + 1e-5))
     assert np.abs(network(images, training=False)[-1] - expected).max() > 1e-3
-    with renewed() as stale:
+    with recomputed() as stale:
         assert stale == pytest.approx(5, rel=1e-3)
         np.testing.assert_allclose(network(images, training=False)[-1], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("people", [1, 5, 13, 24, 1000])
-def test_no_more_people_than_asked_nobody_twice_and_from_the_whole_split(info, people):
+@pytest.mark.parametrize("examples", [1, 5, 13, 24, 1000])
+def test_no_more_people_than_asked_nobody_twice_and_from_the_whole_split(info, examples):
     everybody = info.count("train")
     strategy = devices.make_strategy("one")
-    dataset, batch = precise_bn._evenly(info, strategy, people, 4)
-    places = np.concatenate([share["index"] for share in dataset])
-    taken = min(people, everybody)
-    assert taken / 2 - batch < len(places) <= taken and batch <= 4
+    dataset, batch = precise_bn._evenly(info, strategy, examples, 4)
+    indices = np.concatenate([share["index"] for share in dataset])
+    taken = min(examples, everybody)
+    assert taken / 2 - batch < len(indices) <= taken and batch <= 4
     every = -(-everybody // taken)
-    np.testing.assert_array_equal(places, np.arange(len(places)))  # of every ``every``-th
-    assert (len(places) + batch) * every >= everybody
+    np.testing.assert_array_equal(indices, np.arange(len(indices)))  # of every ``every``-th
+    assert (len(indices) + batch) * every >= everybody
 
 
-@pytest.mark.parametrize(("norm", "people"), [("batch", 0), ("group", 24)])
-def test_nothing_is_done_where_nothing_is_asked_or_to_be_done(info, norm, people):
+@pytest.mark.parametrize(("norm", "examples"), [("batch", 0), ("group", 24)])
+def test_nothing_is_done_where_nothing_is_asked_or_to_be_done(info, norm, examples):
     network = build(norm=norm)
     before = statistics(network)
-    renewed = precise_bn.make(
-        devices.make_strategy("one"), network, info, people=people, batch=8, **HOW
+    recomputed = precise_bn.make(
+        devices.make_strategy("one"), network, info, OPTIONS, examples=examples, batch_size=8
     )
-    with renewed() as stale:
+    with recomputed() as stale:
         assert stale is None
         np.testing.assert_equal(statistics(network), before)
 
@@ -160,12 +138,10 @@ def test_a_training_validates_and_keeps_its_best_with_statistics_of_its_weights(
     )
     for one, other in zip(kept.trainable_variables, passing.trainable_variables):
         np.testing.assert_array_equal(one, other)
-    strategy, options = (
-        devices.make_strategy("one"),
-        {"recipe": config.augmentation, "seed": config.seed},
-    )
-    renewed = precise_bn.make(strategy, passing, info, people=24, batch=4, **options)
+    strategy = devices.make_strategy("one")
+    options = train.step_options(config, info.skeleton).batch
+    recomputed = precise_bn.make(strategy, passing, info, options, examples=24, batch_size=4)
     assert np.abs(statistics(passing)[0] - statistics(kept)[0]).max() > 0.01
-    with renewed():
+    with recomputed():
         for one, other in zip(statistics(passing), statistics(kept)):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)

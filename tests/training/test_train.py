@@ -12,12 +12,14 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hourglass import model, optimizer
+from hourglass import model
 from hourglass.skeleton import LSP, MPII
 from pipelines import checkpoints, cli, config, devices
+from pipelines.config import Config
 from pipelines.data import input_pipeline
 from pipelines.training import schedule, train, train_step
 from pipelines.training.progress import Log, Pace
+from pipelines.training.state import create_train_state
 from tests.helpers.people import tiny
 
 ROWS = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -233,7 +235,7 @@ class TestLengths:
         )
         assert lengths.total == 370_767  # 100 * 22246 / 6 = 370766.7
         assert (lengths.epoch, lengths.evaluate, lengths.warmup) == (3708, 7416, 1854)
-        assert lengths.drops == (259_537, 333_690)
+        assert lengths.milestones == (259_537, 333_690)
 
     def test_steps_replace_epochs(self):
         assert self.of(steps=7, epochs=100.0).total == 7
@@ -243,7 +245,7 @@ class TestLengths:
         assert (lengths.total, lengths.epoch, lengths.evaluate) == (1, 1, 1)
 
     def test_until_stop(self):
-        lengths = schedule.Lengths(total=100, epoch=10, evaluate=4, warmup=0, drops=())
+        lengths = schedule.Lengths(total=100, epoch=10, evaluate=4, warmup=0, milestones=())
         assert lengths.until_stop(0, 50) == 4
         assert lengths.until_stop(8, 50) == 2
         assert lengths.until_stop(9, 50) == 1
@@ -252,7 +254,7 @@ class TestLengths:
 
     def test_profiled_steps_are_taken_one_at_a_time(self):
         lengths = schedule.Lengths(
-            100, epoch=100, evaluate=100, warmup=0, drops=(), profile=(10, 12)
+            100, epoch=100, evaluate=100, warmup=0, milestones=(), profile=(10, 12)
         )
         assert [lengths.until_stop(step, 50) for step in (0, 7, 10, 11, 12)] == [10, 3, 1, 1, 38]
         assert [lengths.profiles(step) for step in (9, 10, 11, 12)] == [False, True, True, False]
@@ -392,30 +394,19 @@ def take_steps(strategy, info, count, *, clip_norm):
     Sums of each call, initial weights, AdamW's means of gradients after the first call, weights,
     and their averages.
     """
-    arguments = {"joints": 16, "stacks": 1, "channels": 8, "depth": 1, "size": 32, "sync_bn": True}
-    with strategy.scope():
-        step = tf.Variable(
-            0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-        )
-        network, averaged = model.build(**arguments), model.build(**arguments)
-        opt = optimizer.build("adamw", lambda: tf.constant(1e-3), 0.1)
-        optimizer.create_slots(opt, network.trainable_variables)
-    steps = train_step.make_train_steps(
+    build = {"joints": 16, "stacks": 1, "channels": 8, "depth": 1, "size": 32, "sync_bn": True}
+    state = create_train_state(
         strategy,
-        network,
-        averaged,
-        opt,
-        step,
-        skeleton=MPII,
-        global_batch=8,
-        recipe="pytorch_pose",
-        occluded="train",
-        sigma=1.0,
-        rounded=False,
-        clip_norm=clip_norm,
-        average=0.5,
-        seed=3,
+        build,
+        lambda step: tf.constant(1e-3),
+        optimizer_name="adamw",
+        weight_decay=0.1,
     )
+    settings = Config(
+        size=32, global_batch_size=8, seed=3, clip_norm=clip_norm, ema_decay=0.5, sigma=1.0
+    )
+    steps = train_step.make_train_steps(state, train.step_options(settings, MPII))
+    network, averaged, opt, step = state.network, state.averaged, state.optimizer, state.step
     data = input_pipeline.training(info, batch=8, seed=3)
     iterator = iter(strategy.experimental_distribute_dataset(data))
     start = arrays(network.variables)

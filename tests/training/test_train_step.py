@@ -8,12 +8,13 @@ import pytest
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from hourglass import model, optimizer
+from hourglass import layers, model, optimizer
 from hourglass.skeleton import MPII
 from pipelines import checkpoints, devices
 from pipelines.config import Config
 from pipelines.data import input_pipeline
 from pipelines.training import train, train_step
+from pipelines.training.state import create_train_state
 from tests.helpers.people import tiny
 
 # As small as a network gets that has every kind of layer; groups of two channels and more.
@@ -27,7 +28,7 @@ def pictures(count=4):
 def step_of(network, images, **modes):
     """Losses, gradients by name and moving statistics by name after one pass in a graph."""
     before = {v.name: v.numpy() for v in network.variables}
-    run = tf.function(train_step.make_gradients(network, global_batch=len(images), **modes))
+    run = tf.function(train_step.make_gradients(network, global_batch_size=len(images), **modes))
     target = tf.random.stateless_uniform([len(images), 4, 4, 3], [2, 2])
     losses, gradients, maps = run(images, target, tf.ones([len(images), 3]), tf.constant(1.0))
     assert run.experimental_get_tracing_count() == 1
@@ -56,7 +57,7 @@ class TestUpsampling:
         x = tf.constant(np.arange(12, dtype=np.float32).reshape(1, 2, 3, 2))
         with tf.GradientTape() as tape:
             tape.watch(x)
-            wide = model._double(x)
+            wide = layers._double(x)
         np.testing.assert_array_equal(wide, x.numpy().repeat(2, axis=1).repeat(2, axis=2))
         slope = np.random.default_rng(0).normal(size=(1, 4, 6, 2)).astype(np.float32)
         sums = slope.reshape(1, 2, 2, 3, 2, 2).sum((2, 4))
@@ -66,7 +67,7 @@ class TestUpsampling:
 class TestAccumulate:
     def test_parts_equal_the_whole_without_batch_norm(self):
         network = model.build(**SMALL, norm="group")
-        whole, parts = (step_of(network, pictures(), accumulate=n) for n in (1, 4))
+        whole, parts = (step_of(network, pictures(), accumulation_steps=n) for n in (1, 4))
         same(whole, parts, tolerance=2e-5)
 
     def test_batch_norm_sees_parts_and_moves_once_for_each(self):
@@ -77,7 +78,7 @@ class TestAccumulate:
         mean = 0.0
         for half in halves:
             mean = 0.9 * mean + 0.1 * np.mean(half, axis=(0, 1, 2))
-        _, _, moving = step_of(network, images, accumulate=2)
+        _, _, moving = step_of(network, images, accumulation_steps=2)
         np.testing.assert_allclose(moving["stem_bn/moving_mean:0"], mean, rtol=1e-4, atol=1e-6)
 
     def test_a_batch_that_parts_cannot_share(self, tmp_path, info):
@@ -111,31 +112,33 @@ class TestRemat:
         assert any(np.abs(v).max() > 0.01 for n, v in plain[2].items() if "moving_mean" in n)
 
     def test_with_parts(self, networks):
-        same(*(step_of(n, pictures(), accumulate=2) for n in networks))
+        same(*(step_of(n, pictures(), accumulation_steps=2) for n in networks))
 
 
 def run_steps(strategy, info, *, count=3, loss_scale=None, sync_bn=False, norm="group", **modes):
     """Sums per step and the weights after ``count`` steps of 8 people, as ``train.run`` does it."""
-    settings = Config(global_batch_size=8, ema_decay=0.0, seed=3)
-    network_modes = {name: modes.pop(name) for name in ("remat", "precision") if name in modes}
-    arguments = {"joints": 16, "stacks": 1, "channels": 16, "depth": 1, "size": 32}
+    build = {"joints": 16, "stacks": 1, "channels": 16, "depth": 1, "size": 32, "norm": norm}
+    build |= {name: modes.pop(name) for name in ("remat", "precision") if name in modes}
+    state = create_train_state(
+        strategy,
+        {**build, "sync_bn": sync_bn},
+        lambda step: tf.constant(0.1),
+        averaged=False,
+    )
     with strategy.scope():
-        step = tf.Variable(
-            0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-        )
-        network = model.build(**arguments, norm=norm, sync_bn=sync_bn, **network_modes)
         # RMSprop would divide rounding by itself where a gradient is next to nothing.
         opt = tf.keras.optimizers.legacy.SGD(0.1)
-        optimizer.create_slots(opt, network.trainable_variables)
+        optimizer.create_slots(opt, state.network.trainable_variables)
         scale = optimizer.LossScale(**loss_scale) if loss_scale else None
-    more = {**train_step.arguments(settings, MPII), **modes, "loss_scale": scale}
-    steps = train_step.make_train_steps(strategy, network, None, opt, step, **more)
+    state = dataclasses.replace(state, optimizer=opt, loss_scale=scale)
+    settings = Config(global_batch_size=8, size=32, ema_decay=0.0, seed=3, **modes)
+    steps = train_step.make_train_steps(state, train.step_options(settings, MPII))
     data = input_pipeline.training(info, batch=8, seed=3)
     iterator = iter(strategy.experimental_distribute_dataset(data))
     sums = [steps(iterator, tf.constant(1)) for _ in range(count)]
     assert steps.experimental_get_tracing_count() == 1
-    assert int(step.numpy()) == count
-    weights = {n: v.numpy() for n, v in checkpoints.by_name(network.variables).items()}
+    assert int(state.step.numpy()) == count
+    weights = {n: v.numpy() for n, v in checkpoints.by_name(state.network.variables).items()}
     return [{k: v.numpy() for k, v in one.items()} for one in sums], weights, scale
 
 
@@ -154,7 +157,7 @@ def plain(info):
 class TestModesInTraining:
     def test_one_device(self, info, plain):
         """With XLA, too: on two replicas, and each mode by itself in test_modes.py."""
-        modes = {"accumulate": 2, "remat": True}
+        modes = {"accumulation_steps": 2, "remat": True}
         agree(plain, run_steps(devices.make_strategy("one"), info, **modes), 1e-4)
 
     def test_two_replicas(self, info, plain, two_replicas):
@@ -163,7 +166,7 @@ class TestModesInTraining:
         After the first update rounding takes other sides of ReLU and pool, which processor and
         compiler decide: 0.1 % of the gradient's norm was seen.
         """
-        modes = {"accumulate": 2, "remat": True, "xla": True}
+        modes = {"accumulation_steps": 2, "remat": True, "xla": True}
         two, all_modes = (run_steps(two_replicas, info, **more) for more in ({}, modes))
         agree((two[0][:1],), all_modes, 1e-5)
         agree(two, all_modes, 1e-2)
@@ -180,7 +183,9 @@ class TestModesInTraining:
         # Nothing moved: the first loss is that of float32.
         np.testing.assert_allclose(sums[0]["losses"], plain[0][0]["losses"], rtol=0.01)
 
-    @pytest.mark.parametrize("modes", [{"xla": True}, {"accumulate": 2}, {"remat": True}], ids=str)
+    @pytest.mark.parametrize(
+        "modes", [{"xla": True}, {"accumulation_steps": 2}, {"remat": True}], ids=str
+    )
     def test_replicas_that_cannot_meet(self, info, two_replicas, modes):
         with pytest.raises(ValueError, match="--sync_bn on several replicas does not go with"):
             run_steps(two_replicas, info, norm="batch", sync_bn=True, **modes)
