@@ -203,7 +203,7 @@ def _check_names(stem: str, block: str, norm: str, precision: str):
             raise ValueError(f"{name} {value!r} is not one of {allowed}")
 
 
-def build(
+def stacked_hourglass(
     *,
     joints: int,
     stacks: int = 2,
@@ -220,7 +220,7 @@ def build(
     seed: int = 0,
     remat: bool = False,
 ) -> tf.keras.Model:
-    """Build a network with weights drawn by PyTorch's rule from ``seed`` and each layer's name.
+    """The stacked hourglass, its weights drawn by PyTorch's rule from ``seed`` and layers' names.
 
     Args:
       joints: J, heatmaps per stack.
@@ -263,3 +263,37 @@ def build(
         outputs.append(layers.Activation("linear", dtype="float32", name=f"{name}_out")(heatmaps))
     # A tuple: Keras unwraps a list of one, and [-1] would then be the last picture of the batch.
     return tf.keras.Model(images, tuple(outputs), name="stacked_hourglass")
+
+
+# Networks by name. Each is a function that takes its part of ``stacked_hourglass``'s arguments and
+# ignores the rest, and returns the same; docs/extending.md adds one.
+NETWORKS = {"hourglass": stacked_hourglass}
+
+
+def build(*, joints: int, network: str = "hourglass", **arguments) -> tf.keras.Model:
+    """Build a network of ``NETWORKS``.
+
+    Args:
+      joints: J, heatmaps per stack.
+      network: key of ``NETWORKS``.
+      **arguments: of ``stacked_hourglass``.
+
+    Returns:
+      Keras model: [B, size, size, 3] float32 normalised RGB -> tuple of a tensor for each stack
+      [B, size / 4, size / 4, J] float32 heatmaps.
+
+    Raises:
+      ValueError: an argument outside its rule, or a network with other outputs.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"network {network!r} is not one of {tuple(NETWORKS)}")
+    made = NETWORKS[network](joints=joints, **arguments)
+    grid = made.input_shape[1] // STRIDE
+    outputs = [(tuple(tensor.shape), tensor.dtype.name) for tensor in made.outputs]
+    wrong = [one for one in outputs if one != ((None, grid, grid, joints), "float32")]
+    if wrong or not isinstance(made.output, tuple):
+        raise ValueError(
+            f"network {network!r} must return a tuple of float32 heatmaps "
+            f"[B, {grid}, {grid}, {joints}], one for each stack; it returns {outputs}"
+        )
+    return made

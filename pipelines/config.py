@@ -51,7 +51,10 @@ class Config:
         "data/records", "folder written by scripts/make_tfrecords.py", may_change=True, group="Data"
     )
 
-    stacks: int = option(2, "hourglasses, each supervised", lower=1, group="Network")
+    network: str = option(
+        "hourglass", "kind of network", choices=tuple(model.NETWORKS), group="Network"
+    )
+    stacks: int = option(2, "hourglasses, each supervised", lower=1)
     blocks: int = option(1, "residual blocks at each grid of an hourglass")
     channels: int = option(256, "width of the trunk")
     low_channels: int = option(0, "width of an hourglass below its first grid; 0 = channels")
@@ -265,5 +268,6 @@ def _values(flagfile: str) -> dict[str, str]:
 
 def build_arguments(config: Config, skeleton: Skeleton) -> dict:
     """Arguments of ``hourglass.model.build`` that a Config means."""
-    names = "stacks blocks channels low_channels depth size stem block norm sync_bn precision seed"
-    return {"joints": len(skeleton), **{name: getattr(config, name) for name in names.split()}}
+    names = "network stacks blocks channels low_channels depth size stem block norm sync_bn"
+    names = [*names.split(), "precision", "seed"]
+    return {"joints": len(skeleton), **{name: getattr(config, name) for name in names}}

@@ -40,8 +40,11 @@ def build(settings: dict, joints: int) -> torch.nn.Module:
     Raises ValueError where the twins do not know such a network.
     """
     blocks, stem = settings["blocks"], settings["stem"]
-    if (settings["block"], settings["norm"]) != ("residual", "batch"):
-        raise ValueError("there is a PyTorch twin of --block=residual --norm=batch only")
+    kind = tuple(settings[name] for name in ("network", "block", "norm"))
+    if kind != ("hourglass", "residual", "batch"):
+        raise ValueError(
+            "there is a PyTorch twin of --network=hourglass --block=residual --norm=batch only"
+        )
     if stem == "newell" and blocks != 1:
         raise ValueError("the PyTorch twin of --stem=newell knows --blocks=1 only")
     if settings["low_channels"] not in (0, settings["channels"]):

@@ -11,19 +11,14 @@ from tensorboard.plugins.hparams import api as hparams
 from hourglass.skeleton import Skeleton
 from pipelines.config import Config
 from pipelines.evaluation import samples, scoring
+from pipelines.training.event_files import validation_tag
 from pipelines.visualization import curves, draw
 
-# Head sizes; larger errors count as this one, or a single joint far away would set the scale of
-# a histogram.
-_FARTHEST_ERROR = 2.0
-
-
-# Of a validation; eval_main.py prints the others, too.
-_MEASURES = ("PCKh@0.5", "PCKh@0.1", "AUC", "PCK@0.2 torso")
-
+# Of a validation, besides PCKh@0.5 by joint group; eval_main.py prints the others, too.
+_MEASURES = ("PCKh@0.1", "AUC", "PCK@0.2 torso")
 
 # What several runs are compared by, in the order of the table's columns.
-_METRICS = ("validation averaged PCKh@0.5/mean14", "validation raw PCKh@0.5/mean14", "loss/total")
+_METRICS = (*(validation_tag(kind) for kind in ("averaged", "raw")), "overview/loss")
 
 
 def write_flags(writer: tf.summary.SummaryWriter, flagfile: str) -> None:
@@ -71,68 +66,72 @@ def write_training(writer: tf.summary.SummaryWriter, step: int, report: dict) ->
       report: "losses" [S], further numbers by tag, and "PCKh" as ``metrics.summarize`` gives.
     """
     with writer.as_default(step=step):
+        tf.summary.scalar("overview/loss", sum(report["losses"]))
+        for tag in ("learning_rate", "images_per_second"):
+            tf.summary.scalar(f"overview/{tag}", report[tag])
         for stack, value in enumerate(report["losses"]):
-            tf.summary.scalar(f"loss/stack{stack}", value)
-        tf.summary.scalar("loss/total", sum(report["losses"]))
-        for tag in ("learning_rate", "gradient_norm", "images_per_second", "data_wait_percent"):
+            tf.summary.scalar(f"training/loss of stack {stack}", value)
+        for tag in ("gradient_norm", "data_wait_percent"):
             tf.summary.scalar(f"training/{tag}", report[tag])
-        _write_row("training PCKh@0.5", report["PCKh"])
+        _write("training/PCKh@0.5", report["PCKh"]["mean14"])
     writer.flush()
 
 
-def write_validation(
-    writer: tf.summary.SummaryWriter, step: int, weights: str, results: dict
-) -> None:
-    """PCKh per joint group and mean of the "raw" or "averaged" weights."""
-    with writer.as_default(step=step):
-        for measure in _MEASURES:
-            if measure in results:
-                _write_row(f"validation {weights} {measure}", results[measure])
-    writer.flush()
-
-
-def write_errors(
-    writer: tf.summary.SummaryWriter,
-    step: int,
-    weights: str,
-    errors: np.ndarray,
-    skeleton: Skeleton,
-) -> None:
-    """PCKh over the threshold as a picture, and the distribution of each joint's errors.
+def write_validation(writer: tf.summary.SummaryWriter, step: int, kind: str, results: dict) -> None:
+    """PCKh@0.5 by joint group, and the means of all measures.
 
     Args:
       writer: of the run.
       step: validated.
-      weights: "raw" or "averaged".
-      errors: [N, J] head sizes, NaN where a joint is not scored. Histograms end at
-        ``_FARTHEST_ERROR``, which larger ones count as.
+      kind: of weights, "raw" or "averaged".
+      results: measure -> column -> percent, of ``scoring.rows``.
+    """
+    with writer.as_default(step=step):
+        for column, percent in results["PCKh@0.5"].items():
+            if column == "mean14" or column not in scoring.MEANS:
+                _write(validation_tag(kind, "PCKh@0.5", column), percent)
+        for measure in _MEASURES:
+            if measure in results:
+                _write(validation_tag(kind, measure), results[measure]["mean14"])
+    writer.flush()
+
+
+def write_thresholds(
+    writer: tf.summary.SummaryWriter,
+    step: int,
+    kind: str,
+    errors: np.ndarray,
+    skeleton: Skeleton,
+) -> None:
+    """PCKh over the threshold as a picture.
+
+    Args:
+      writer: of the run.
+      step: validated.
+      kind: of weights, "raw" or "averaged".
+      errors: [N, J] head sizes, NaN where a joint is not scored.
       skeleton: names the joints.
     """
     columns = scoring.curve(errors, errors, skeleton)
     shown = {name: percent for name, percent in columns.items() if name not in scoring.MEANS[1:]}
-    png = curves.curves(shown, f"step {step}, {weights} weights")
+    png = curves.curves(shown, f"step {step}, {kind} weights")
     with writer.as_default(step=step):
-        tf.summary.image(f"thresholds/{weights}", tf.io.decode_png(png, channels=3)[None])
-        for name, column in zip(skeleton.joints, errors.T):
-            known = column[~np.isnan(column)]
-            if len(known):
-                tf.summary.histogram(f"errors {weights}/{name}", known.clip(max=_FARTHEST_ERROR))
+        tf.summary.image("validation/thresholds", tf.io.decode_png(png, channels=3)[None])
     writer.flush()
 
 
 def write_staleness(
-    writer: tf.summary.SummaryWriter, step: int, weights: str, stale: float | None
+    writer: tf.summary.SummaryWriter, step: int, kind: str, stale: float | None
 ) -> None:
-    """Write "batch_norm/stale_<weights>", what ``batch_statistics`` found; nothing for None."""
+    """How far moving averages were from batch norm's statistics; see ``precise_bn.make``."""
     if stale is not None:
         with writer.as_default(step=step):
-            tf.summary.scalar(f"batch_norm/stale_{weights}", stale)
+            tf.summary.scalar(f"validation {kind}/batch_norm_staleness", stale)
 
 
-def _write_row(prefix: str, row: dict[str, float]) -> None:
-    for name, value in row.items():
-        if np.isfinite(value):
-            tf.summary.scalar(f"{prefix}/{name}", value)
+def _write(tag: str, value: float) -> None:
+    if np.isfinite(value):
+        tf.summary.scalar(tag, value)
 
 
 def write_pictures(

@@ -121,7 +121,7 @@ def _make_alone(config: Config, strategy, info, networks: dict, whole, options):
             results[weights] = scoring.rows(found, truth)
             errors = scoring.errors(found, truth.joints, truth)
             summaries.write_validation(writer, step, weights, results[weights])
-            summaries.write_errors(writer, step, weights, errors, info.skeleton)
+        summaries.write_thresholds(writer, step, weights, errors, info.skeleton)
         # The errors are now those of ``last``. One pass over the records for both choices.
         places = np.concatenate([even, scoring.worst(errors)[:SHOWN]])
         shown = samples.picture(last, info, "validation", places=places, mean=options.mean, **how)

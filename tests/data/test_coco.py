@@ -448,7 +448,7 @@ def losses(workdir):
         for record in tf.data.TFRecordDataset(path):
             event = tf.compat.v1.Event.FromString(record.numpy())
             for value in event.summary.value:
-                if value.tag == "loss/total":
+                if value.tag == "overview/loss":
                     values[event.step] = float(tf.make_ndarray(value.tensor))
     return [values[step] for step in sorted(values)]
 

@@ -45,10 +45,30 @@ def test_a_resumed_run_has_one_curve(run):
     assert percent.tolist() == [10, 50, 46, 70]
 
 
+def test_a_run_of_an_earlier_version_that_went_on(run):
+    """Its tags had other names; the later value of a step counts here too."""
+    earlier = tf.summary.create_file_writer(str(pathlib.Path(run, "logs")), filename_suffix=".old")
+    for step, percent in ((50, 3.0), (100, 9.0)):
+        with earlier.as_default(step=step):
+            tf.summary.scalar("validation raw PCKh@0.5/mean14", percent)
+    earlier.close()
+    steps, percent = event_files.read_validation(run)["raw"]
+    assert steps.tolist() == [50, 100, 200, 300] and percent.tolist() == [3, 10, 50, 45.5]
+
+
+def test_joint_groups_and_other_measures(run):
+    writer = tf.summary.create_file_writer(str(pathlib.Path(run, "logs")), filename_suffix=".more")
+    results = {"PCKh@0.5": {"mean14": 1.0, "wrist": 7.0}, "AUC": {"mean14": 4.0, "wrist": 2.0}}
+    summaries.write_validation(writer, 500, "averaged", results)
+    writer.close()
+    assert event_files.read_validation(run, "PCKh@0.5", "wrist")["averaged"][1].tolist() == [7]
+    assert event_files.read_validation(run, "AUC")["averaged"][1].tolist() == [4]
+
+
 def test_what_is_not_there(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere is no run: no event files"):
         event_files.read_validation(str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match=r"no validation of AUC/wrist; it has PCKh@0.5/mean14"):
+    with pytest.raises(ValueError, match=r"no validation of AUC wrist; it has overview/PCKh@0.5 "):
         event_files.read_validation(run, "AUC", "wrist")
 
 

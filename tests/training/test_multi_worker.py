@@ -180,7 +180,7 @@ def start(tmp_path):
 
 def losses(folder: str) -> dict[int, float]:
     events = EventAccumulator(os.path.join(folder, "logs"), {"tensors": 0}).Reload()
-    return {e.step: float(tf.make_ndarray(e.tensor_proto)) for e in events.Tensors("loss/total")}
+    return {e.step: float(tf.make_ndarray(e.tensor_proto)) for e in events.Tensors("overview/loss")}
 
 
 def weights(folder: str, part: str) -> dict[str, np.ndarray]:

@@ -128,7 +128,7 @@ def test_a_training_validates_and_keeps_its_best_with_statistics_of_its_weights(
     assert train.run(config) == 0
     events = EventAccumulator(str(pathlib.Path(config.workdir) / "logs")).Reload()
     for weights in ("raw", "averaged"):
-        seen = events.Tensors(f"batch_norm/stale_{weights}")
+        seen = events.Tensors(f"validation {weights}/batch_norm_staleness")
         assert [one.step for one in seen] == [6, 12]
         assert all(float(tf.make_ndarray(one.tensor_proto)) > 0.1 for one in seen)
     best = checkpoints.find(f"{config.workdir}/best")

@@ -1,4 +1,4 @@
-"""TensorBoard's files read back: thresholds, errors, batch norm's statistics, hyper-parameters."""
+"""TensorBoard's files read back: thresholds, batch norm's statistics, hyper-parameters."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ from pipelines.training import summaries
 
 @pytest.fixture
 def read(tmp_path):
-    """A function that writes with a board function and reads the events back."""
+    """A function that writes with functions of ``summaries`` and reads the events back."""
 
     def write_and_read(*works) -> EventAccumulator:
         writer = tf.summary.create_file_writer(str(tmp_path / "logs"))
@@ -35,34 +35,20 @@ def values(events, tag):
     return [tf.make_ndarray(one.tensor_proto) for one in events.Tensors(tag)]
 
 
-class TestErrors:
+class TestThresholds:
     def written(self, read, *errors):
         return read(
             *(
-                lambda writer, step, e=e: summaries.write_errors(writer, step, "raw", e, MPII)
+                lambda writer, step, e=e: summaries.write_thresholds(writer, step, "raw", e, MPII)
                 for e in errors
             )
         )
-
-    def test_histograms_hold_each_joints_errors_up_to_two_heads(self, read):
-        errors = np.full((5, 16), np.nan)
-        errors[:, 3] = [0.1, np.nan, 0.3, 7.0, np.inf]
-        errors[:2, 4] = [0.2, 0.4]
-        events = self.written(read, errors)
-        (knee,) = values(events, f"errors raw/{MPII.joints[4]}")
-        (hip,) = values(events, f"errors raw/{MPII.joints[3]}")
-        # Rows are left edge, right edge, count.
-        assert hip[:, 2].sum() == 4 and hip[-1, 2] == 2
-        assert hip[0, 0] == pytest.approx(0.1) and hip[-1, 1] == 2.0
-        assert knee[:, 2].sum() == 2 and knee[-1, 1] == pytest.approx(0.4)
-        histograms = [tag for tag in events.Tags()["tensors"] if tag.startswith("errors ")]
-        assert len(histograms) == 2, "nobody has the other joints"
 
     def test_threshold_curve_is_high_for_small_errors(self, read):
         """mean14 is the one thick black line; it ends at the top, or at the bottom."""
         good, bad = np.full((3, 16), 0.001), np.full((3, 16), 9.0)
         heights = []
-        for width, height, png in values(self.written(read, good, bad), "thresholds/raw"):
+        for width, height, png in values(self.written(read, good, bad), "validation/thresholds"):
             picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
             assert picture.shape == (int(height), int(width))
             # A little left of the middle, where the legend is not.
@@ -107,7 +93,7 @@ class TestHyperParameters:
             assert group.hparams["learning_rate"].number_value == 0.004
             assert group.hparams["augmentation"].string_value == "pytorch_pose"
             metrics = {one.name.tag: one.value for one in group.metric_values}
-            assert metrics == {"validation averaged PCKh@0.5/mean14": 50.0 + changes["stacks"]}
+            assert metrics == {"overview/PCKh@0.5 averaged": 50.0 + changes["stacks"]}
 
     def test_columns_are_what_training_depends_on(self, tmp_path):
         writer = tf.summary.create_file_writer(str(tmp_path / "a" / "logs"))
