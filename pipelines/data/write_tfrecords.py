@@ -364,10 +364,7 @@ def _die_with_parent() -> None:
 def _write_shard(
     path: str, people: list[Person], images: str, geometry: Geometry, quality: int
 ) -> tuple[dict, dict[str, list[str]]]:
-    """Write one shard under its partial name.
-
-    Returns its entry for dataset.json, and reason -> ids of people without a usable photograph.
-    """
+    """Write one shard under its partial name; its entry for dataset.json, and reason -> ids."""
     partial, written, left_out = path + _PARTIAL, 0, {}
     name, image, problem = None, None, ""
     with tf.io.TFRecordWriter(partial) as writer:
