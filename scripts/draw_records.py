@@ -1,6 +1,6 @@
 """Draw the true joints of people in records: python scripts/draw_records.py --records=data/mpii.
 
-The picture comes from the records by the road of evaluation, so joints that lie where they belong
+The picture is made from the records as evaluation makes its input, so joints in the right positions
 show that photographs, matrices and joints agree.
 """
 
@@ -21,7 +21,7 @@ from pipelines.visualization import draw
 FLAGS = flags.FLAGS
 with cli.group("People"):
     flags.DEFINE_string("records", "data/records", "folder written by scripts/make_tfrecords.py")
-    flags.DEFINE_enum("split", "validation", SPLITS, "whose people")
+    flags.DEFINE_enum("split", "validation", SPLITS, "people of this split")
     flags.DEFINE_integer("count", 12, "people, evenly chosen", lower_bound=1)
 with cli.group("Picture"):
     flags.DEFINE_integer("size", 256, "side of each person's picture, px", lower_bound=32)
@@ -31,23 +31,23 @@ with cli.group("Picture"):
 def truth_grid(info: tfrecords.DatasetInfo, split: str, count: int, size: int) -> np.ndarray:
     """One RGB picture [H, W, 3] uint8 of ``count`` evenly chosen people and their true joints."""
     every = max(1, info.count(split) // count)
-    facts = {key: value[:count] for key, value in input_pipeline.facts(info, split, every).items()}
-    shown = len(facts["row"])
+    truth = {key: value[:count] for key, value in input_pipeline.facts(info, split, every).items()}
+    shown = len(truth["row"])
     batch = next(iter(input_pipeline.evaluation(info, split, batch=shown, every=every)))
     pixels = affine.warp(batch["image"], preprocessing.crop_to_input(batch, size), size)
     pixels = np.rint(pixels).astype(np.uint8)
-    joints = affine.apply(preprocessing.crop_to_input(batch, size), facts["joints"]).numpy()
-    labelled = facts["state"] != MISSING
+    joints = affine.apply(preprocessing.crop_to_input(batch, size), truth["joints"]).numpy()
+    labelled = truth["state"] != MISSING
     colored = np.where(labelled[..., None], joints, np.nan)
     errors = np.where(labelled, 0.0, np.nan)
     title = f"{info.name} {split}: {shown} of {info.count(split)} people, true joints"
     return draw.people_grid(
-        pixels, joints, facts["state"], colored, info.skeleton, errors, title=title
+        pixels, joints, truth["state"], colored, info.skeleton, errors, title=title
     )
 
 
 def main() -> None:
-    """Draw, write, say where."""
+    """Draw, write, print the path."""
     output = FLAGS.output or os.path.join(FLAGS.records, "truth.png")
     info = tfrecords.read_info(FLAGS.records)
     draw.write_png(output, truth_grid(info, FLAGS.split, FLAGS.count, FLAGS.size))

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import sys
 
@@ -31,7 +32,7 @@ image,person,x1,y1,x2,y2,center_x,center_y,scale
 """
 
 
-def main(valid_h5: str, detections_mat: str, csv: str) -> None:
+def main(valid_h5: str, detections_mat: str, output: str) -> None:
     """Write the table; ValueError when the two files do not hold the same people."""
     with h5py.File(valid_h5) as file:
         valid = {key: file[key][:] for key in ("imgname", "person", "center", "scale", "normalize")}
@@ -44,20 +45,20 @@ def main(valid_h5: str, detections_mat: str, csv: str) -> None:
     table = np.concatenate([boxes.reshape(-1, 4), raw], axis=1)
     if np.abs(table - table.round()).max() > 1e-3:
         raise ValueError("head boxes and centres should be whole pixels")
-    with open(csv, "w", encoding="utf-8") as file:
+    with open(output, "w", encoding="utf-8", newline="") as file:
         file.write(HEADER)
+        writer = csv.writer(file, lineterminator="\n")
         for image, person, row, scale in zip(
             valid["imgname"], valid["person"], table.round().astype(int), valid["scale"] / 1.25
         ):
-            numbers = ",".join(map(str, row))
-            file.write(f"{image.decode()},{int(person) + 1},{numbers},{scale:.6f}\n")
+            writer.writerow([image.decode(), int(person) + 1, *row, f"{scale:.6f}"])
 
 
-def _of(files: list[str]) -> None:
-    if len(files) != 3:
-        raise ValueError(f"{len(files)} files are named, where there must be three; see --help")
-    main(*files)
+def _main(paths: list[str]) -> None:
+    if len(paths) != 3:
+        raise ValueError(f"three files are needed, not {len(paths)}; see --help")
+    main(*paths)
 
 
 if __name__ == "__main__":
-    cli.run(_of, words="VALID_H5 DETECTIONS_MAT CSV")
+    cli.run(_main, words="VALID_H5 DETECTIONS_MAT CSV")

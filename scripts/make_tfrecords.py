@@ -2,11 +2,11 @@
 
 python scripts/make_tfrecords.py
 
-takes MPII from data/mpii where it is, and draws synthetic people where it is not.
+reads MPII from data/mpii if it is there, and draws synthetic people otherwise.
 
 python scripts/make_tfrecords.py --dataset=coco --annotations=FILE --images=FOLDER --head=RULE
 
-takes any keypoint file in COCO's format: people with other joints, animals, things.
+reads any keypoint file in COCO's format: people with other joints, animals, things.
 """
 
 from __future__ import annotations
@@ -24,29 +24,13 @@ from absl import flags
 from pipelines import cli
 from pipelines.data.annotations import Annotated
 from pipelines.data.cropping import Geometry
-from pipelines.data.readers import coco, lsp, mpii
+from pipelines.data.readers import coco, mpii, synthetic
+from pipelines.data.readers.table import READERS
 from pipelines.data.synthetic import scene
 from pipelines.data.tfrecords import JPEG_QUALITY, DatasetInfo
 from pipelines.data.write_tfrecords import convert
 from pipelines.io import read_whole, write_atomically
 
-# The files that each reader takes, the most complete first; looked for beside the images folder.
-ANNOTATIONS = {
-    "mpii": (
-        "mpii_annotations.json",
-        "mpii_annotations.json.gz",
-        "mpii_human_pose_v1_u12_1.mat",
-        "mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat",
-        "annot/trainval.json",
-        "annot/train.json",
-        "annot/train.h5",
-        "annot/valid.json",
-        "annot/valid.h5",
-    ),
-    "lsp": ("joints.mat",),
-    "coco": ("annotations.json", "annotations/person_keypoints_default.json", "result.json"),
-    "synthetic": ("annotations.json",),
-}
 SYNTHETIC = os.path.join("data", "synthetic")
 
 _FLAGS = flags.FLAGS
@@ -54,7 +38,7 @@ with cli.group("Data"):
     flags.DEFINE_enum(
         "dataset",
         "auto",
-        ("auto", *ANNOTATIONS),
+        ("auto", *READERS),
         "auto = mpii where data/mpii has it, else synthetic",
     )
     flags.DEFINE_string(
@@ -94,7 +78,7 @@ with cli.group("Stored crops"):
 
 COCO = {
     "category": "the one to take, where several have keypoints",
-    "mirror_pairs": "A:B,C:D, joints whose names do not say left and right; A:A stays in place",
+    "mirror_pairs": "A:B,C:D, pairs that do not follow from the joints' names; A:A: no counterpart",
     "head": "unit of PCKh: joint:A,joint:B (their distance) or box:F (F x the box's longer side)",
     "validation_annotations": "second annotation file, for validation",
     "validation_images": "folder of its pictures; default: --images",
@@ -134,7 +118,7 @@ def _annotated_and_images() -> tuple[Annotated, str]:
     if dataset == "auto":
         if given:
             raise ValueError(
-                "--images and --annotations need --dataset={mpii,lsp,coco,synthetic} too"
+                f"--images and --annotations need --dataset={{{','.join(READERS)}}} too"
             )
         dataset = _choose()
     if dataset == "synthetic" and not given:
@@ -142,11 +126,9 @@ def _annotated_and_images() -> tuple[Annotated, str]:
     else:
         annotations = _FLAGS.annotations or _find(dataset, _FLAGS.images)
     images = _FLAGS.images or os.path.join(_home(annotations), "images")
-    if dataset == "lsp":
-        return lsp.read(annotations), images
     if dataset == "coco":
         return _coco(annotations, images)
-    return mpii.read(annotations, name=dataset), images
+    return READERS[dataset].read(annotations), images
 
 
 def _coco(annotations: str, images: str) -> tuple[Annotated, str]:
@@ -175,26 +157,26 @@ def _choose() -> str:
     print(
         f"There is no MPII in data/mpii, so these are {_FLAGS.people:,} synthetic people instead. "
         "For MPII, put its photographs into data/mpii/images and its annotations beside that folder"
-        f" as data/mpii/{ANNOTATIONS['mpii'][0]} (also taken: {', '.join(ANNOTATIONS['mpii'][1:])})"
+        f" as data/mpii/{mpii.FILES[0]} (also read: {', '.join(mpii.FILES[1:])})"
     )
     return "synthetic"
 
 
 def _present(dataset: str, folder: str) -> list[str]:
-    paths = [os.path.join(folder, name) for name in ANNOTATIONS[dataset]]
+    paths = [os.path.join(folder, name) for name in READERS[dataset].FILES]
     return [path for path in paths if os.path.isfile(path)]
 
 
 def _find(dataset: str, images: str) -> str:
     """Annotation file beside the images folder, or in data/DATASET when none was named."""
     home = os.path.dirname(images.rstrip("/")) if images else os.path.join("data", dataset)
-    found = _present(dataset, home)
-    if not found:
+    paths = _present(dataset, home)
+    if not paths:
         raise FileNotFoundError(
-            f"no annotations of {dataset} in {home or '.'} ({', '.join(ANNOTATIONS[dataset])}); "
+            f"no annotations of {dataset} in {home or '.'} ({', '.join(READERS[dataset].FILES)}); "
             "put it there or name it with --annotations"
         )
-    return found[0]
+    return paths[0]
 
 
 def _home(annotations: str) -> str:
@@ -206,7 +188,7 @@ def _home(annotations: str) -> str:
 
 def _synthetic_people() -> str:
     """Draw the people, unless the same ones are there already; return the annotation file."""
-    annotations = os.path.join(SYNTHETIC, ANNOTATIONS["synthetic"][0])
+    annotations = os.path.join(SYNTHETIC, synthetic.FILES[0])
     marker = os.path.join(SYNTHETIC, "drawn.json")
     wanted = json.dumps({"people": _FLAGS.people, "seed": _FLAGS.seed}).encode()
     if not _FLAGS.overwrite and os.path.exists(annotations) and os.path.exists(marker):
@@ -246,7 +228,7 @@ def _table(info: DatasetInfo) -> rich.table.Table:
         size = sum(shard["bytes"] for shard in part["shards"]) / 1e6
         result.add_row(split, f"{part['people']:,}", str(len(part["shards"])), f"{size:,.1f}")
     result.add_section()
-    for reason, count in (info.left_out or {"nobody": 0}).items():
+    for reason, count in (info.left_out or {"none": 0}).items():
         result.add_row(f"left out: {reason}", f"{count:,}", "", "")
     return result
 

@@ -106,7 +106,7 @@ def test_flags_that_are_missing_are_named(fork_script):
     assert answer["code"] == 1 and "--predictions" in answer["errors"]
     answer = fork_script(ROOT, "scripts/make_mpii_validation.py", "valid.h5")
     assert (answer["code"], answer["output"]) == (1, "")
-    assert answer["errors"].startswith("error: 1 files are named, where there must be three")
+    assert answer["errors"].startswith("error: three files are needed, not 1")
 
 
 def test_all_flags_of_absl_are_behind_helpfull(fork_script):

@@ -136,7 +136,7 @@ def step(settings: dict, folder: str) -> Part:
     info = tfrecords.read_info(config.records)
     strategy = devices.make_strategy(config.strategy, config.logical_devices)
     same = tf.data.Dataset.from_tensors(next(iter(_batches(config, info)))).repeat()
-    iterator = iter(strategy.experimental_distribute_dataset(same, input_pipeline.AHEAD))
+    iterator = iter(strategy.experimental_distribute_dataset(same, input_pipeline.PREFETCH))
     return _training(config, info, strategy, iterator)
 
 

@@ -97,7 +97,7 @@ def photographs(folder: str) -> Annotated:
                 row=k,
                 center=_enlarge(person.center),
                 joints=np.where(person.state[:, None] > 0, _enlarge(person.joints), 0.0),
-                scale=person.scale * ENLARGED,
+                side=person.side * ENLARGED,
                 head_size=person.head_size * ENLARGED,
             )
         )

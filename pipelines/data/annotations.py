@@ -14,9 +14,10 @@ MISSING, OCCLUDED, LABELLED = 0, 1, 2
 SPLITS = ("train", "validation", "test")
 
 # Crop side over the longer side of a person's box: MPII's rule (1.25 x a person's height) and
-# COCO's. LSP's 1.35 is over a box of joints, which ends at ankles and head top: of the whole person
-# it is about the same.
+# COCO's. A box of joints ends at ankles, wrists and head top; hands, feet and hair lie beyond it.
+# So 1.35 times that box is about the same crop.
 BOX_CONTEXT = 1.25
+JOINTS_CONTEXT = 1.35
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,9 +28,9 @@ class Person:
       id: stable key, unique in its data set, e.g. "015601864.jpg#1".
       image: photograph, relative to the images folder.
       split: "train", "validation" or "test".
-      row: place in the split's published order; predictions are written in this order.
+      row: index in the split's published order; predictions are written in this order.
       center: [2] float64 image px, the crop's centre (after the data set's own adjustments).
-      scale: the crop's side in image px is ``200 * scale`` (after the data set's own adjustments).
+      side: of the square crop, image px (after the data set's own adjustments).
       joints: [J, 2] float64 image px; zeros where the state is MISSING.
       state: [J] uint8 of MISSING, OCCLUDED, LABELLED.
       head_size: PCKh normaliser in image px; NaN where the person cannot be scored by PCKh.
@@ -40,27 +41,22 @@ class Person:
     split: str
     row: int
     center: np.ndarray
-    scale: float
+    side: float
     joints: np.ndarray
     state: np.ndarray
     head_size: float
 
-    @property
-    def side(self) -> float:
-        """Side of the square crop, image px."""
-        return 200.0 * self.scale
-
 
 @dataclasses.dataclass(frozen=True)
 class Annotated:
-    """What a reader returns: a data set's people and the facts that training needs about it.
+    """What a reader returns: a data set's people and what training needs to know about it.
 
     Attributes:
       name: data set, e.g. "mpii".
       skeleton: its joint set.
       people: every usable person.
       left_out: reason -> ids of the people who are not in ``people``.
-      head_rule: one sentence saying how ``head_size`` was found.
+      head_rule: how ``head_size`` is measured, one sentence.
       origin: coordinate that the published files give the first pixel's centre (MPII: 1);
         prediction files in published formats add it, nothing else does.
       sources: the files read.

@@ -1,13 +1,12 @@
 """The one reader of pictures: photographs of annotations and users' own files alike.
 
-A picture may be anything: its header is looked at before a pixel is decoded. Pillow reads headers
-and whatever is transparent, OpenCV decodes the rest.
+A picture may be anything: its header is checked before a pixel is decoded. Pillow decodes JPEG and
+PNG, because it raises for a file that ends too early; OpenCV decodes CMYK, 16 bits and the rest.
 """
 
 from __future__ import annotations
 
 import io
-import re
 import warnings
 
 import cv2
@@ -22,10 +21,8 @@ MAX_PIXELS = 100_000_000
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 _ORIENTATION = 0x0112  # EXIF tag
-
-# A marker inside a JPEG's entropy-coded data: neither a stuffed 0xff nor a restart nor filling.
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_END_OF_IMAGE = 0xD9
+_PILLOWS = ("JPEG", "MPO", "PNG")  # in the modes that it decodes as OpenCV does:
+_PLAIN = ("RGB", "L", "P", "1")
 
 # The size is checked here, from the header; Pillow would warn from 89 megapixels on.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -47,7 +44,7 @@ def read(path: str, upright: bool = False) -> tuple[np.ndarray, bool]:
 
     Raises:
       FileNotFoundError, OSError: it cannot be read.
-      ValueError: with a reason that pictures can be counted by: empty, not a picture, truncated,
+      ValueError: with a reason for counting: empty, not a picture, truncated,
         animated, of 32-bit numbers, over 256 MB, or over 100 megapixels.
     """
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
@@ -59,11 +56,9 @@ def read(path: str, upright: bool = False) -> tuple[np.ndarray, bool]:
         raise OSError(f"cannot read {path}: {error.message}") from error
     data = read_whole(path)
     image = _opened(data)
-    _check(image, data)
-    if image.format == "GIF" or image.has_transparency_data:
-        return _on_black(image, upright), False
+    _check(image)
     turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION, 1) != 1
-    return _decoded(data, upright), turned and not upright
+    return _pixels(image, data, upright), turned and not upright
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -82,48 +77,35 @@ def _too_large() -> str:
     return f"photograph over {MAX_PIXELS // 10**6} megapixels; make it smaller"
 
 
-def _check(image: Image.Image, data: bytes) -> None:
+def _check(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(_too_large())
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise ValueError("photograph with several pictures in one file; save one of them")
     if image.mode in ("I", "F"):
         raise ValueError("photograph of 32-bit numbers; save it with 8 bits per channel")
-    cut_off = {"JPEG": _jpeg_is_cut_off, "MPO": _jpeg_is_cut_off, "PNG": _png_is_cut_off}
-    if image.format in cut_off and cut_off[image.format](data):
-        raise ValueError("photograph truncated")
 
 
-def _jpeg_is_cut_off(data: bytes) -> bool:
-    """Whether the data end before the picture does; OpenCV would fill the rest with grey.
-
-    Reads the first picture's segments one after the other (ITU-T T.81, annex B): a thumbnail in
-    them, or whatever phones append behind the picture, has end markers of its own.
-    """
-    position = 2
-    while marker := _MARKER.search(data, position):
-        kind, position = data[marker.start() + 1], marker.end()
-        if kind == _END_OF_IMAGE:
-            return False
-        position += int.from_bytes(data[position : position + 2], "big")
-    return True
-
-
-def _png_is_cut_off(data: bytes) -> bool:
-    """Whether the data end before the chunk IEND (PNG specification, section 5)."""
-    position = 8
-    while position + 12 <= len(data):
-        if data[position + 4 : position + 8] == b"IEND":
-            return False
-        position += 12 + int.from_bytes(data[position : position + 4], "big")
-    return True
-
-
-def _on_black(image: Image.Image, upright: bool) -> np.ndarray:
+def _pixels(image: Image.Image, data: bytes, upright: bool) -> np.ndarray:
     try:
-        rgba = np.asarray((ImageOps.exif_transpose(image) if upright else image).convert("RGBA"))
+        if image.format in _PILLOWS:
+            image.load()  # raises for a truncated file, which OpenCV would fill with grey
+        if image.format == "GIF" or image.has_transparency_data:
+            return _on_black(_turned(image, upright).convert("RGBA"))
+        if image.format in _PILLOWS and image.mode in _PLAIN:
+            return np.array(_turned(image, upright).convert("RGB"))
     except Exception as error:
-        raise ValueError("photograph not decodable") from error
+        reason = "truncated" if "truncated" in str(error) else "not decodable"
+        raise ValueError(f"photograph {reason}") from error
+    return _decoded(data, upright)
+
+
+def _turned(image: Image.Image, upright: bool) -> Image.Image:
+    return ImageOps.exif_transpose(image) if upright else image
+
+
+def _on_black(image: Image.Image) -> np.ndarray:
+    rgba = np.asarray(image)
     return np.rint(rgba[..., :3] * (rgba[..., 3:] / np.float32(255))).astype(np.uint8)
 
 

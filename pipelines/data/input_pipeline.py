@@ -1,12 +1,12 @@
 """tf.data: records -> batches of uint8 crops with static shapes; no float work on the host.
 
-The place in the data is arithmetic, not iterator state: example i of the endless training
+The position in the data is arithmetic, not iterator state: example i of the endless training
 sequence is example i % N of epoch i // N, and every epoch has its own seeded order. A resumed run
 skips what was consumed before decoding it.
 
 Several workers form the global batches of that one sequence: each decodes its own rows of every
-batch only. It reads the other records too, still compressed, and drops them: were each worker given
-shards of its own, the order of the examples would depend on the number of workers.
+batch only. It reads the other records too, still compressed, and drops them: with shards of its own
+for each worker, the order of the examples would depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import tensorflow as tf
 
 from pipelines.data import tfrecords
 
-NOBODY = -1
+PADDING = -1  # index of examples that only fill up a batch
 
-# Batches that lie ready on each device.
-AHEAD = tf.distribute.InputOptions(experimental_per_replica_buffer_size=2)
+# Batches prefetched to each device.
+PREFETCH = tf.distribute.InputOptions(experimental_per_replica_buffer_size=2)
 
 
 def _deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -40,13 +40,13 @@ def _interleave(shards: tf.Tensor, of_shard, block: int = 1) -> tf.data.Dataset:
 
 
 def _streamed(info: tfrecords.DatasetInfo):
-    """function(shard's number) -> its serialized records, and what makes records of these."""
+    """Functions: shard's index -> dataset of its elements, and element -> serialized record."""
     paths = tf.constant(info.shards("train"))
     return lambda shard: tf.data.TFRecordDataset(paths[shard]), lambda record: record
 
 
-def _held(info: tfrecords.DatasetInfo):
-    """As ``_streamed``, of records that are read now and stay in memory: numbers stand for them."""
+def _cached(info: tfrecords.DatasetInfo):
+    """As ``_streamed``, but all records are read now and kept; the elements are their indices."""
     people, paths = info.count("train"), tf.constant(info.shards("train"))
     # One shard after the other, though several are read at a time.
     whole = _interleave(paths, tf.data.TFRecordDataset, block=people).batch(people)
@@ -59,20 +59,24 @@ def _held(info: tfrecords.DatasetInfo):
     first = tf.constant(np.cumsum([0, *counts]), tf.int64)
     return (
         lambda shard: tf.data.Dataset.range(first[shard], first[shard + 1]),
-        lambda number: tf.gather(serialized, number),
+        lambda index: tf.gather(serialized, index),
     )
 
 
 def fits(info: tfrecords.DatasetInfo, cache_gb: float) -> bool:
-    """Whether the training records take at most ``cache_gb`` GB of 10^9 bytes; say what follows.
+    """Whether the training records take at most ``cache_gb`` GB of 10^9 bytes.
 
     Raises ValueError for an empty split.
     """
-    size = info.size("train") / 1e9
-    held = size <= cache_gb
-    how = "read once, kept in memory" if held else f"read in every epoch, --cache_gb={cache_gb:g}"
-    print(f"training records of {size:.3g} GB: {how}")
-    return held
+    return info.size("train") / 1e9 <= cache_gb
+
+
+def describe_cache(info: tfrecords.DatasetInfo, cache_gb: float) -> str:
+    """One line for a user: the size of the training records, and how often they are read."""
+    once = "read once, kept in memory"
+    each = f"read in every epoch, --cache_gb={cache_gb:g}"
+    choice = once if fits(info, cache_gb) else each
+    return f"training records of {info.size('train') / 1e9:.3g} GB: {choice}"
 
 
 def _epoch(of_shard, shards: int, seed: int, epoch: tf.Tensor, buffer: int) -> tf.data.Dataset:
@@ -106,19 +110,19 @@ def training(
       cached: read the files once, now, and hold all records, still compressed; the examples are
         the same.
       replicas: each global batch is cut into so many equal pieces.
-      worker: which worker's pieces these are: the first worker has the first ones, and so on.
-      workers: that share the replicas equally.
+      worker: index of the worker that takes these pieces: worker 0 the first ones, and so on.
+      workers: number of them; they share the replicas equally.
 
     Returns:
       Endless dataset of pieces, B = batch / replicas: dicts as ``tfrecords.decode`` gives, batched,
-      with "index" [B] int64, each example's place in the sequence.
+      with "index" [B] int64, each example's position in the sequence.
 
     Raises:
       ValueError: an empty split, or with ``cached`` a damaged shard.
     """
     people = info.count("train")
     shards, buffer = len(info.shards("train")), buffer or people
-    of_shard, record_of = (_held if cached else _streamed)(info)
+    of_shard, record_of = (_cached if cached else _streamed)(info)
     seed64, first = tf.constant(seed, tf.int64), start // people
 
     def epoch_from(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -135,24 +139,37 @@ def training(
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     pieces = decoded.batch(batch // replicas, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-    # Where the end is not known to be none, workers ask each other before every step.
+    # Unless the data is known to be endless, workers synchronise before every step.
     endless = tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY)
     return _deterministic(pieces.apply(endless))
 
 
-def distributed(strategy: tf.distribute.Strategy, info: tfrecords.DatasetInfo, **arguments):
-    """``training`` (its ``arguments``) for all replicas: an iterator of each one's piece."""
+def distributed(
+    strategy: tf.distribute.Strategy,
+    info: tfrecords.DatasetInfo,
+    *,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    buffer: int = 0,
+    cached: bool = False,
+):
+    """``training`` for all replicas: an iterator of each one's piece."""
 
     def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
         return training(
             info,
+            batch=batch,
+            seed=seed,
+            start=start,
+            buffer=buffer,
+            cached=cached,
             replicas=context.num_replicas_in_sync,
             worker=context.input_pipeline_id,
             workers=context.num_input_pipelines,
-            **arguments,
         )
 
-    return iter(strategy.distribute_datasets_from_function(of_worker, AHEAD))
+    return iter(strategy.distribute_datasets_from_function(of_worker, PREFETCH))
 
 
 def _decoder(info: tfrecords.DatasetInfo, unused: tuple[str, ...]):
@@ -184,7 +201,7 @@ def evaluation(
 
     Returns:
       Dataset of dicts: image, center, side as ``tfrecords.decode`` gives, batched, and "index" [B]
-      int64, the person's place in ``facts``.
+      int64, the person's index in ``facts``.
 
     Raises:
       ValueError: an empty split.
@@ -195,34 +212,34 @@ def evaluation(
     serialized = serialized.concatenate(serialized.take(1).repeat(padding))
     decode = _decoder(info, ("id", "row", "crop_to_image", "joints", "state", "head_size"))
     decoded = serialized.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-    places = tf.data.Dataset.range(people).concatenate(
-        tf.data.Dataset.from_tensors(tf.constant(NOBODY, tf.int64)).repeat(padding)
+    indices = tf.data.Dataset.range(people).concatenate(
+        tf.data.Dataset.from_tensors(tf.constant(PADDING, tf.int64)).repeat(padding)
     )
-    indexed = tf.data.Dataset.zip((decoded, places))
+    indexed = tf.data.Dataset.zip((decoded, indices))
     named = indexed.map(lambda example, index: {**example, "index": index})
     return _deterministic(named.batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE))
 
 
 def chosen(
-    info: tfrecords.DatasetInfo, split: str, places: np.ndarray, *, batch: int
+    info: tfrecords.DatasetInfo, split: str, indices: np.ndarray, *, batch: int
 ) -> tf.data.Dataset:
-    """Whole records of a few people of a split; nobody else's picture is decoded.
+    """Whole records of a few people of a split; no other picture is decoded.
 
     Args:
       info: the record set.
       split: "train", "validation" or "test".
-      places: [n] of the people in ``facts``; their order, and repetitions, do not matter.
+      indices: [n] of the people in ``facts``; their order, and repetitions, do not matter.
       batch: people per batch; the last one may be smaller.
 
     Returns:
       Dataset of dicts as ``tfrecords.decode`` gives, batched, ascending by "index" [B] int64, the
-      person's place.
+      person's index.
 
     Raises:
       ValueError: an empty split.
     """
     wanted = np.zeros(info.count(split), bool)
-    wanted[places] = True
+    wanted[indices] = True
     decode, mask = _decoder(info, ()), tf.constant(wanted)
     few = _serialized(info, split).enumerate().filter(lambda index, _: mask[index])
     decoded = few.map(lambda index, record: {**decode(record), "index": index})

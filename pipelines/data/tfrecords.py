@@ -62,7 +62,7 @@ def fingerprint(people: Iterable[Person]) -> str:
     """SHA-256 of everything about the people that reaches their records, in order."""
     digest = hashlib.sha256()
     for person in people:
-        words = (person.id, person.image, person.split, person.row, person.scale, person.head_size)
+        words = (person.id, person.image, person.split, person.row, person.side, person.head_size)
         digest.update(repr(words).encode())
         for array in (person.center, person.joints):
             digest.update(np.asarray(array, "<f8").tobytes())
@@ -138,13 +138,13 @@ def _ints(values) -> tf.train.Feature:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """What dataset.json says about the shards beside it.
+    """What dataset.json holds about the shards in its folder.
 
     Attributes:
       folder: where the records are (not stored in the file).
       name: data set, e.g. "mpii".
       skeleton: its joint set.
-      head_rule: how the PCKh normaliser was found, one sentence.
+      head_rule: how the PCKh normaliser is measured, one sentence.
       origin: coordinate that the published files give the first pixel's centre.
       geometry: context and resolution of the crops.
       splits: split -> {"people": count, "shards": [{"file", "people", "bytes", "sha256"}]}.
@@ -177,14 +177,14 @@ class DatasetInfo:
         return sum(shard["bytes"] for shard in self._split(split)["shards"])
 
     def _split(self, split: str) -> dict:
-        found = self.splits.get(split)
-        if not found or not found["people"]:
-            have = ", ".join(f"{name} {part['people']}" for name, part in self.splits.items())
+        part = self.splits.get(split)
+        if not part or not part["people"]:
+            have = ", ".join(f"{name} {one['people']}" for name, one in self.splits.items())
             raise ValueError(
-                f"the records in {self.folder} ({self.name}) have nobody in the split {split!r}; "
-                f"they have: {have or 'no split'}. Choose one of these or convert other records"
+                f"{self.folder} ({self.name}) has no people in the split {split!r}; its splits: "
+                f"{have or 'no split'}. Choose one of these or convert other records"
             )
-        return found
+        return part
 
     def to_json(self) -> str:
         """Text of dataset.json."""
@@ -281,7 +281,7 @@ _REMEDY = "copy it again or convert again with --overwrite"
 
 
 def first_bad_record(path: str, people: int) -> str:
-    """Say which record (0-based) of a damaged shard of ``people`` records is the first bad one."""
+    """Which record (0-based) of a damaged shard of ``people`` records is the first bad one."""
     good = 0
     try:
         for _ in tf.data.TFRecordDataset(path):

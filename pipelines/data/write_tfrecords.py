@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import pathlib
 import re
 import signal
 import threading
@@ -38,7 +39,7 @@ PEOPLE_PER_SHARD = 512
 
 _SHARD = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}\.tfrecord")
 _PARTIAL = ".partial"
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_ROOT = str(pathlib.Path(__file__).resolve().parents[2])
 
 
 def convert(
@@ -78,51 +79,71 @@ def convert(
     Raises:
       FileNotFoundError: photographs are missing. FileExistsError: the folder holds other records.
       ValueError: no people, a person without a usable window, a path outside the images folder,
-        or nobody left in a split.
+        or a split without people.
       OSError: a file cannot be written. ChildProcessError: a worker died.
     """
     _check_people(annotated, geometry)
     missing = missing_photographs(images, annotated.people)
-    _refuse_missing(images, annotated.people, missing, allow_missing_images)
-    settings = {
-        "shards": shards,
-        "seed": seed,
-        "jpeg_quality": quality,
-        "missing_photographs": len(missing),
-        "head_rule": annotated.head_rule,
-        "people_sha256": fingerprint(annotated.people),
-        **annotated.settings,
-    }
+    _check_missing(images, annotated.people, missing, allow_missing_images)
+    decided = {"shards": shards, "seed": seed, "jpeg_quality": quality}
+    settings = _settings(annotated, decided, len(missing))
     if not overwrite and _already_there(records, annotated.name, geometry, settings):
         return read_info(records), False
-    people = [person for person in annotated.people if person.image not in missing]
-    left_out = {reason: list(ids) for reason, ids in annotated.left_out.items() if ids}
-    if missing:
-        gone = [person.id for person in annotated.people if person.image in missing]
-        left_out["photograph missing"] = gone
+    plan = _plan([one for one in annotated.people if one.image not in missing], shards, seed)
+    absent = [person.id for person in annotated.people if person.image in missing]
     _open_folder(records)
     try:
-        plan = _plan(people, shards, seed)
         written = _write_shards(plan, images, records, geometry, quality, workers)
-        for shard in written:
-            for reason, ids in shard.pop("left_out").items():
-                left_out.setdefault(reason, []).extend(ids)
-        info = DatasetInfo(
-            folder=records,
-            name=annotated.name,
-            skeleton=annotated.skeleton,
-            head_rule=annotated.head_rule,
-            origin=annotated.origin,
-            geometry=geometry,
-            splits=_splits(written, left_out),
-            left_out={reason: len(ids) for reason, ids in left_out.items()},
-            sources=(*annotated.sources, images),
-            settings=settings,
-        )
+        unreadable = [left_out for _, left_out in written]
+        left_out = _merged([annotated.left_out, {"photograph missing": absent}, *unreadable])
+        splits = _splits([shard for shard, _ in written], left_out)
+        info = _info(annotated, images, records, geometry, settings, splits, left_out)
         _publish(info, left_out)
     finally:
         _remove_leftovers(records)
     return info, True
+
+
+def _settings(annotated: Annotated, decided: dict, missing: int) -> dict:
+    return {
+        **decided,
+        "missing_photographs": missing,
+        "head_rule": annotated.head_rule,
+        "people_sha256": fingerprint(annotated.people),
+        **annotated.settings,
+    }
+
+
+def _info(
+    annotated: Annotated,
+    images: str,
+    records: str,
+    geometry: Geometry,
+    settings: dict,
+    splits: dict,
+    left_out: dict[str, list[str]],
+) -> DatasetInfo:
+    return DatasetInfo(
+        folder=records,
+        name=annotated.name,
+        skeleton=annotated.skeleton,
+        head_rule=annotated.head_rule,
+        origin=annotated.origin,
+        geometry=geometry,
+        splits=splits,
+        left_out={reason: len(ids) for reason, ids in left_out.items()},
+        sources=(*annotated.sources, images),
+        settings=settings,
+    )
+
+
+def _merged(parts: list[dict[str, list[str]]]) -> dict[str, list[str]]:
+    """Reason -> ids of all parts; reasons without ids are dropped."""
+    merged = {}
+    for reason, ids in (item for part in parts for item in part.items()):
+        if ids:
+            merged.setdefault(reason, []).extend(ids)
+    return merged
 
 
 def _check_people(annotated: Annotated, geometry: Geometry) -> None:
@@ -144,21 +165,19 @@ def _check_people(annotated: Annotated, geometry: Geometry) -> None:
 
 
 def missing_photographs(images: str, people: Iterable[Person]) -> set[str]:
-    """Names, relative to ``images``, that people refer to and that are not there."""
+    """Names, relative to ``images``, of people's photographs that do not exist."""
     if not tf.io.gfile.isdir(images):
         raise FileNotFoundError(f"no images folder at {images}; give it with --images")
     names = {person.image for person in people}
-    there = set()
+    existing = set()
     for folder in {os.path.dirname(name) for name in names}:  # one listing, not 25,204 look-ups
         if tf.io.gfile.isdir(os.path.join(images, folder)):
             entries = tf.io.gfile.listdir(os.path.join(images, folder))
-            there.update(os.path.join(folder, entry) for entry in entries)
-    return names - there
+            existing.update(os.path.join(folder, entry) for entry in entries)
+    return names - existing
 
 
-def _refuse_missing(
-    images: str, people: Iterable[Person], missing: set[str], allowed: bool
-) -> None:
+def _check_missing(images: str, people: Iterable[Person], missing: set[str], allowed: bool) -> None:
     total = len({person.image for person in people})
     if not missing or (allowed and len(missing) < total):
         return
@@ -172,7 +191,7 @@ def _refuse_missing(
 
 
 def _already_there(records: str, name: str, geometry: Geometry, settings: dict) -> bool:
-    """Say whether just these records are there; FileExistsError for any others."""
+    """Whether the folder holds exactly these records; FileExistsError for any others."""
     if not tf.io.gfile.exists(os.path.join(records, INFO_FILE)):
         foreign = [] if _unfinished(records) else _shard_files(records)
         if foreign:
@@ -246,9 +265,8 @@ def _plan(people: list[Person], shards: int, seed: int) -> dict[str, list[Person
 def _shuffled(members: list[Person], seed: int) -> list[Person]:
     """Photographs in a random order; their people stay together, so that each is decoded once."""
     names = sorted({person.image for person in members})
-    places = np.random.default_rng(seed).permutation(len(names))
-    place = dict(zip(names, places))
-    return sorted(members, key=lambda person: (place[person.image], person.row))
+    order = dict(zip(names, np.random.default_rng(seed).permutation(len(names))))
+    return sorted(members, key=lambda person: (order[person.image], person.row))
 
 
 def _write_shards(
@@ -258,21 +276,9 @@ def _write_shards(
     geometry: Geometry,
     quality: int,
     workers: int,
-) -> list[dict]:
-    """Write every shard under its partial name, one task each; return their entries, in order."""
-    # A fork server imports TensorFlow once for all workers; to fork this process would copy its
-    # threads' locks. OpenCV reads its limit on import, that is in the fork server.
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(image_io.MAX_PIXELS))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hourglass", "tensorflow", "cv2"])
-    done, stop = context.Value("q", 0), context.Event()
-    _start_fork_server()
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers or os.cpu_count(), len(plan)),
-        mp_context=context,
-        initializer=_start_worker,
-        initargs=(done, stop),
-    )
+) -> list[tuple[dict, dict]]:
+    """Write every shard under its partial name, one task each; what ``_write_shard`` returns."""
+    pool, done, stop = _start_pool(min(workers or os.cpu_count(), len(plan)))
     try:
         tasks = [
             pool.submit(
@@ -291,6 +297,21 @@ def _write_shards(
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+
+
+def _start_pool(workers: int) -> tuple:
+    """Return the pool, its shared count of people written, and the event that stops it."""
+    # A fork server imports TensorFlow once for all workers; to fork this process would copy its
+    # threads' locks. OpenCV reads its limit on import, that is in the fork server.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(image_io.MAX_PIXELS))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hourglass", "tensorflow", "cv2"])
+    done, stop = context.Value("q", 0), context.Event()
+    _start_fork_server()
+    pool = concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(done, stop)
+    )
+    return pool, done, stop
 
 
 def _start_fork_server() -> None:
@@ -342,8 +363,8 @@ def _die_with_parent() -> None:
 
 def _write_shard(
     path: str, people: list[Person], images: str, geometry: Geometry, quality: int
-) -> dict:
-    """Write one shard under its partial name; return its entry for dataset.json and left_out."""
+) -> tuple[dict, dict[str, list[str]]]:
+    """Write one shard under its partial name; its entry for dataset.json, and reason -> ids."""
     partial, written, left_out = path + _PARTIAL, 0, {}
     name, image, problem = None, None, ""
     with tf.io.TFRecordWriter(partial) as writer:
@@ -361,13 +382,13 @@ def _write_shard(
                 written += 1
             with _done.get_lock():
                 _done.value += 1
-    return {
+    entry = {
         "file": os.path.basename(path),
         "people": written,
         "bytes": tf.io.gfile.stat(partial).length,
         "sha256": sha256(partial),
-        "left_out": left_out,
     }
+    return entry, left_out
 
 
 def _try_read(path: str) -> tuple[np.ndarray | None, str]:
@@ -386,7 +407,7 @@ def _splits(written: list[dict], left_out: dict[str, list[str]]) -> dict:
     for split, part in splits.items():
         if not part["people"]:
             reasons = ", ".join(f"{reason}: {len(ids)}" for reason, ids in left_out.items())
-            raise ValueError(f"nobody could be written to the split {split!r} ({reasons})")
+            raise ValueError(f"no people of the split {split!r} could be written ({reasons})")
     return splits
 
 

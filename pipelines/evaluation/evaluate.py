@@ -60,14 +60,15 @@ def write_predictions(folder: str, facts: dict, predicted, confidence, info) -> 
 
     Records that came from a COCO file get coco_results.json too, in COCO's own results format.
     """
-    batch = (facts["id"], facts["row"], predicted, confidence)
-    gathered = prediction_files.gather([batch], info.skeleton, info.origin)
-    prediction_files.write_mat(os.path.join(folder, "predictions.mat"), gathered)
-    prediction_files.write_h5(os.path.join(folder, "predictions.h5"), gathered)
-    prediction_files.write_json(os.path.join(folder, "predictions.json"), gathered)
+    predictions = prediction_files.in_published_order(
+        facts["id"], facts["row"], predicted, confidence, info.skeleton, info.origin
+    )
+    prediction_files.write_mat(os.path.join(folder, "predictions.mat"), predictions)
+    prediction_files.write_h5(os.path.join(folder, "predictions.h5"), predictions)
+    prediction_files.write_json(os.path.join(folder, "predictions.json"), predictions)
     if "coco" in info.settings:
         path = os.path.join(folder, "coco_results.json")
-        prediction_files.write_coco(path, gathered, info.settings["coco"])
+        prediction_files.write_coco(path, predictions, info.settings["coco"])
 
 
 def run(config: Config) -> dict:

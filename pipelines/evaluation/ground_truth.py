@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from hourglass.skeleton import MPII, Skeleton
+from pipelines.data import cropping
 from pipelines.data.annotations import LABELLED, MISSING, Annotated, Person
 from pipelines.data.readers import files, lsp, mpii
 
@@ -68,7 +69,7 @@ class Truth:
       split: which of its people.
       skeleton: its joint set.
       origin: coordinate that the published files give the first pixel's centre (MPII: 1).
-      head_rule: how ``head_size`` was found, one sentence.
+      head_rule: how ``head_size`` is measured, one sentence.
       ids: N person ids; None where the file has no keys.
       images: N photographs; people of one photograph are drawn together by the bootstrap.
       joints: [N, J, 2] float64 0-based image px.
@@ -101,7 +102,7 @@ def read(path: str, split: str = "validation") -> Truth:
     """Read the people of a split from an annotation file or a record set folder.
 
     Args:
-      path: ``detections_our_format.mat``, any file that ``sources.mpii`` or ``sources.lsp`` reads,
+      path: ``detections_our_format.mat``, any file that ``readers.mpii`` or ``readers.lsp`` reads,
         a record set folder or its ``dataset.json``; local or gs://.
       split: "train", "validation" or "test"; ``detections_our_format.mat`` has validation only.
 
@@ -117,10 +118,10 @@ def read(path: str, split: str = "validation") -> Truth:
         truth = _from_annotated(mpii.read(path), split)
         return dataclasses.replace(truth, note=_CUT) if _is_cut(truth) else truth
     names = ("jnt_missing", "pos_gt_src", "headboxes_src", "joints")
-    found = files.parse_mat(data, path, variable_names=names)
-    if "pos_gt_src" in found:
-        return _from_tompson(found, path, split)
-    return _from_annotated(lsp.read(path) if "joints" in found else mpii.read(path), split)
+    variables = files.parse_mat(data, path, variable_names=names)
+    if "pos_gt_src" in variables:
+        return _from_tompson(variables, path, split)
+    return _from_annotated(lsp.read(path) if "joints" in variables else mpii.read(path), split)
 
 
 def _from_records(folder: str, split: str) -> Truth:
@@ -142,8 +143,6 @@ def of_records(info, split: str, facts: dict[str, np.ndarray]) -> Truth:
       split: "train", "validation" or "test".
       facts: of ``input_pipeline.facts``; the truth's rows are in its order.
     """
-    from pipelines.data import cropping
-
     joints = cropping.to_image(facts["joints"], facts["crop_to_image"])
     ids = tuple(name.decode() for name in facts["id"])
     return Truth(
@@ -172,7 +171,7 @@ def _from_annotated(annotated: Annotated, split: str) -> Truth:
     people = sorted((p for p in annotated.people if p.split == split), key=lambda p: p.row)
     if not people:
         raise ValueError(
-            f"{annotated.sources[0]} has nobody in the split {split!r}, only in "
+            f"{annotated.sources[0]} has no people in the split {split!r}, only in "
             f"{sorted({person.split for person in annotated.people})}; give another file or --split"
         )
     joints = _column(people, "joints")
@@ -203,8 +202,8 @@ def _is_cut(truth: Truth) -> bool:
     return truth.ids == tuple(mpii.published_people()) and bool((head == np.rint(head)).all())
 
 
-def _from_tompson(found: dict, path: str, split: str) -> Truth:
-    missing, joints, boxes = _tompson_columns(found, path)
+def _from_tompson(variables: dict, path: str, split: str) -> Truth:
+    missing, joints, boxes = _tompson_columns(variables, path)
     if split != "validation":
         raise ValueError(f"{path} holds validation people only, not the split {split!r}")
     head_size = 0.6 * np.linalg.norm(boxes[:, 1] - boxes[:, 0], axis=1)
@@ -228,10 +227,10 @@ def _from_tompson(found: dict, path: str, split: str) -> Truth:
     )
 
 
-def _tompson_columns(found: dict, path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _tompson_columns(variables: dict, path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return missing [N, 16] bool, joints [N, 16, 2] 1-based px and head boxes [N, 2, 2]."""
     names = ("jnt_missing", "pos_gt_src", "headboxes_src")
-    missing, joints, boxes = (np.asarray(found.get(name)) for name in names)
+    missing, joints, boxes = (np.asarray(variables.get(name)) for name in names)
     shapes = missing.shape, joints.shape, boxes.shape
     people = joints.shape[-1] if joints.ndim else 0
     if not people or shapes != ((16, people), (16, 2, people), (2, 2, people)):
@@ -245,7 +244,7 @@ def _tompson_columns(found: dict, path: str) -> tuple[np.ndarray, np.ndarray, np
 
 
 def _published(head_size: np.ndarray) -> dict:
-    """Return the 2,958 published people if these are their head sizes, else nobody."""
+    """Return the 2,958 published people if these are their head sizes, else none."""
     known = mpii.published_people()
     corners = np.array([person.head_box for person in known.values()])
     sizes = 0.6 * np.linalg.norm(corners[:, 2:] - corners[:, :2], axis=1)

@@ -1,8 +1,8 @@
 """Joints of many people, keyed by person: .mat, .h5 and .json, out and back in.
 
 The .mat and .h5 files hold ``preds`` in the data set's own coordinates (MPII: the first pixel's
-centre is 1), in the order of the published split, as third-party evaluators expect; ``ids`` beside
-it says whose row it is. The .json file is for everybody else: 0-based, everything by name.
+centre is 1), in the order of the published split, as third-party evaluators expect; ``ids`` are
+the people of these rows. The .json file is for other uses: 0-based, everything by name.
 ``read_foreign`` also reads what other projects publish: an array ``preds`` in those coordinates.
 """
 
@@ -13,7 +13,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import h5py
 import numpy as np
@@ -21,12 +21,13 @@ import scipy.io
 
 from hourglass.skeleton import Skeleton
 from pipelines.data.readers import files
+from pipelines.inference import coco_results
 from pipelines.io import read_whole, write_atomically
 
-# A file that claims more numbers than this is not one of ours (MPII's test set has 400,000).
+# A file with more numbers than this is not one of ours (MPII's test set has 400,000).
 _MOST_NUMBERS = 100_000_000
 
-# What our own .mat and .h5 files hold; without all of them a file is somebody else's.
+# What our own .mat and .h5 files hold; without all of them a file is another project's.
 _OURS = ("preds", "confidence", "rows", "origin", "ids", "joint_names")
 
 
@@ -36,11 +37,11 @@ class Predictions:
 
     Attributes:
       ids: N different person ids.
-      rows: [N] int64, ascending: each person's place in the split's published order.
+      rows: [N] int64, ascending: each person's index in the split's published order.
       joints: [N, J, 2] float64, 0-based image px, pixel centres on integers.
       confidence: [N, J] float32, the heatmap's peak.
       skeleton: names the joints.
-      origin: what the published files call the first pixel's centre; only writers add it.
+      origin: coordinate of the first pixel's centre in published files; only writers add it.
 
     Raises ValueError when the arrays do not fit each other, or a person or a row appears twice.
     """
@@ -69,29 +70,32 @@ class Predictions:
                     "each person is predicted once: drop padded examples and repeated batches"
                 )
         if (np.diff(self.rows) < 0).any():
-            raise ValueError("rows must ascend; gather() sorts them")
+            raise ValueError("rows must ascend; in_published_order() sorts them")
 
 
-def gather(
-    batches: Iterable[tuple[Iterable, Iterable, np.ndarray, np.ndarray]],
+def in_published_order(
+    ids: Sequence[str | bytes],
+    rows: np.ndarray,
+    joints: np.ndarray,
+    confidence: np.ndarray,
     skeleton: Skeleton,
     origin: int,
 ) -> Predictions:
-    """Put batches that arrived in any order into the split's published order.
+    """``Predictions`` of people in any order, sorted by row.
 
     Args:
-      batches: of (ids [B] str or bytes, rows [B] int, joints [B, J, 2] 0-based image px,
-        confidence [B, J]), without padded examples. B may differ and be 0.
+      ids: N person ids.
+      rows: [N] int.
+      joints: [N, J, 2] 0-based image px.
+      confidence: [N, J].
       skeleton: names the joints.
       origin: see ``Predictions``.
 
     Raises:
-      ValueError: when there is no batch, or a person or a row comes twice.
+      ValueError: no person, or a person or a row twice.
     """
-    columns = [np.concatenate([np.asarray(part) for part in column]) for column in zip(*batches)]
-    if not columns:
-        raise ValueError("no predictions to gather: the split is empty")
-    ids, rows, joints, confidence = columns
+    if not len(rows):
+        raise ValueError("no predictions: the split is empty; choose another")
     order = np.argsort(rows, kind="stable")
     return Predictions(
         ids=tuple(_text(ids[i]) for i in order),
@@ -168,28 +172,20 @@ def write_json(path: str, predictions: Predictions) -> None:
 def write_coco(path: str, predictions: Predictions, coco: dict) -> None:
     """JSON list in COCO's keypoint-results format, for ``pycocotools`` and other tools.
 
-    Per person ``image_id``, ``category_id``, ``keypoints`` (x, y, confidence of each joint; 0-based
-    px as in COCO's annotations) and ``score``, the mean confidence. A joint or confidence that is
-    not finite becomes 0, which the format cannot leave out.
-
     Args:
       path: the file.
-      predictions: whose ids begin with the image, before "#".
+      predictions: with ids that begin with the image, before "#".
       coco: ``image_ids`` (image -> id) and ``category_id`` of the annotations, as
-        ``sources.coco`` leaves them in a record set's settings.
+        ``readers.coco`` leaves them in a record set's settings.
 
-    Raises OSError when it cannot write, KeyError for a person whose image is not in ``coco``.
+    Raises OSError when it cannot write, KeyError for a person of an image that is not in ``coco``.
     """
-    numbers = np.concatenate([predictions.joints, predictions.confidence[..., None]], -1)
-    numbers = np.where(np.isfinite(numbers), numbers, 0.0)
+    image_ids = [coco["image_ids"][name[: name.rfind("#")]] for name in predictions.ids]
     people = [
-        {
-            "image_id": coco["image_ids"][name[: name.rfind("#")]],
-            "category_id": coco["category_id"],
-            "keypoints": person.ravel().round(4).tolist(),
-            "score": float(person[:, 2].mean()),
-        }
-        for name, person in zip(predictions.ids, numbers)
+        coco_results.entry(image_id, coco["category_id"], joints, confidence, 4)
+        for image_id, joints, confidence in zip(
+            image_ids, predictions.joints, predictions.confidence
+        )
     ]
     write_atomically(path, json.dumps(people, allow_nan=False).encode())
 
@@ -212,14 +208,14 @@ def read(path: str) -> Predictions:
     data = read_whole(path)
     try:
         return kinds[kind](data)
-    except Exception as error:  # The three parsers raise whatever they like on broken bytes.
+    except Exception as error:  # The three parsers raise many types on broken bytes.
         raise ValueError(
             f"{path} is not a predictions file of this project ({error!r}); write it again"
         ) from error
 
 
 def _named(joints: Iterable[str]) -> Skeleton:
-    # Prediction files hold names only. Which joints are mirror images is their data set's to say.
+    # Prediction files hold names only; mirror pairs are in their data set.
     return Skeleton(tuple(joints), pairs=())
 
 
@@ -275,11 +271,11 @@ def _read_json(data: bytes) -> Predictions:
 def read_foreign(
     path: str, origin: int, skeleton: Skeleton
 ) -> tuple[tuple[str, ...] | None, np.ndarray]:
-    """Read anybody's predictions: ours with their keys, other arrays without.
+    """Read predictions of any project: ours with their keys, other arrays without.
 
     Known kinds: ``.json`` of ``write_json``; ``.mat`` and ``.h5`` with ``preds``, by us or by
-    others (pytorch-pose, HRNet, princeton-vl); ``.npy``; and ``detections_our_format.mat``, whose
-    ``pos_pred_src`` are Tompson's predictions.
+    others (pytorch-pose, HRNet, princeton-vl); ``.npy``; and ``detections_our_format.mat``, with
+    Tompson's predictions in ``pos_pred_src``.
 
     Args:
       path: the file, local or gs://.
@@ -344,7 +340,7 @@ def _foreign_h5(data: bytes, path: str) -> np.ndarray | None:
 def _foreign_npy(data: bytes, path: str) -> np.ndarray:
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:  # A claimed size that is absurd is a MemoryError.
+    except Exception as error:  # An absurd size in the header is a MemoryError.
         raise ValueError(
             f"{path} cannot be read as one plain array: {error}; write it with numpy.save, "
             "allow_pickle=False"

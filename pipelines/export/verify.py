@@ -11,9 +11,9 @@ import numpy as np
 import rich.table
 import tensorflow as tf
 
+from pipelines.data import cropping
 from pipelines.evaluation import scoring
 from pipelines.evaluation.ground_truth import Truth
-from pipelines.export import signatures
 from pipelines.inference import forward
 from pipelines.inference.options import InferenceOptions
 
@@ -113,7 +113,7 @@ def photographs(batch: dict, encoded: bool) -> tuple[tf.Tensor, tf.Tensor]:
     images = batch["image"]
     if encoded:
         images = tf.map_fn(tf.io.encode_png, images, fn_output_signature=tf.string)
-    return images, signatures.to_box(batch["center"], batch["side"])
+    return images, cropping.graph_box(batch["center"], batch["side"])
 
 
 def compare(truth: Truth, size: int, reference: tuple, exported: tuple) -> dict:

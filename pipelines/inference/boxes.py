@@ -1,4 +1,4 @@
-"""Boxes of people in pictures: files of them, whose picture they are in, and their crops."""
+"""Boxes of people: reading files of them, matching them to pictures, and their crops."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import re
 
 import numpy as np
 
+from pipelines.data import cropping
 from pipelines.data.annotations import BOX_CONTEXT, Person
-from pipelines.data.readers import files
+from pipelines.data.readers import coco_file, files
 
 _Box = tuple  # (x, y, w, h) image px; pixel 0 reaches from 0 to 1, as in COCO
 _FRAME = re.compile(r"(.+)#(\d+)")
@@ -19,7 +20,7 @@ _FRAME = re.compile(r"(.+)#(\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Boxes:
-    """What a file of boxes says.
+    """What a file of boxes holds.
 
     Attributes:
       people: name of a picture in the file -> its boxes, (x, y, w, h) image px.
@@ -44,7 +45,7 @@ def problem(box: _Box, width: int, height: int) -> str:
         return f"{text} is not finite: give four numbers in px"
     if w <= 0 or h <= 0:
         return f"{text} has no size: width and height must be positive, not corners"
-    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+    if cropping.is_outside(box, width, height):
         return f"{text} lies outside the picture of {width} x {height} px"
     return ""
 
@@ -65,22 +66,24 @@ def person(box: _Box | None, width: int, height: int) -> Person:
     """
     if box is not None and problem(box, width, height):
         raise ValueError(problem(box, width, height))
-    x, y, w, h = (0.0, 0.0, width, height) if box is None else map(float, box)
-    side = height if box is None else BOX_CONTEXT * max(w, h)
+    if box is None:
+        center, side = cropping.square(((width - height) / 2, 0.0, height, height), context=1.0)
+    else:
+        center, side = cropping.square(box, BOX_CONTEXT)
     return Person(
         id="",
         image="",
         split="test",
         row=0,
-        center=np.array([x + w / 2 - 0.5, y + h / 2 - 0.5]),
-        scale=side / 200,
+        center=center,
+        side=side,
         joints=np.zeros((0, 2)),
         state=np.zeros(0, np.uint8),
         head_size=math.nan,
     )
 
 
-def read(path: str, annotations: str = "", category: int = 1, least: float = 0.0) -> Boxes:
+def read(path: str, annotations: str = "", category: int = 1, min_score: float = 0.0) -> Boxes:
     """Read boxes of pictures from a file.
 
     - CSV: ``file,x,y,w,h`` per line, with or without this heading.
@@ -90,25 +93,28 @@ def read(path: str, annotations: str = "", category: int = 1, least: float = 0.0
 
     Args:
       path: the file; .csv or JSON.
-      annotations: COCO file that says which pictures the ``image_id``s of detections are.
+      annotations: COCO file with the pictures that the ``image_id``s of detections mean.
       category: COCO ``category_id`` of people; others are left out.
-      least: detections with a lower score are left out.
+      min_score: detections with a lower score are left out.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: another kind of file, an entry that is no box, or an unknown ``image_id``.
+      ValueError: another kind of file, an entry that is not a box, or an unknown ``image_id``.
     """
     data = files.read_bytes(path)
     if path.lower().endswith(".csv"):
         return Boxes(_grouped(_from_csv(data, path)))
     parts = files.parse_json(data, path)
-    names = _file_names(annotations) if annotations else {}
+    names = {}
+    if annotations:
+        document = files.parse_json(files.read_bytes(annotations), annotations)
+        names = _file_names(document, annotations)
     if isinstance(parts, dict) and {"images", "annotations"} <= set(parts):
-        names, parts = _file_names(path), parts["annotations"]
+        names, parts = _file_names(parts, path), parts["annotations"]
     if isinstance(parts, dict):
         return Boxes(_grouped(_from_dict(parts, path)))
     if isinstance(parts, list):
-        return _from_coco(parts, path, names, category, least)
+        return _from_coco(parts, path, names, category, min_score)
     raise ValueError(f"{path} holds no boxes, but a {type(parts).__name__}: {_KINDS}")
 
 
@@ -151,41 +157,38 @@ def _from_dict(parts: dict, path: str):
         yield name, [_numbers(box, f"{path}, {name!r}:") for box in boxes]
 
 
-def _file_names(path: str) -> dict[int, str]:
+def _file_names(document: object, path: str) -> dict[int | str, str]:
     """COCO image id -> file name of an annotation file."""
-    parts = files.parse_json(files.read_bytes(path), path)
-    try:
-        return {image["id"]: str(image["file_name"]) for image in parts["images"]}
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not a COCO annotation file: no images with id and file_name ({error!r})"
-        ) from error
+    images = coco_file.lists(document, ("images",), path)["images"]
+    return {key: one["file_name"] for key, one in coco_file.images_by_id(images, path).items()}
 
 
-def _from_coco(parts: list, path: str, names: dict, category: int, least: float) -> Boxes:
-    found = Boxes({name: [] for name in names.values()}, {name: i for i, name in names.items()})
+def _from_coco(parts: list, path: str, names: dict, category: int, min_score: float) -> Boxes:
+    numbers = {name: key for key, name in names.items() if isinstance(key, int)}
+    boxes = Boxes({name: [] for name in names.values()}, numbers)
     for number, entry in enumerate(parts):
         where = f"{path}, entry {number}:"
         if not isinstance(entry, dict):
             raise ValueError(f"{where} {entry!r:.80} is not an object with bbox; {_KINDS}")
-        reason = _unwanted(entry, category, least)
+        reason = _unwanted(entry, category, min_score)
         if reason:
-            found.left_out[reason] = found.left_out.get(reason, 0) + 1
+            boxes.left_out[reason] = boxes.left_out.get(reason, 0) + 1
             continue
         name = _name(entry, names, where)
-        found.people.setdefault(name, []).append(_numbers(entry.get("bbox", ()), f"{where} bbox"))
+        boxes.people.setdefault(name, []).append(_numbers(entry.get("bbox", ()), f"{where} bbox"))
         if isinstance(entry.get("image_id"), int):
-            found.ids.setdefault(name, entry["image_id"])
-    return found
+            boxes.ids.setdefault(name, entry["image_id"])
+    return boxes
 
 
-def _unwanted(entry: dict, category: int, least: float) -> str:
+def _unwanted(entry: dict, category: int, min_score: float) -> str:
     if entry.get("category_id", category) != category:
         return f"of another category than {category}"
     if entry.get("iscrowd"):
         return "a crowd"
     score = entry.get("score", math.inf)
-    return f"score below {least:g}" if isinstance(score, (int, float)) and score < least else ""
+    low = isinstance(score, (int, float)) and score < min_score
+    return f"score below {min_score:g}" if low else ""
 
 
 def _name(entry: dict, names: dict, where: str) -> str:
@@ -204,10 +207,10 @@ def _hashable(value):
     return value if isinstance(value, (int, str)) else None
 
 
-def match(found: Boxes, inputs: list[str]) -> tuple[Boxes, list[str]]:
-    """Boxes under the names of the inputs, and the names in the file that are no input.
+def match(given: Boxes, inputs: list[str]) -> tuple[Boxes, list[str]]:
+    """Boxes by input, and the names in the file that match none.
 
-    A name in the file means the input of that path, or whose path ends in it.
+    A name in the file means the input with that path, or with a path that ends in it.
 
     Raises ValueError for a name that could mean several inputs.
     """
@@ -215,7 +218,7 @@ def match(found: Boxes, inputs: list[str]) -> tuple[Boxes, list[str]]:
     for path in inputs:
         by_base.setdefault(os.path.basename(path), []).append(path)
     people, ids, unknown = {}, {}, []
-    for name, boxes in found.people.items():
+    for name, boxes in given.people.items():
         stem, number = _split(name, by_base)
         meant = [path for path in by_base.get(os.path.basename(stem), ()) if _ends(path, stem)]
         if len(meant) > 1:
@@ -224,10 +227,10 @@ def match(found: Boxes, inputs: list[str]) -> tuple[Boxes, list[str]]:
             )
         if meant:
             people.setdefault(meant[0] + number, []).extend(boxes)
-            ids.update({meant[0]: found.ids[name]} if name in found.ids else {})
+            ids.update({meant[0]: given.ids[name]} if name in given.ids else {})
         elif boxes:
             unknown.append(name)
-    return Boxes(people, ids, found.left_out), unknown
+    return Boxes(people, ids, given.left_out), unknown
 
 
 def _split(name: str, by_base: dict) -> tuple[str, str]:

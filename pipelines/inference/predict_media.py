@@ -24,7 +24,7 @@ from pipelines.inference import media
 from pipelines.inference.media_options import MediaOptions
 from pipelines.inference.one_euro import OneEuro
 from pipelines.inference.predictor import Crop, Pose, Predictor
-from pipelines.inference.writers import Film, Results, places, write_jpeg
+from pipelines.inference.writers import Film, Results, drawn_paths, write_jpeg
 from pipelines.visualization import draw
 
 _WORKERS = min(8, os.cpu_count() or 1)
@@ -283,7 +283,7 @@ def _few(names: list[str]) -> str:
 
 
 def _inputs(pairs: list[tuple[str, str]], output: str) -> list[Input]:
-    targets = places(output, [name for _, name in pairs])
+    targets = drawn_paths(output, [name for _, name in pairs])
     originals = {os.path.abspath(path) for path, _ in pairs}
     clash = [target for target in targets if os.path.abspath(target) in originals]
     if clash:

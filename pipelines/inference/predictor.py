@@ -183,7 +183,7 @@ class Predictor:
         factor = math.ceil(self.geometry.context * person.side / WIDEST)
         array, small_to_image = _divided(array, factor)
         center = cropping.to_crop(person.center, small_to_image)
-        person = dataclasses.replace(person, center=center, scale=person.scale / factor)
+        person = dataclasses.replace(person, center=center, side=person.side / factor)
         square, crop_to_small = cropping.crop(array, person, self.geometry)
         shift = small_to_image[:, :2] @ crop_to_small[:, 2] + small_to_image[:, 2]
         return Crop(

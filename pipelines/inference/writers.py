@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from hourglass.skeleton import Skeleton
-from pipelines.inference import media
+from pipelines.inference import coco_results, media
 from pipelines.inference.predictor import Pose
 from pipelines.io import write_atomically
 
@@ -27,7 +27,7 @@ class Results:
     """
 
     def __init__(self, folder: str, skeleton: Skeleton, category: int, first_id: int):
-        """Open both beside their places; ``first_id`` is the first free image id."""
+        """Open both under partial names; ``first_id`` is the first free image id."""
         self._paths = [os.path.join(folder, n) for n in ("predictions.json", "images.json")]
         self._files = [tf.io.gfile.GFile(path + ".partial", "w") for path in self._paths]
         self._skeleton, self._category, self._next = skeleton, category, first_id
@@ -64,19 +64,12 @@ class Results:
             raise OSError(f"cannot write {self._paths[which]}: {error.message}") from error
 
     def _entry(self, pose: Pose, image_id: int, name: str) -> dict:
-        numbers = np.column_stack([pose.joints, pose.confidence])
-        numbers = np.where(np.isfinite(numbers), numbers, 0.0)
-        return {
-            "image_id": image_id,
-            "category_id": self._category,
-            "keypoints": numbers.ravel().round(3).tolist(),
-            "score": round(float(numbers[:, 2].mean()), 4),
-            "file_name": name,
-            "box": None if pose.box is None else [float(value) for value in pose.box],
-        }
+        entry = coco_results.entry(image_id, self._category, pose.joints, pose.confidence, 3)
+        box = None if pose.box is None else [float(value) for value in pose.box]
+        return {**entry, "score": round(entry["score"], 4), "file_name": name, "box": box}
 
     def __exit__(self, error, *_) -> None:
-        """Put both files in place; after an error other than Ctrl-C, remove what there is."""
+        """Rename both files; after an error other than Ctrl-C, remove them."""
         if error in (None, KeyboardInterrupt):
             return self._finish()
         for path, file in zip(self._paths, self._files):
@@ -136,18 +129,18 @@ class Film:
             os.replace(self._partial, self._path)
 
 
-def places(output: str, names: list[str]) -> list[str]:
-    """Where drawn pictures and videos go: each input's own place below ``output``."""
-    taken, found = set(), []
+def drawn_paths(output: str, names: list[str]) -> list[str]:
+    """Paths of drawn pictures and videos: one below ``output`` for each input."""
+    taken, paths = set(), []
     for name in names:
         stem, kind = os.path.splitext(name)
         stem = f"camera{name}" if media.is_camera(name) else stem
         kind = ".mp4" if media.is_video(name) else ".jpg"
         numbered = (f"{stem}{suffix}{kind}" for suffix in _suffixes())
-        place = next(place for place in numbered if place not in taken)
-        taken.add(place)
-        found.append(os.path.join(output, place))
-    return found
+        path = next(path for path in numbered if path not in taken)
+        taken.add(path)
+        paths.append(os.path.join(output, path))
+    return paths
 
 
 def _suffixes() -> Iterator[str]:

@@ -193,6 +193,7 @@ def run(config: Config) -> int:
     options = step_options(config, info.skeleton, mean)
     train_steps = train_step.make_train_steps(state, options)
     cached = input_pipeline.fits(info, config.cache_gb)
+    print(input_pipeline.describe_cache(info, config.cache_gb))
     iterator = input_pipeline.distributed(
         strategy,
         info,

@@ -131,7 +131,7 @@ REFUSED = [
     ({"annotations": [annotation(9, bbox=[1, 2, 3])]}, 'annotation 9: "bbox" must be 4 finite'),
     ({"annotations": [annotation(9, bbox=[1, 2, 3, math.nan])]}, 'annotation 9: "bbox" must be'),
     ({"annotations": [annotation(9), annotation(9)]}, "annotation id 9 occurs twice"),
-    ({"annotations": [annotation(None)]}, 'annotation at place 0: "id" must be a whole'),
+    ({"annotations": [annotation(None)]}, 'annotation at index 0: "id" must be a whole'),
     ({"annotations": [annotation(9, image_id=[1])]}, 'annotation 9: "image_id" must be'),
     ({"annotations": [7]}, "annotations should hold objects, not 7"),
     ({"annotations": {}}, "should be COCO JSON"),
@@ -246,7 +246,7 @@ class TestHead:
         with pytest.raises(ValueError, match='--head="joint:left_ear,joint:right_ear"') as error:
             read(tmp_path, document([annotation(1)]), head=head)
         assert "--head=box:0.1" in str(error.value)
-        assert (f"--head={head} is none" in str(error.value)) == bool(head)
+        assert (f"--head={head} is invalid" in str(error.value)) == bool(head)
 
     def test_unknown_where_a_joint_is_missing_or_both_are_one_place(self, tmp_path):
         same = [12, 22, 2, 12, 22, 2, 18, 24, 2, 1, 1, 2]
@@ -259,7 +259,7 @@ class TestHead:
             [math.nan, math.hypot(11, 21)], nan_ok=True
         )
         assert "unknown for 1 of 2" in coco.describe(result)
-        with pytest.raises(ValueError, match="nobody in .* has both joints"):
+        with pytest.raises(ValueError, match="none in .* has both joints"):
             read(tmp_path, document([annotation(1)]), head="joint:nose,joint:tail")
 
 
@@ -337,7 +337,7 @@ def predicted(people, skeleton, joints):
     order = np.arange(len(people))
     sure = np.full(joints.shape[:2], 0.5, np.float32)
     ids = np.array([person.id for person in people])
-    return prediction_files.gather([(ids, order, joints, sure)], skeleton, 0)
+    return prediction_files.in_published_order(ids, order, joints, sure, skeleton, 0)
 
 
 def test_results_in_cocos_format(tmp_path):
@@ -362,8 +362,8 @@ def test_results_in_cocos_format(tmp_path):
 
 def test_predictions_of_joints_whose_names_tell_no_pairs_are_read_back(tmp_path):
     one = Skeleton(("left_fin", "tail"), pairs=())
-    given = prediction_files.gather(
-        [(["a#1"], [0], np.ones((1, 2, 2)), np.ones((1, 2), np.float32))], one, 0
+    given = prediction_files.in_published_order(
+        ["a#1"], np.zeros(1, int), np.ones((1, 2, 2)), np.ones((1, 2), np.float32), one, 0
     )
     for kind in ("mat", "h5", "json"):
         path = str(tmp_path / f"predictions.{kind}")

@@ -103,7 +103,7 @@ class TestTraining:
 
     def test_empty_split(self, own_records):
         info = own_records(counts={"validation": 3})
-        with pytest.raises(ValueError, match="nobody in the split 'train'.*validation 3"):
+        with pytest.raises(ValueError, match="no people in the split 'train'.*validation 3"):
             input_pipeline.training(info, batch=2, seed=0)
 
 
@@ -166,14 +166,16 @@ class TestCache:
         with pytest.raises(ValueError, match=f"{path.name} was altered .* of 8 is damaged"):
             input_pipeline.training(info, batch=5, seed=3, cached=True)
 
-    def test_they_are_held_up_to_the_bound_and_that_is_said(self, info, capsys):
+    def test_they_are_cached_up_to_the_bound_and_the_user_is_told(self, info, capsys):
         size = sum(pathlib.Path(path).stat().st_size for path in info.shards("train"))
         assert input_pipeline.fits(info, size / 1e9)
-        said = f"training records of {size / 1e9:.3g} GB: read once, kept in memory"
-        assert capsys.readouterr().out == f"{said}\n"
+        line = input_pipeline.describe_cache(info, size / 1e9)
+        assert line == f"training records of {size / 1e9:.3g} GB: read once, kept in memory"
         assert not input_pipeline.fits(info, (size - 1) / 1e9)
-        assert capsys.readouterr().out.endswith(f"every epoch, --cache_gb={(size - 1) / 1e9:g}\n")
+        line = input_pipeline.describe_cache(info, (size - 1) / 1e9)
+        assert line.endswith(f"every epoch, --cache_gb={(size - 1) / 1e9:g}")
         assert not input_pipeline.fits(info, 0.0)
+        assert capsys.readouterr().out == ""
 
 
 class TestWorkers:
@@ -254,7 +256,7 @@ class TestEvaluation:
             lambda: input_pipeline.evaluation(info, "validation", batch=2),
             lambda: input_pipeline.facts(info, "validation"),
         ):
-            with pytest.raises(ValueError, match="nobody in the split 'validation'"):
+            with pytest.raises(ValueError, match="no people in the split 'validation'"):
                 read()
 
 
@@ -291,5 +293,5 @@ class TestChosen:
                 np.testing.assert_array_equal(one[key].numpy(), values[places])
 
     def test_split_of_nobody(self, info):
-        with pytest.raises(ValueError, match="nobody in the split 'test'"):
+        with pytest.raises(ValueError, match="no people in the split 'test'"):
             input_pipeline.chosen(info, "test", [0], batch=1)

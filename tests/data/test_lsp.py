@@ -96,15 +96,15 @@ def test_unusable_people_are_named_and_rows_keep_the_published_places(tmp_path):
     assert [(p.id, p.row) for p in result.people] == [("im00001.jpg#1", 0), ("im00004.jpg#1", 2)]
     assert result.left_out == {
         "fewer than 2 labelled joints": ["im00002.jpg#1"],
-        "labelled joints all in one place": ["im00003.jpg#1"],
+        "labelled joints all at one position": ["im00003.jpg#1"],
     }
 
 
 @pytest.mark.parametrize(
     "joints, message",
     [
-        (np.zeros((16, 3, 5)), r"14 x 3 x people .* found \(16, 3, 5\)"),
-        (np.zeros((14, 3)), r"found \(14, 3\)"),
+        (np.zeros((16, 3, 5)), r"14 x 3 x people .* not \(16, 3, 5\)"),
+        (np.zeros((14, 3)), r"not \(14, 3\)"),
         (np.full((14, 3, 2), 2.0), "person 1, right_ankle: a flag is neither 0 nor 1"),
         (np.full((14, 3, 2), 1j), "should be numbers"),
     ],

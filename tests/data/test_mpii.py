@@ -94,7 +94,7 @@ def assert_same_people(left, right, head_sizes=True, order=True, atol=1e-9):
         assert (a.image, a.split, a.row) == (b.image, b.split, b.row)
         assert a.state.tolist() == b.state.tolist(), key
         np.testing.assert_allclose(a.joints, b.joints, atol=atol)
-        np.testing.assert_allclose([*a.center, a.scale], [*b.center, b.scale], atol=atol)
+        np.testing.assert_allclose([*a.center, a.side], [*b.center, b.side], atol=atol)
         if head_sizes:
             np.testing.assert_allclose(a.head_size, b.head_size)
 
@@ -111,7 +111,7 @@ def test_one_person_by_hand(real):
         0,
     )
     np.testing.assert_allclose(person.center, [593, 256 + 15 * 3.021])
-    np.testing.assert_allclose([person.scale, person.side], [3.77625, 755.25])
+    assert person.side == pytest.approx(1.25 * 200 * 3.021)
     assert person.joints.dtype == np.float64 and person.joints.shape == (16, 2)
     assert person.joints[0].tolist() == [619, 393]
     assert person.state[[3, 6]].tolist() == [OCCLUDED, OCCLUDED]
@@ -192,7 +192,7 @@ def test_unusable_people_are_named(tmp_path):
     assert result.left_out == {
         "no centre or scale": [f"{image}#{k}" for k in (1, 2, 3)],
         "no joints": [f"{image}#{k}" for k in (4, 5, 6)],
-        "beside a published validation person, not one of the 2,958": ["051423444.jpg#2"],
+        "in the photograph of one of the 2,958 validation people": ["051423444.jpg#2"],
     }
 
 
@@ -304,11 +304,11 @@ def test_hrnet_people_equal_the_bearpaw_ones_but_for_occlusion(tmp_path, real):
     for ours, theirs in zip(people, real.people):
         assert (ours.split, ours.row) == (theirs.split, theirs.row)
         known = theirs.id if theirs.split == "validation" else None
-        x, y = theirs.center + 1 - [0, 12 * theirs.scale]
+        x, y = theirs.center + 1 - [0, 12 / 200 * theirs.side]
         assert ours.id == (known or f"{theirs.image}@{x:.0f},{y:.0f}")
         assert ours.state.tolist() == np.where(theirs.state == OCCLUDED, 2, theirs.state).tolist()
         np.testing.assert_allclose(ours.joints, theirs.joints)
-        np.testing.assert_allclose([*ours.center, ours.scale], [*theirs.center, theirs.scale])
+        np.testing.assert_allclose([*ours.center, ours.side], [*theirs.center, theirs.side])
         np.testing.assert_allclose(ours.head_size, theirs.head_size)
 
 
@@ -328,7 +328,7 @@ def test_hrnet_test_file_has_no_joints(tmp_path):
     entries = [{"image": "a.jpg", "center": [20, 30], "scale": 2.0}]
     (person,) = mpii.read(write(tmp_path, entries, "test.json")).people
     assert (person.split, person.id, person.row) == ("test", "a.jpg@20,30", 0)
-    assert person.center.tolist() == [19, 59] and person.scale == 2.5
+    assert person.center.tolist() == [19, 59] and person.side == 500.0
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_newell_people_equal_the_bearpaw_ones_but_for_truncation(tmp_path, real)
     assert_same_people(result, real, head_sizes=False, atol=1)
     person = result.people[0]
     np.testing.assert_allclose(person.center, real.people[0].center, atol=1e-9)
-    np.testing.assert_allclose(person.scale, real.people[0].scale)
+    np.testing.assert_allclose(person.side, real.people[0].side)
     assert person.joints[8].tolist() == [636, 188]
     assert [p.head_size for p in result.people if p.split == "train"] == 3 * [33.0]
     assert by_id(result)["051423444.jpg#1"].head_size == pytest.approx(HEAD_051423444, rel=1e-6)
@@ -411,7 +411,10 @@ def test_newell_test_file(tmp_path):
         ({"drop": ["center"]}, 'needs a data set "center"'),
         ({"drop": ["imgname"]}, 'needs a data set "imgname"'),
         ({"drop": ["visible"]}, 'needs a data set "visible"'),
-        ({"part": np.zeros((5, 14, 2))}, 'needs a data set "part" of shape people x 16 x 2, found'),
+        (
+            {"part": np.zeros((5, 14, 2))},
+            'needs a data set "part" of shape people x 16 x 2; it has',
+        ),
         ({"scale": np.zeros(4)}, 'needs a data set "scale"'),
         ({"imgname": np.zeros(5)}, '"imgname" is not of the published type'),
         ({"scale": np.array(5 * [b"1.0"])}, '"scale" is not of the published type'),
@@ -495,7 +498,7 @@ def test_mat_irregular_people(tmp_path):
     assert result.left_out == {
         "no joints": ["a.jpg#2", "a.jpg#5"],
         "no centre or scale": ["a.jpg#3", "a.jpg#4", "a.jpg#8", "c.jpg#1", "d.jpg#2"],
-        "beside a published validation person, not one of the 2,958": ["051423444.jpg#2"],
+        "in the photograph of one of the 2,958 validation people": ["051423444.jpg#2"],
     }
     first, single, boxless, test, _ = result.people
     assert first.head_size == pytest.approx(30)  # 0.6 x hypot(30, 40): real boxes in training too
@@ -512,7 +515,7 @@ def test_mat_of_one_photograph(tmp_path):
 def test_mat_of_other_data_sets_and_wrong_points(tmp_path):
     path = str(tmp_path / "joints.mat")
     scipy.io.savemat(path, {"joints": np.zeros((14, 3, 5))})
-    with pytest.raises(ValueError, match=r"not MPII's release: .* found variables \['joints'\]"):
+    with pytest.raises(ValueError, match=r"not MPII's release: .* it has \['joints'\]"):
         mpii.read(path)
     rows = annorect_of({1: REAL[0][3:]})
     rows[0, 0]["annopoints"][0, 0]["point"][0, 3]["id"] = 16
@@ -586,7 +589,7 @@ def test_valid_h5_and_hrnet_file_hold_the_same_people(full):
         assert person.state.tolist() == same.state.tolist()
         assert np.abs(person.joints - same.joints).max() <= 1
         assert np.abs(person.center - same.center).max() < 0.01  # the JSON rounds scale to 0.001
-        assert abs(person.scale - same.scale) < 0.001
+        assert abs(person.side - same.side) < 0.2
     hrnet_people = mpii.read(os.path.join(DATA, "mpii", "msra_style_3.json")).people
     assert [p.row for p in hrnet_people] == [0, 1, 3]
     for person in hrnet_people:

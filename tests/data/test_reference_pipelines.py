@@ -162,7 +162,7 @@ def our_picture(index):
         split="validation",
         row=0,
         center=center - 1,
-        scale=side / 200,
+        side=side,
         joints=joints - 1,
         state=state,
         head_size=np.nan,

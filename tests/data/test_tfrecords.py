@@ -28,7 +28,7 @@ def person(center=(40.0, 30.0), side=15.0, **changes):
         split="train",
         row=7,
         center=np.array(center, np.float64),
-        scale=side / 200,
+        side=side,
         joints=np.array([[38.25, 31.5], [44.0, 27.0], [0.0, 0.0]]),
         state=np.array([LABELLED, OCCLUDED, MISSING], np.uint8),
         head_size=9.5,
@@ -386,9 +386,9 @@ class TestDatasetInfo:
         assert parts["geometry"] == {"context": 1.5, "side": 64, "canvas": 96}
 
     def test_absent_split(self, written):
-        with pytest.raises(ValueError, match="nobody in the split 'train'.*validation 5"):
+        with pytest.raises(ValueError, match="no people in the split 'train'.*validation 5"):
             written.count("train")
-        with pytest.raises(ValueError, match="nobody in the split 'train'"):
+        with pytest.raises(ValueError, match="no people in the split 'train'"):
             written.shards("train")
 
     def test_no_file(self, tmp_path):

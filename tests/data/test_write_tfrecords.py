@@ -36,7 +36,7 @@ def person(number, image, split, row, center=(40.0, 30.0)):
         split=split,
         row=row,
         center=np.array(center),
-        scale=0.1,
+        side=20.0,
         joints=np.array(center) + [[-4.0, 2.0], [5.0, 3.0]],
         state=np.full(2, LABELLED, np.uint8),
         head_size=6.0,
@@ -157,7 +157,7 @@ class TestConvert:
     def test_validation_people_alone_are_enough(self, tmp_path, people):
         info, _ = run(tmp_path, people[24:])
         assert info.count("validation") == 6
-        with pytest.raises(ValueError, match="nobody in the split 'train'"):
+        with pytest.raises(ValueError, match="no people in the split 'train'"):
             info.count("train")
 
     def test_the_readers_left_out_are_counted_and_named(self, tmp_path, people):
@@ -282,7 +282,7 @@ class TestExistingRecords:
         before = contents(tmp_path / "records")
         for number in range(8):
             (tmp_path / "images" / f"{number:02d}.jpg").write_text("no photograph")
-        with pytest.raises(ValueError, match="nobody could be written to the split 'train'"):
+        with pytest.raises(ValueError, match="no people of the split 'train' could be written"):
             run(tmp_path, annotated(people, "other"), overwrite=True)
         assert contents(tmp_path / "records") == before
 
@@ -300,7 +300,7 @@ class TestExistingRecords:
         folder = tmp_path / "records"
         (folder / "dataset.json").rename(folder / "dataset.json.partial")
         os.rename(info.shards("train")[2], info.shards("train")[2] + ".partial")
-        with pytest.raises(ValueError, match="nobody could be written"):
+        with pytest.raises(ValueError, match="no people of the split"):
             (tmp_path / "images" / "empty.jpg").write_bytes(b"")
             run(tmp_path, [person(0, "empty.jpg", "train", 0)])
         assert not contents(folder).keys() - {"left_out.json"}
@@ -536,7 +536,7 @@ class TestScript:
         cells = [line.replace("│", " ").split()[:3] for line in out.splitlines()]
         assert ["train", "2", "1"] in cells
         assert ["validation", "1,000", "2"] in cells
-        assert "left out: nobody" in out
+        assert "left out: none" in out
         assert "people/s" in error and "1002/1002" in error
         out, _ = forked(*arguments)
         assert "already holds exactly these records: nothing to do" in out

@@ -375,7 +375,7 @@ class TestRun:
 
     def test_empty_split(self, evaluated, own_records):
         info = own_records(counts={"train": 3})
-        match = "nobody in the split 'validation'"
+        match = "no people in the split 'validation'"
         self.refused(evaluated[0], ValueError, match, records=info.folder)
 
     def test_damaged_shard(self, evaluated, own_records):

@@ -281,7 +281,7 @@ class TestRefusals:
         assert not page.exists()
 
     def test_split_of_nobody(self, info, tmp_path):
-        match = "nobody in the split 'test'"
+        match = "no people in the split 'test'"
         self.refused(match, ValueError, info.folder, str(tmp_path / "p.html"), split="test")
 
     def test_other_joints(self, info, offsets, tmp_path):

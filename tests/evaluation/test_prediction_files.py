@@ -12,7 +12,7 @@ from hourglass.skeleton import LSP, MPII
 from pipelines import io
 from pipelines.evaluation.prediction_files import (
     Predictions,
-    gather,
+    in_published_order,
     read,
     write_h5,
     write_json,
@@ -87,34 +87,26 @@ def test_json_is_zero_based_and_named(tmp_path):
     np.testing.assert_array_equal(document["people"][1]["joints"], predictions.joints[1])
 
 
-@hypothesis.given(st.permutations(range(7)), st.integers(1, 7))
-def test_gather_does_not_depend_on_the_order_of_arrival(order, size):
-    wanted = _predictions(7)
-    batches = []
-    for start in range(0, 7, size):
-        part = list(order[start : start + size])
-        ids = np.array([wanted.ids[i].encode() for i in part], object)
-        batches.append((ids, wanted.rows[part], wanted.joints[part], wanted.confidence[part]))
-    _same(wanted, gather(iter(batches), MPII, 1))
+@hypothesis.given(st.permutations(range(7)))
+def test_predictions_come_in_the_published_order(order):
+    wanted, order = _predictions(7), list(order)
+    ids = np.array([wanted.ids[i].encode() for i in order], object)
+    columns = wanted.rows[order], wanted.joints[order], wanted.confidence[order]
+    _same(wanted, in_published_order(ids, *columns, MPII, 1))
 
 
-def _batch(ids, rows):
-    return ids, rows, np.zeros((len(ids), 16, 2)), np.zeros((len(ids), 16))
-
-
-def test_gather_refuses_a_person_twice():
-    with pytest.raises(ValueError, match=r"share a person \(b\).*predicted once"):
-        gather([_batch(["a", "b"], [0, 1]), _batch(["b"], [2])], MPII, 1)
-
-
-def test_gather_refuses_a_row_twice():
-    with pytest.raises(ValueError, match=r"share a row \(1\)"):
-        gather([_batch(["a", "b"], [0, 1]), _batch(["c"], [1])], MPII, 1)
-
-
-def test_gather_refuses_nothing():
-    with pytest.raises(ValueError, match="empty"):
-        gather([], MPII, 1)
+@pytest.mark.parametrize(
+    ("ids", "rows", "message"),
+    [
+        (["a", "b", "b"], [0, 1, 2], r"share a person \(b\).*predicted once"),
+        (["a", "b", "c"], [0, 1, 1], r"share a row \(1\)"),
+        ([], [], "the split is empty"),
+    ],
+)
+def test_a_person_or_row_twice_and_an_empty_split_are_errors(ids, rows, message):
+    zeros = np.zeros((len(ids), 16, 2)), np.zeros((len(ids), 16))
+    with pytest.raises(ValueError, match=message):
+        in_published_order(ids, np.array(rows, int), *zeros, MPII, 1)
 
 
 def test_shapes_and_order_are_checked():

@@ -282,7 +282,7 @@ class TestGroundTruth:
 
     def test_another_split(self, tmp_path):
         path = bearpaw(tmp_path / "a.json", places(6), split=0)
-        with pytest.raises(ValueError, match=r"nobody in the split 'validation', only.*train"):
+        with pytest.raises(ValueError, match=r"no people in the split 'validation', only.*train"):
             ground_truth.read(path)
         assert len(ground_truth.read(path, "train").joints) == 6
 
@@ -605,7 +605,7 @@ class TestCommand:
             f"--ground_truth={truth_file}",
         )
         code, output = answer(*files)
-        assert code == 1 and "nobody in the split 'validation'" in output
+        assert code == 1 and "no people in the split 'validation'" in output
         code, output = answer(*files, "--split=train", "--flagfile=configs/demo.flags")
         assert code == 0 and "mpii train" in output, output
 

@@ -44,11 +44,11 @@ def needs(kind: str) -> None:
 
 def test_box_and_person_are_each_others_inverse():
     # Two pixels wide, three high, from pixel (10, 20) on: they are 10, 11 and 20, 21, 22.
-    center, side = signatures.to_person(tf.constant([10.0, 20.0, 2.0, 3.0]))
+    center, side = cropping.graph_square(tf.constant([10.0, 20.0, 2.0, 3.0]))
     assert center.numpy().tolist() == [10.5, 21.0] and float(side) == 1.25 * 3
-    box = signatures.to_box(tf.constant([[10.5, 21.0]]), tf.constant([40.0]))
+    box = cropping.graph_box(tf.constant([[10.5, 21.0]]), tf.constant([40.0]))
     assert box.numpy().tolist() == [[-5.0, 5.5, 32.0, 32.0]]
-    center, side = signatures.to_person(box)
+    center, side = cropping.graph_square(box)
     assert center.numpy().tolist() == [[10.5, 21.0]] and side.numpy().tolist() == [40.0]
 
 
@@ -64,10 +64,12 @@ def test_box_and_person_are_each_others_inverse():
 )
 def test_graph_crops_as_the_records_are_cropped(center, side):
     photograph, person = draw_person(3, "train", 0, MPII)
-    person = dataclasses.replace(person, center=np.array(center), scale=side / 200)
+    person = dataclasses.replace(person, center=np.array(center), side=side)
     want, crop_to_image = cropping.crop(photograph, person, GEOMETRY)
-    box = signatures.to_box(tf.constant([center], tf.float32), tf.constant([side]))[0]
-    image, where, width, matrix = (x.numpy() for x in signatures.crop(photograph, box, GEOMETRY))
+    box = cropping.graph_box(tf.constant([center], tf.float32), tf.constant([side]))[0]
+    image, where, width, matrix = (
+        x.numpy() for x in cropping.graph_crop(photograph, box, GEOMETRY)
+    )
     n, canvas = len(want), GEOMETRY.canvas
     assert image.shape == (canvas + 1, canvas + 1, 3) and image.dtype == np.uint8
     difference = np.abs(image[:n, :n].astype(int) - want)
@@ -83,7 +85,7 @@ def test_stored_crops_come_through_the_graph_unshrunk(info):
     for batch in input_pipeline.evaluation(info, "validation", batch=VALIDATION):
         images, boxes = verify.photographs(batch, encoded=False)
         for image, box, center in zip(images, boxes, batch["center"]):
-            cut, where, _, crop_to_image = signatures.crop(image, box, GEOMETRY)
+            cut, where, _, crop_to_image = cropping.graph_crop(image, box, GEOMETRY)
             assert crop_to_image[0, 0] == 1.0
             np.testing.assert_allclose(affine.apply(crop_to_image, where[None])[0], center, 1e-5)
             x, y = np.rint(crop_to_image[:, 2]).astype(int)
@@ -107,7 +109,7 @@ def test_stored_crops_come_through_the_graph_unshrunk(info):
 def test_boxes_that_cannot_be_are_refused(box, words):
     photograph, _ = draw_person(3, "train", 0, MPII)  # 200 x 220
     with pytest.raises(tf.errors.InvalidArgumentError, match=words):
-        signatures.crop(photograph, tf.constant(box, tf.float32), GEOMETRY)
+        cropping.graph_crop(photograph, tf.constant(box, tf.float32), GEOMETRY)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +130,7 @@ def photographs(kind: str, count: int = 4) -> tuple[list[bytes], np.ndarray, lis
         if kind == "jpeg":
             pixels = tf.io.decode_jpeg(files[-1], dct_method="INTEGER_ACCURATE").numpy()
         boxes.append(
-            signatures.to_box(tf.constant(person.center, tf.float32), np.float32(person.side))
+            cropping.graph_box(tf.constant(person.center, tf.float32), np.float32(person.side))
         )
         people.append((pixels, person))
     return files, np.stack(boxes), people
@@ -416,7 +418,7 @@ def test_spoiled_export_is_found_out(ask, tmp_path, known):
         ("savedmodel", {"with_preprocessing": True}, "--with_preprocessing is for"),
         ("frozen", {"records": ""}, "--records is missing"),
         ("frozen", {"output": ""}, "--output is empty"),
-        ("frozen", {"split": "test"}, "nobody in the split 'test'"),
+        ("frozen", {"split": "test"}, "no people in the split 'test'"),
     ],
 )
 def test_options_that_contradict_themselves(ask, tmp_path, kind, changes, words):

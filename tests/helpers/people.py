@@ -74,7 +74,7 @@ def draw_person(k: int, split: str, row: int, skeleton: Skeleton) -> tuple[np.nd
         split=split,
         row=row,
         center=center,
-        scale=side / 200,
+        side=side,
         joints=joints,
         state=state,
         head_size=np.nan if k % 12 == 11 else side * 0.12,

@@ -16,8 +16,8 @@ def write_truth(path, info, offsets, ids=None, skeleton=None, split="validation"
     keep = np.arange(len(ids))
     joints, rows = joints[keep][:, : len(skeleton or info.skeleton)], facts["row"][keep]
     confidence = np.full(joints.shape[:2], 0.75)
-    batch = (ids, rows, joints, confidence)
-    prediction_files.write_json(
-        str(path), prediction_files.gather([batch], skeleton or info.skeleton, info.origin)
+    predictions = prediction_files.in_published_order(
+        ids, rows, joints, confidence, skeleton or info.skeleton, info.origin
     )
+    prediction_files.write_json(str(path), predictions)
     return str(path)

@@ -11,12 +11,14 @@ import sys
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def start_python(*arguments: str, cwd: pathlib.Path = ROOT) -> subprocess.Popen:
-    """A Python of its own, with the project on its path; its output is one text pipe."""
+def start_python(
+    *arguments: str, cwd: pathlib.Path = ROOT, path: pathlib.Path = ROOT
+) -> subprocess.Popen:
+    """A Python of its own, with the project in ``path``; its output is one text pipe."""
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"},
+        env={**os.environ, "PYTHONPATH": str(path), "CUDA_VISIBLE_DEVICES": "-1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -33,5 +33,5 @@ def spots(k: int, split: str, row: int, _) -> tuple[np.ndarray, Person]:
     image = [np.exp(-((x - j[0]) ** 2 + (y - j[1]) ** 2) / (2 * (side / 20) ** 2)) for j in joints]
     name = f"{split}{row}.jpg#1"
     state, head = np.full(3, 2, np.uint8), side / 10
-    who = Person(name, name, split, row, center, side / 200, joints, state, head)
+    who = Person(name, name, split, row, center, side, joints, state, head)
     return np.rint(255 * np.stack(image, -1)).astype(np.uint8), who

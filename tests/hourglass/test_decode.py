@@ -304,7 +304,7 @@ def _person(random, row):
     joints = center + side * random.normal([0.0, -0.06], [0.1, 0.17], [16, 2])
     joints[state == MISSING] = 0
     name = f"{row}.jpg"
-    return Person(name, name, "validation", row, center, side / 200, joints, state, 0.1 * side)
+    return Person(name, name, "validation", row, center, side, joints, state, 0.1 * side)
 
 
 # mean14 PCKh@0.5, @0.1, @0.05 of joints inside the crop. A head size is 6.4 heatmap px: 0.1 is 0.64

@@ -76,13 +76,15 @@ def test_coco_detections_and_the_file_that_names_their_images(tmp_path):
     path = write(tmp_path, "d.json", found)
     images = [{"id": 7, "file_name": "seven.jpg"}, {"id": 8, "file_name": "eight.jpg"}]
     names = write(tmp_path, "i.json", {"images": [*images, {"id": 9, "file_name": "nine.jpg"}]})
-    read = boxes.read(path, names, least=0.3)
+    read = boxes.read(path, names, min_score=0.3)
     one = [(1, 2, 3, 4)]
     assert read.people == {"seven.jpg": one, "eight.jpg": one, "nine.jpg": []}
     assert read.ids == {"seven.jpg": 7, "eight.jpg": 8, "nine.jpg": 9}
     assert read.left_out == {"score below 0.3": 1, "of another category than 1": 1}
     with pytest.raises(ValueError, match="image_id 7 has no file_name: .*--annotations"):
         boxes.read(path)
+    with pytest.raises(ValueError, match="image 1: the id 7 occurs twice in images"):
+        boxes.read(path, write(tmp_path, "t.json", {"images": [images[0], images[0]]}))
     named = write(tmp_path, "n.json", [detection(file_name="x.jpg")])
     assert boxes.read(named).people == {"x.jpg": one}
 

@@ -254,7 +254,7 @@ def test_results_appear_whole_or_not_at_all(tmp_path):
 def test_each_input_has_its_own_place():
     names = ["a.jpg", "a.png", "s/a.jpg", "w.avi", "0"]
     expected = ["o/a.jpg", "o/a-2.jpg", "o/s/a.jpg", "o/w.mp4", "o/camera0.mp4"]
-    assert writers.places("o", names) == expected
+    assert writers.drawn_paths("o", names) == expected
 
 
 def test_people_are_drawn_at_their_place_with_numbers_and_panel():

@@ -165,7 +165,7 @@ def batches(strategy, kinds: dict, count: int):
         one = {key: tf.ones([share, *shape], kind) for key, (shape, kind) in kinds.items()}
         return tf.data.Dataset.from_tensors(one).repeat()
 
-    return iter(strategy.distribute_datasets_from_function(of_worker, input_pipeline.AHEAD))
+    return iter(strategy.distribute_datasets_from_function(of_worker, input_pipeline.PREFETCH))
 
 
 def train_graph(strategy, precision="float32", remat=False, name="rmsprop", **modes) -> tf.Graph:

@@ -168,7 +168,7 @@ class TestRefusals:
 
     def test_empty_split(self, tmp_path, own_records):
         only = own_records(counts={"validation": 4})
-        self.refused(tiny(tmp_path / "run", only), ValueError, "nobody in the split 'train'")
+        self.refused(tiny(tmp_path / "run", only), ValueError, "no people in the split 'train'")
         assert not (tmp_path / "run").exists()
 
     def test_workdir_of_another_configuration(self, trained):

@@ -1,6 +1,6 @@
 """People, animals or things with keypoints in COCO's format, as CVAT and Label Studio export it.
 
-What the format says (https://cocodataset.org/#format-data): keypoints are "0-indexed" pixel
+What the format defines (https://cocodataset.org/#format-data): keypoints are "0-indexed" pixel
 locations, so a whole number is a pixel's centre and nothing is added or taken off. Boxes are
 ``x, y, width, height`` from the picture's corner, that is from the first pixel's edge, half a
 pixel before its centre. Limbs (``skeleton``) count joints from 1.
@@ -18,24 +18,22 @@ import typing
 import numpy as np
 
 from hourglass.skeleton import Skeleton
-from pipelines.data.annotations import BOX_CONTEXT, MISSING, Annotated, Person
-from pipelines.data.readers import coco_file, files, lsp
+from pipelines.data import cropping
+from pipelines.data.annotations import BOX_CONTEXT, JOINTS_CONTEXT, MISSING, Annotated, Person
+from pipelines.data.readers import coco_file, files
 
-# A box of joints ends where the joints do; hands, feet and hair lie beyond, as in LSP.
-JOINTS_CONTEXT = lsp.CONTEXT
+FILES = ("annotations.json", "annotations/person_keypoints_default.json", "result.json")
 
 VALIDATION_FRACTION = 0.1
 
 
-class _Found(typing.NamedTuple):
+class _Instance(typing.NamedTuple):
     image: str
     image_id: int | str
     number: int | str
     joints: np.ndarray
     state: np.ndarray
-    center: np.ndarray
-    side: float
-    box_side: float
+    box: np.ndarray
     boxed: bool
 
 
@@ -59,8 +57,8 @@ def read(
     name, then annotation id; the order in the file changes nothing.
 
     Left out, by reason: crowds (``iscrowd``), instances without keypoints or with all of them
-    MISSING, those whose box has no size or lies outside the picture, annotations whose ``image_id``
-    is not in ``images``, and those of another category.
+    MISSING, with a box of no size or outside the picture, annotations with an ``image_id`` that is
+    not in ``images``, and those of another category.
 
     Args:
       annotations: the JSON file, plain or gzip, local or gs://.
@@ -69,40 +67,28 @@ def read(
       category: name of the one to take; may be "" when only one has keypoints.
       mirror_pairs: "A:B,C:D", joints that change places in a mirrored picture; "A:A" stays.
         Joints that are not in it follow their names (``hourglass.skeleton.side``).
-      validation_annotations: a second file, all of whose instances are for validation.
+      validation_annotations: a second file; all its instances are for validation.
       validation_fraction: of the pictures, when there is no second file; None is
-        ``VALIDATION_FRACTION``. All instances of one picture are on one side, see ``held_out``.
+        ``VALIDATION_FRACTION``. All instances of one picture are in one split, see ``held_out``.
       split_seed: of that choice.
       folders: put before the image names of the two files, see ``shared_root``.
 
     Raises:
       FileNotFoundError: a file is missing.
       ValueError: a file that is empty or not of this format, a category or joint that is not there,
-        no category or head rule chosen where one must be, an annotation whose keypoints are not
-        three numbers for each joint, or a value that cannot be used; names file and annotation.
+        no category or head rule chosen where one must be, an annotation with keypoints that are
+        not three numbers for each joint, or a value that cannot be used; names file and annotation.
     """
-    parts = [coco_file.parse(annotations, category, folders[0])]
-    if validation_annotations:
-        parts.append(
-            coco_file.parse(validation_annotations, category or parts[0].category, folders[1])
-        )
-        _check_same_joints(*parts)
+    parts = _parse(annotations, validation_annotations, category, folders)
     skeleton = _skeleton(parts[0], mirror_pairs)
-    size_of, rule = _head(head, skeleton, parts[0].path)
+    head_size_of, rule = _head(head, skeleton, annotations)
     left_out: dict[str, list[str]] = collections.defaultdict(list)
-    found = [_instances(part, left_out) for part in parts]
-    everybody = _in_order([one for part in found for one in part])
-    if validation_annotations:
-        if validation_fraction is not None:
-            raise ValueError("give a validation file or a fraction, not both")
-        validation = {one.image for one in found[1]}
-        _check_apart({one.image for one in found[0]} & validation)
-    else:
-        fraction = VALIDATION_FRACTION if validation_fraction is None else validation_fraction
-        validation = held_out({one.image for one in everybody}, fraction, split_seed)
-    people = _people(everybody, validation, size_of)
+    by_file = [_instances(part, left_out) for part in parts]
+    validation = _validation_images(by_file, validation_fraction, split_seed)
+    instances = _in_order([instance for part in by_file for instance in part])
+    people = _people(instances, validation, head_size_of)
     if people and not any(math.isfinite(person.head_size) for person in people):
-        raise ValueError(f"--head={head}: nobody in {annotations} has both joints; choose others")
+        raise ValueError(f"--head={head}: none in {annotations} has both joints; choose others")
     return Annotated(
         name=f"coco {parts[0].category}",
         skeleton=skeleton,
@@ -111,12 +97,42 @@ def read(
         head_rule=rule,
         origin=0,
         sources=tuple(part.path for part in parts),
-        settings={"coco": _settings(parts[-1], skeleton, everybody)},
+        settings={"coco": _settings(parts[-1], skeleton, instances)},
     )
 
 
+def _parse(
+    annotations: str, validation_annotations: str, category: str, folders: tuple[str, str]
+) -> list[coco_file.File]:
+    """One file, or two with the same joints."""
+    train = coco_file.parse(annotations, category, folders[0])
+    if not validation_annotations:
+        return [train]
+    validation = coco_file.parse(validation_annotations, category or train.category, folders[1])
+    if train.joints != validation.joints:
+        raise ValueError(
+            f"{validation.path} names the joints {validation.joints}, {train.path} {train.joints}; "
+            "both must have the same in the same order"
+        )
+    return [train, validation]
+
+
+def _validation_images(
+    by_file: list[list[_Instance]], fraction: float | None, seed: int
+) -> set[str]:
+    """All images of the second file, or a choice among those of the only one."""
+    images, *second = ({instance.image for instance in part} for part in by_file)
+    if not second:
+        return held_out(images, VALIDATION_FRACTION if fraction is None else fraction, seed)
+    if fraction is not None:
+        raise ValueError("give a validation file or a fraction, not both")
+    (validation,) = second
+    _check_apart(images & validation)
+    return validation
+
+
 def held_out(images: set[str], fraction: float, seed: int) -> set[str]:
-    """Choose the pictures for validation: those whose name's seeded hash is lowest.
+    """Choose the pictures for validation: those with the lowest seeded hashes of their names.
 
     The choice depends on the names alone, not on their order. At least one is chosen and one left
     when there are two or more, unless ``fraction`` is 0.
@@ -136,7 +152,7 @@ def _hash(text: str) -> bytes:
 
 
 def shared_root(images: str, validation_images: str) -> tuple[str, tuple[str, str]]:
-    """Return the folder that holds two images folders, and their places in it for ``read``.
+    """Return the folder that holds two images folders, and their paths in it for ``read``.
 
     Raises ValueError when they have none in common, as a local and a gs:// folder.
     """
@@ -158,7 +174,7 @@ def _absolute(path: str) -> str:
 
 
 def describe(annotated: Annotated) -> str:
-    """Lines for a user to check: what was understood of joints, mirror pairs, boxes and heads."""
+    """Lines for a user to check: joints, mirror pairs, boxes and heads as they were read."""
     names, mirror = annotated.skeleton.joints, annotated.skeleton.mirror
     pairs = [f"{names[a]}:{names[b]}" for a, b in enumerate(mirror) if a < b]
     single = [names[a] for a, b in enumerate(mirror) if a == b]
@@ -175,22 +191,15 @@ def describe(annotated: Annotated) -> str:
     return "\n".join(lines)
 
 
-def _check_same_joints(train: coco_file.File, validation: coco_file.File) -> None:
-    if train.joints != validation.joints:
-        raise ValueError(
-            f"{validation.path} names the joints {validation.joints}, {train.path} {train.joints}; "
-            "both must have the same in the same order"
-        )
-
-
 def _check_apart(both: set[str]) -> None:
-    if both:
-        names = ", ".join(sorted(both)[:5]) + (", ..." if len(both) > 5 else "")
-        raise ValueError(
-            f"{len(both)} pictures are in both annotation files: {names}. Validation pictures must "
-            "not be trained on: remove them from one, or name a --validation_images folder if they "
-            "are other pictures of the same name"
-        )
+    if not both:
+        return
+    names = ", ".join(sorted(both)[:5]) + (", ..." if len(both) > 5 else "")
+    raise ValueError(
+        f"{len(both)} pictures are in both annotation files: {names}. Validation pictures must not "
+        "be trained on: remove them from one, or give --validation_images if they are other "
+        "pictures of the same name"
+    )
 
 
 # ---- joints, mirror pairs, head size
@@ -207,13 +216,13 @@ def _skeleton(part: coco_file.File, mirror_pairs: str) -> Skeleton:
         return Skeleton(part.joints, tuple(indices), part.limbs or None)
     except ValueError as error:
         raise ValueError(
-            f"{part.path}: {error}. Joints whose names do not tell: --mirror_pairs=A:B,C:D; "
-            "one that has no counterpart and stays where it is: A:A"
+            f"{part.path}: {error}. Give pairs that do not follow from the names with "
+            "--mirror_pairs=A:B,C:D; A:A is a joint without a counterpart"
         ) from error
 
 
 def _stated_pairs(part: coco_file.File, text: str) -> dict[str, str]:
-    """Joint -> its stated mirror image, both ways."""
+    """Joint -> its mirror image in ``text``, in both directions."""
     stated = {}
     for pair in filter(None, (piece.strip() for piece in text.split(","))):
         ends = [end.strip() for end in pair.split(":")]
@@ -230,23 +239,22 @@ def _stated_pairs(part: coco_file.File, text: str) -> dict[str, str]:
 
 
 def _head(text: str, skeleton: Skeleton, path: str) -> tuple[typing.Callable, str]:
-    """Return the function of an instance that gives its head size, and the rule in words."""
+    """Return the function of an instance that returns its head size, and the rule in words."""
     box = re.fullmatch(r"box:([0-9.eE+-]+)", text)
     two = re.fullmatch(r"joint:(.+),\s*joint:(.+)", text)
     if box and 0 < _number(box[1]) <= 1:
         fraction = _number(box[1])
         rule = f"{fraction:g} x the longer side of the bbox (or of the joints' box where none is)"
-        return lambda one: fraction * one.box_side, rule
+        return lambda instance: fraction * float(instance.box[2:].max()), rule
     if two and two[1] != two[2] and {two[1], two[2]} <= set(skeleton.joints):
         ends = [skeleton.index(two[1]), skeleton.index(two[2])]
         rule = f"|{two[1]} - {two[2]}|; those without both are not scored by PCKh"
-        return lambda one: _distance(one, ends), rule
+        return lambda instance: _distance(instance, ends), rule
     raise ValueError(
-        f"{path} has no head boxes, so PCKh needs a unit"
-        + (f", and --head={text} is none" if text else "")
-        + ": --head=box:0.1 (a share, 0 to 1, of the box's longer side: everybody has one) or "
-        f"{_example(skeleton)} (the distance of two joints: those without both are not scored). "
-        f"Joints: {', '.join(skeleton.joints)}"
+        (f"--head={text} is invalid. " if text else "")
+        + f"{path} has no head boxes, so PCKh needs a unit: --head=box:0.1 (0 to 1 times the box's "
+        f"longer side, known for all) or {_example(skeleton)} (the distance of two joints; those "
+        f"without both are not scored). Joints: {', '.join(skeleton.joints)}"
     )
 
 
@@ -263,33 +271,40 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _distance(one: _Found, ends: list[int]) -> float:
-    if (one.state[ends] == MISSING).any():
+def _distance(instance: _Instance, ends: list[int]) -> float:
+    if (instance.state[ends] == MISSING).any():
         return math.nan
-    length = float(np.linalg.norm(one.joints[ends[0]] - one.joints[ends[1]]))
+    length = float(np.linalg.norm(instance.joints[ends[0]] - instance.joints[ends[1]]))
     return length if length > 0 else math.nan
 
 
 # ---- annotations -> people
 
 
-def _instances(part: coco_file.File, left_out: dict[str, list[str]]) -> list[_Found]:
-    found, seen = [], set()
-    for place, entry in enumerate(part.annotations):
-        number = coco_file.id_of(entry, "id", f"{part.path}, annotation at place {place}")
-        if number in seen:
-            raise ValueError(f"{part.path}: the annotation id {number} occurs twice; renumber them")
-        seen.add(number)
-        image = part.images.get(
-            coco_file.id_of(entry, "image_id", f"{part.path}, annotation {number}")
-        )
+def _instances(part: coco_file.File, left_out: dict[str, list[str]]) -> list[_Instance]:
+    """Every usable instance of a file; ids of the others go to ``left_out``, by reason."""
+    instances = []
+    for number, entry in _numbered(part).items():
+        key = coco_file.id_of(entry, "image_id", f"{part.path}, annotation {number}")
+        image = part.images.get(key)
         name = f"{part.folder}/{image['file_name']}".lstrip("/") if image else ""
-        one = _unusable(part, entry, image) or _find(part, entry, image, name, number)
-        if isinstance(one, str):
-            left_out[one].append(f"{name or 'image ' + str(entry.get('image_id'))}#{number}")
+        result = _unusable(part, entry, image) or _instance(part, entry, image, name, number)
+        if isinstance(result, str):
+            left_out[result].append(f"{name or f'image {key}'}#{number}")
         else:
-            found.append(one)
-    return found
+            instances.append(result)
+    return instances
+
+
+def _numbered(part: coco_file.File) -> dict[int | str, dict]:
+    """Id -> annotation; ValueError for an id twice."""
+    numbered = {}
+    for index, entry in enumerate(part.annotations):
+        number = coco_file.id_of(entry, "id", f"{part.path}, annotation at index {index}")
+        if number in numbered:
+            raise ValueError(f"{part.path}: the annotation id {number} occurs twice; renumber them")
+        numbered[number] = entry
+    return numbered
 
 
 def _unusable(part: coco_file.File, entry: dict, image: dict | None) -> str | None:
@@ -302,9 +317,9 @@ def _unusable(part: coco_file.File, entry: dict, image: dict | None) -> str | No
     return "no keypoints" if files.is_empty(entry.get("keypoints")) else None
 
 
-def _find(
+def _instance(
     part: coco_file.File, entry: dict, image: dict, name: str, number: int | str
-) -> _Found | str:
+) -> _Instance | str:
     """Return an instance, or the reason to leave it out."""
     where = f"{part.path}, annotation {number}"
     joints, state = _joints(part, entry, where)
@@ -312,25 +327,12 @@ def _find(
         return "no labelled joint"
     given = files.numbers(entry, "bbox", (4,), where, optional=True)
     boxed = given is not None and bool((given[2:] > 0).all())
-    labelled = joints[state != MISSING]
-    low = given[:2] - 0.5 if boxed else labelled.min(axis=0)
-    size = given[2:] if boxed else np.ptp(labelled, axis=0)
-    if not size.max() > 0:
+    box = given if boxed else cropping.box_around(joints[state != MISSING])
+    if not box[2:].max() > 0:
         return "box without size"
-    if _outside(image, low, low + size):
+    if _outside(image, box):
         return "box outside the picture"
-    side = (BOX_CONTEXT if boxed else JOINTS_CONTEXT) * size.max()
-    return _Found(
-        name,
-        entry["image_id"],
-        number,
-        joints,
-        state,
-        low + size / 2,
-        float(side),
-        float(size.max()),
-        boxed,
-    )
+    return _Instance(name, entry["image_id"], number, joints, state, box, boxed)
 
 
 def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -355,41 +357,42 @@ def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, 
     return np.where(used[:, None], table[:, :2], 0.0), flag.astype(np.uint8)
 
 
-def _outside(image: dict, low: np.ndarray, high: np.ndarray) -> bool:
-    """Whether a box, from pixel centres' 0, has no part in a picture whose size is given."""
+def _outside(image: dict, box: np.ndarray) -> bool:
     size = [image.get("width"), image.get("height")]
-    if not all(isinstance(n, (int, float)) and n > 0 for n in size):
-        return False
-    return bool((high <= -0.5).any() or (low >= np.array(size) - 0.5).any())
+    known = all(isinstance(n, (int, float)) and n > 0 for n in size)
+    return known and cropping.is_outside(box, *size)
 
 
-def _in_order(found: list[_Found]) -> list[_Found]:
+def _in_order(instances: list[_Instance]) -> list[_Instance]:
     """By image, then annotation id: numbers by value."""
-    return sorted(found, key=lambda one: (one.image, len(str(one.number)), str(one.number)))
+    return sorted(instances, key=lambda one: (one.image, len(str(one.number)), str(one.number)))
 
 
-def _people(everybody: list[_Found], validation: set[str], size_of) -> tuple[Person, ...]:
+def _people(
+    instances: list[_Instance], validation: set[str], head_size_of: typing.Callable
+) -> tuple[Person, ...]:
     people, rows = [], collections.Counter()
-    for one in everybody:
+    for one in instances:
         split = "validation" if one.image in validation else "train"
+        center, side = cropping.square(one.box, BOX_CONTEXT if one.boxed else JOINTS_CONTEXT)
         people.append(
             Person(
                 id=f"{one.image}#{one.number}",
                 image=one.image,
                 split=split,
                 row=rows[split],
-                center=one.center,
-                scale=one.side / 200,
+                center=center,
+                side=side,
                 joints=one.joints,
                 state=one.state,
-                head_size=size_of(one),
+                head_size=head_size_of(one),
             )
         )
         rows[split] += 1
     return tuple(people)
 
 
-def _settings(part: coco_file.File, skeleton: Skeleton, everybody: list[_Found]) -> dict:
+def _settings(part: coco_file.File, skeleton: Skeleton, instances: list[_Instance]) -> dict:
     """Return what dataset.json keeps: what COCO's result format needs, and the choices made.
 
     Results are compared with the validation file, so ``part`` is that one where there are two.
@@ -400,6 +403,6 @@ def _settings(part: coco_file.File, skeleton: Skeleton, everybody: list[_Found])
         "category_id": part.category_id,
         "mirror_pairs": parts["mirror_pairs"],
         "limbs": parts["limbs"],
-        "boxes_from_joints": sum(not one.boxed for one in everybody),
-        "image_ids": {one.image: one.image_id for one in everybody},
+        "boxes_from_joints": sum(not one.boxed for one in instances),
+        "image_ids": {one.image: one.image_id for one in instances},
     }

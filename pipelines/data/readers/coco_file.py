@@ -8,7 +8,7 @@ from pipelines.data.readers import files
 
 
 class File(typing.NamedTuple):
-    """What one file says about one category.
+    """What one file holds of one category.
 
     Attributes:
       path: the file.
@@ -38,17 +38,8 @@ def parse(path: str, category: str, folder: str) -> File:
     it is broken, or when the category is not there or not clear.
     """
     data = files.parse_json(files.read_bytes(path), path)
-    lists = ("images", "annotations", "categories")
-    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in lists):
-        raise ValueError(
-            f"{path} should be COCO JSON: an object with the lists {', '.join(lists)}, not "
-            f"{sorted(data) if isinstance(data, dict) else files.short(data)}"
-        )
-    for key in lists:
-        bad = [entry for entry in data[key] if not isinstance(entry, dict)]
-        if bad:
-            raise ValueError(f"{path}: {key} should hold objects, not {files.short(bad[0])}")
-    chosen = _category(data["categories"], category, path)
+    entries = lists(data, ("images", "annotations", "categories"), path)
+    chosen = _category(entries["categories"], category, path)
     where = f"{path}, category {chosen.get('name')!r}"
     joints = tuple(chosen["keypoints"])
     if not all(isinstance(name, str) and name for name in joints):
@@ -59,10 +50,48 @@ def parse(path: str, category: str, folder: str) -> File:
         id_of(chosen, "id", where),
         joints,
         _limbs(chosen.get("skeleton") or [], len(joints), where),
-        _images(data["images"], path),
-        data["annotations"],
+        _inside(images_by_id(entries["images"], path), path),
+        entries["annotations"],
         folder,
     )
+
+
+def lists(data: object, keys: tuple[str, ...], path: str) -> dict[str, list[dict]]:
+    """Return the file's lists of objects under these keys; ValueError where there is none."""
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in keys):
+        raise ValueError(
+            f"{path} should be COCO JSON: an object with the lists {', '.join(keys)}, not "
+            f"{sorted(data) if isinstance(data, dict) else files.short(data)}"
+        )
+    for key in keys:
+        bad = [entry for entry in data[key] if not isinstance(entry, dict)]
+        if bad:
+            raise ValueError(f"{path}: {key} should hold objects, not {files.short(bad[0])}")
+    return {key: data[key] for key in keys}
+
+
+def images_by_id(entries: list[dict], path: str) -> dict[int | str, dict]:
+    """Id -> entry of the list ``images``.
+
+    Raises ValueError naming the entry: without an id or a ``file_name``, or with an id that occurs
+    twice.
+    """
+    images = {}
+    for number, entry in enumerate(entries):
+        where = f"{path}, image {number}"
+        key = id_of(entry, "id", where)
+        files.file_name(entry.get("file_name"), where)
+        if key in images:
+            raise ValueError(f"{where}: the id {key} occurs twice in images; make them different")
+        images[key] = entry
+    return images
+
+
+def _inside(images: dict[int | str, dict], path: str) -> dict[int | str, dict]:
+    """Return them when no ``file_name`` leads out of the images folder."""
+    for number, entry in enumerate(images.values()):
+        files.image_path(entry["file_name"], f"{path}, image {number}")
+    return images
 
 
 def _category(categories: list[dict], name: str, path: str) -> dict:
@@ -101,15 +130,3 @@ def _limbs(pairs: object, joints: int, where: str) -> tuple[tuple[int, int], ...
         if a != b:
             limbs[a, b] = None
     return tuple(limbs)
-
-
-def _images(entries: list[dict], path: str) -> dict:
-    images = {}
-    for number, entry in enumerate(entries):
-        where = f"{path}, image {number}"
-        key = id_of(entry, "id", where)
-        files.image_path(entry.get("file_name"), where)
-        if key in images:
-            raise ValueError(f"{where}: the id {key} occurs twice in images; make them different")
-        images[key] = entry
-    return images

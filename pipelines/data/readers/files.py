@@ -52,20 +52,20 @@ def _gunzip(data: bytes, path: str, limit: int) -> bytes:
 
 
 def parse_json(data: bytes, path: str) -> object:
-    """Parse JSON; ValueError naming ``path`` and the place when it is not JSON."""
+    """Parse JSON; ValueError naming ``path`` and the position when it is not JSON."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not readable as JSON: {error}") from error
 
 
-def parse_mat(data: bytes, path: str, **how) -> dict:
+def parse_mat(data: bytes, path: str, **options) -> dict:
     """Parse a MATLAB 5-7.2 file without running anything in it.
 
     Args:
       data: the file's bytes.
       path: its name, for errors.
-      **how: keyword arguments of ``scipy.io.loadmat``.
+      **options: keyword arguments of ``scipy.io.loadmat``.
 
     Returns variable name -> value. Raises ValueError when it is another kind of file, is broken, or
     would unpack to more than LIMIT bytes.
@@ -78,7 +78,7 @@ def parse_mat(data: bytes, path: str, **how) -> dict:
     try:
         if _unpacked_size(data) > LIMIT:
             raise ValueError(f"it unpacks to more than {LIMIT} bytes")
-        return scipy.io.loadmat(io.BytesIO(data), **how)
+        return scipy.io.loadmat(io.BytesIO(data), **options)
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a MATLAB file: {error}") from error
 
@@ -102,14 +102,19 @@ def _inflated_size(body: bytes) -> int:
     return size
 
 
+def file_name(image: object, where: str) -> str:
+    """Return the photograph's name; ValueError, beginning with ``where``, for anything else."""
+    if not isinstance(image, str) or not image or "\0" in image:
+        raise ValueError(f"{where}: the photograph must be a file name, not {short(image)}")
+    return image
+
+
 def image_path(image: object, where: str) -> str:
     """Return the photograph's name when it is one that stays inside the images folder.
 
     Raises ValueError, beginning with ``where``, for anything else: "../x.jpg", an absolute path.
     """
-    if not isinstance(image, str) or not image or "\0" in image:
-        raise ValueError(f"{where}: the photograph must be a file name, not {short(image)}")
-    windows = pathlib.PureWindowsPath(image)
+    windows = pathlib.PureWindowsPath(file_name(image, where))
     if windows.drive or windows.root or ".." in windows.parts:
         raise ValueError(
             f"{where}: the photograph {image!r} must lie in the images folder "
@@ -119,7 +124,7 @@ def image_path(image: object, where: str) -> str:
 
 
 def is_empty(value: object) -> bool:
-    """Whether an annotation's value says nothing: None, "", "[]", or without entries."""
+    """Whether an annotation's value is empty: None, "", "[]", or without entries."""
     if value is None or isinstance(value, str):
         return value in (None, "", "[]")
     return hasattr(value, "__len__") and len(value) == 0

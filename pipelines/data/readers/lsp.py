@@ -5,13 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from hourglass.skeleton import LSP
-from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED, Annotated, Person
+from pipelines.data import cropping
+from pipelines.data.annotations import (
+    JOINTS_CONTEXT,
+    LABELLED,
+    MISSING,
+    OCCLUDED,
+    Annotated,
+    Person,
+)
 from pipelines.data.readers import files
 
-# Crop side over the longer side of the labelled joints' box: hands, feet and hair lie beyond it.
-CONTEXT = 1.35
+FILES = ("joints.mat",)
 
-# With fewer joints the labels are too unsure for the head to be a yardstick.
+# With fewer joints the labels are too unsure for the head to be a unit of length.
 SCORED_JOINTS = 10
 
 _HEAD_RULE = (
@@ -28,11 +35,11 @@ def read(annotations: str, validation: int = 1000) -> Annotated:
     OCCLUDED; photographs ``im0001.jpg`` and on. The last ``validation`` people are the validation
     split: for LSP 1,000 is the published one (its test set); LSP-extended has no published split.
 
-    Positions are used as published. They are fractions of pixels and nothing published says
+    Positions are used as published. They are fractions of pixels and it is not documented
     whether the first pixel is 0 or 1; 0 is assumed. Some lie outside the photograph and stay.
-    The crop is centred on the box of the joints that are not MISSING and ``CONTEXT`` times as wide
-    as its longer side. Rows are places in the split as published. Left out: people with fewer than
-    two such joints, or whose box has no size.
+    The crop is centred on the box of the joints that are not MISSING and ``JOINTS_CONTEXT`` times
+    as wide as its longer side. Rows are indices in the split as published. Left out: people with
+    fewer than two such joints, or with a box of no size.
 
     Args:
       annotations: ``joints.mat``, local or gs://; the photographs lie in ``images`` beside it.
@@ -76,21 +83,21 @@ def _joints(path: str) -> tuple[np.ndarray, np.ndarray, int]:
     if shape is None or len(shape) != 3 or shape[:2] not in ((14, 3), (3, 14)) or not shape[2]:
         raise ValueError(
             f'{path} should hold "joints" of shape 14 x 3 x people (LSP-extended) or '
-            f"3 x 14 x people (LSP), found {shape}"
+            f"3 x 14 x people (LSP), not {shape}"
         )
     if table.dtype.kind not in "fiu":
         raise ValueError(f'{path}: "joints" should be numbers, not {table.dtype}')
     extended = shape[:2] == (14, 3)
     table = table.transpose((2, 0, 1) if extended else (2, 1, 0)).astype(np.float64)
     position, flag = table[..., :2], table[..., 2]
-    _refuse(path, ~np.isin(flag, (0, 1)), "a flag is neither 0 nor 1")
+    _check(path, ~np.isin(flag, (0, 1)), "a flag is neither 0 nor 1")
     state = np.where(flag == 1, *((LABELLED, MISSING) if extended else (OCCLUDED, LABELLED)))
     used = state != MISSING
-    _refuse(path, used & ~np.isfinite(position).all(axis=2), "a position is not finite")
+    _check(path, used & ~np.isfinite(position).all(axis=2), "a position is not finite")
     return np.where(used[..., None], position, 0.0), state.astype(np.uint8), 5 if extended else 4
 
 
-def _refuse(path: str, bad: np.ndarray, rule: str) -> None:
+def _check(path: str, bad: np.ndarray, rule: str) -> None:
     if bad.any():
         person, joint = np.argwhere(bad)[0]
         raise ValueError(f"{path}, person {person + 1}, {LSP.joints[joint]}: {rule}")
@@ -100,19 +107,19 @@ def _unusable(joints: np.ndarray, state: np.ndarray) -> str | None:
     labelled = joints[state != MISSING]
     if len(labelled) < 2:
         return "fewer than 2 labelled joints"
-    return None if np.ptp(labelled, axis=0).max() > 0 else "labelled joints all in one place"
+    return None if np.ptp(labelled, axis=0).max() > 0 else "labelled joints all at one position"
 
 
 def _person(image: str, split: str, row: int, joints: np.ndarray, state: np.ndarray) -> Person:
-    labelled = joints[state != MISSING]
-    low, high = labelled.min(axis=0), labelled.max(axis=0)
+    box = cropping.box_around(joints[state != MISSING])
+    center, side = cropping.square(box, JOINTS_CONTEXT)
     return Person(
         id=f"{image}#1",
         image=image,
         split=split,
         row=row,
-        center=(low + high) / 2,
-        scale=float(CONTEXT * (high - low).max() / 200),
+        center=center,
+        side=side,
         joints=joints,
         state=state,
         head_size=_head_size(joints, state),

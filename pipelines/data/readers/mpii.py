@@ -33,6 +33,18 @@ from hourglass.skeleton import MPII
 from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED, SPLITS, Annotated, Person
 from pipelines.data.readers import files, mpii_mat
 
+FILES = (
+    "mpii_annotations.json",
+    "mpii_annotations.json.gz",
+    "mpii_human_pose_v1_u12_1.mat",
+    "mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat",
+    "annot/trainval.json",
+    "annot/train.json",
+    "annot/train.h5",
+    "annot/valid.json",
+    "annot/valid.h5",
+)
+
 ORIGIN = 1
 
 # 0.6 x head-box diagonal over |head top - upper neck|, on the 2,892 validation people who have both
@@ -42,7 +54,7 @@ HEAD_SIZE_PER_HEAD_LENGTH = 0.75
 
 _NO_CROP = "no centre or scale"
 _NO_JOINTS = "no joints"
-_BESIDE = "beside a published validation person, not one of the 2,958"
+_SAME_PHOTOGRAPH = "in the photograph of one of the 2,958 validation people"
 
 
 class _Published(typing.NamedTuple):
@@ -66,16 +78,16 @@ def read(annotations: str, name: str = "mpii") -> Annotated:
     where they are, because published PCKh counts them (``jnt_missing`` is 0 for them).
 
     Split: the file's own flag (bearpaw), otherwise validation for the 2,958 published people and
-    train or test for the rest. A file in which nobody has joints is a test file. Rows of validation
-    people are their place in the published order; other rows count the people kept, in file order.
+    train or test for the rest. A file without any joints is a test file. Rows of validation people
+    are their indices in the published order; other rows count the people kept, in file order.
 
     Left out, by reason: people without centre or scale; people without joints where others have
     them; and, as in the bearpaw JSON, training people in a photograph of a published validation
-    person. On the JSON nobody is left out. These are the rules of the script that made the JSON
+    person. Of the JSON none is left out. These are the rules of the script that made the JSON
     (pytorch-pose's ``miscs/gen_mpii.m``), so the ``.mat`` should give the same 22,246 + 2,958.
 
     ``id`` is ``image#person``, the same from every source. HRNet files have no person numbers, so
-    there only validation people get it, found by their centre; others are ``image@x,y``.
+    there only validation people get it, matched by their centre; others are ``image@x,y``.
 
     Args:
       annotations: the file, local or gs://. Its content decides the format, not its name.
@@ -218,14 +230,13 @@ def _newell_columns(file: h5py.File, path: str) -> dict[str, np.ndarray]:
         required.update(joints)
     count = len(file["imgname"]) if "imgname" in file else 0
     for key, shape in required.items():
-        found = file[key] if key in file else f"only {sorted(file)}"
-        if key not in file or getattr(found, "shape", None) != (count, *shape) or not count:
+        column = file[key] if key in file else f"only {sorted(file)}"
+        if key not in file or getattr(column, "shape", None) != (count, *shape) or not count:
             rule = " x ".join(["people", *map(str, shape)])
-            raise ValueError(f'{path} needs a data set "{key}" of shape {rule}, found {found}')
-        if found.nbytes > files.LIMIT or found.dtype.kind not in (
-            "SO" if key == "imgname" else "fiu"
-        ):
-            raise ValueError(f'{path}: data set "{key}" is not of the published type: {found}')
+            raise ValueError(f'{path} needs a data set "{key}" of shape {rule}; it has {column}')
+        kinds = "SO" if key == "imgname" else "fiu"
+        if column.nbytes > files.LIMIT or column.dtype.kind not in kinds:
+            raise ValueError(f'{path}: data set "{key}" is not of the published type: {column}')
     columns = {key: file[key][:] for key in required}
     for key in joints.keys() - required.keys():
         columns[key] = np.zeros((count, *joints[key]))
@@ -235,7 +246,7 @@ def _newell_columns(file: h5py.File, path: str) -> dict[str, np.ndarray]:
 # ---- entries -> people
 
 
-class _Found(typing.NamedTuple):
+class _Entry(typing.NamedTuple):
     id: str
     image: str
     split: str
@@ -246,12 +257,12 @@ class _Found(typing.NamedTuple):
     head_size: float | None
 
 
-def _find(entry: dict, where: str, published: dict[str, _Published]) -> _Found:
+def _parsed(entry: dict, where: str, published: dict[str, _Published]) -> _Entry:
     image = files.image_path(entry.get("img_paths"), where)
     center = files.numbers(entry, "objpos", (2,), where, optional=True)
     key = _id(entry, image, center, where)
     split = _split(entry, key, published, where)
-    return _Found(
+    return _Entry(
         key,
         image,
         split,
@@ -262,13 +273,15 @@ def _find(entry: dict, where: str, published: dict[str, _Published]) -> _Found:
     )
 
 
-def _unusable(found: _Found, photographs: set[str], published: dict[str, _Published]) -> str | None:
-    if found.center is None or found.scale is None or found.scale <= 0:
+def _unusable(
+    person: _Entry, photographs: set[str], published: dict[str, _Published]
+) -> str | None:
+    if person.center is None or person.scale is None or person.scale <= 0:
         return _NO_CROP
-    if found.split != "test" and not found.state.any():
+    if person.split != "test" and not person.state.any():
         return _NO_JOINTS
-    if found.split == "train" and found.image in photographs and found.id not in published:
-        return _BESIDE
+    if person.split == "train" and person.image in photographs and person.id not in published:
+        return _SAME_PHOTOGRAPH
     return None
 
 
@@ -281,35 +294,35 @@ def _people(
     rows = collections.Counter()
     for number, entry in enumerate(entries):
         where = f"{path}, entry {number}"
-        found = _find(entry, where, published)
-        reason = _unusable(found, photographs, published)
+        person = _parsed(entry, where, published)
+        reason = _unusable(person, photographs, published)
         if reason:
-            left_out.setdefault(reason, []).append(found.id)
+            left_out.setdefault(reason, []).append(person.id)
             continue
-        if found.id in people:
-            raise ValueError(f"{where}: the person {found.id} occurs twice; remove one of the two")
-        row = len(published) * (found.split == "validation") + rows[found.split]
-        if found.split == "validation" and found.id in published:
-            row = published[found.id].row
-        rows[found.split] += 1
-        people[found.id] = _person(found, row)
-        estimated += found.head_size is None and np.isfinite(people[found.id].head_size)
+        if person.id in people:
+            raise ValueError(f"{where}: the person {person.id} occurs twice; remove one of the two")
+        row = len(published) * (person.split == "validation") + rows[person.split]
+        if person.split == "validation" and person.id in published:
+            row = published[person.id].row
+        rows[person.split] += 1
+        people[person.id] = _person(person, row)
+        estimated += person.head_size is None and np.isfinite(people[person.id].head_size)
     return tuple(people.values()), left_out, int(estimated)
 
 
-def _person(found: _Found, row: int) -> Person:
-    head_size = found.head_size
+def _person(entry: _Entry, row: int) -> Person:
+    head_size = entry.head_size
     if head_size is None:
-        head_size = _estimated_head_size(found.joints, found.state)
+        head_size = _estimated_head_size(entry.joints, entry.state)
     return Person(
-        id=found.id,
-        image=found.image,
-        split=found.split,
+        id=entry.id,
+        image=entry.image,
+        split=entry.split,
         row=row,
-        center=found.center - ORIGIN + np.array([0.0, 15.0]) * found.scale,
-        scale=float(1.25 * found.scale),
-        joints=found.joints,
-        state=found.state,
+        center=entry.center - ORIGIN + np.array([0.0, 15.0]) * entry.scale,
+        side=200.0 * float(1.25 * entry.scale),
+        joints=entry.joints,
+        state=entry.state,
         head_size=head_size,
     )
 

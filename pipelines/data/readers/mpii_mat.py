@@ -7,7 +7,7 @@ arrive as the element. The translation follows pytorch-pose's ``miscs/gen_mpii.m
 bearpaw JSON: a joint without a point is ``[0, 0, 0]``; ``is_visible`` counts as 1 unless it is 0 or
 "0" (also when it is empty or not there). ``single_person`` is consulted for the test set's
 submission only: the published files do not consult it either. The struct is as documented and as
-other readers use it; the real file was not at hand.
+other readers use it; the real file was not available.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def entries(data: bytes, path: str) -> list[dict]:
       data: the file's bytes.
       path: its name, for errors.
 
-    Returns dicts with ``img_paths``, ``people_index`` (1-based place in ``annorect``), ``objpos``
+    Returns dicts with ``img_paths``, ``people_index`` (1-based index in ``annorect``), ``objpos``
       [2], ``scale_provided``, ``joint_self`` [16, 3] of (x, y, visible), ``head_box`` [4] of
       (x1, y1, x2, y2), all 1-based image px and None where the file has nothing, and ``split``:
       "train" or "test".
@@ -52,7 +52,7 @@ def test_set(data: bytes, path: str) -> list[Photograph]:
     """The photographs with ``img_train`` 0, in file order.
 
     ``people`` has an id for each ``annorect``, ``single`` those named in ``single_person`` who have
-    a centre and a scale: nobody can crop the others.
+    a centre and a scale: the others cannot be cropped.
 
     Raises ValueError as ``entries``, and for a ``single_person`` of another length.
     """
@@ -88,7 +88,7 @@ def _release(data: bytes, path: str) -> tuple[object, list, np.ndarray]:
     if not images or len(images) != len(training):
         raise ValueError(
             f"{path} is not MPII's release: RELEASE.annolist and RELEASE.img_train of equal length "
-            f"were expected, found variables {sorted(k for k in mat if not k.startswith('__'))}"
+            f"were expected; it has {sorted(k for k in mat if not k.startswith('__'))}"
         )
     return release, images, training
 

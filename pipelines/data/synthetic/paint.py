@@ -61,7 +61,7 @@ class Canvas:
     """
 
     def __init__(self, rgb: np.ndarray, cloth: np.ndarray, light: np.ndarray):
-        """Start with nobody on top of ``rgb``, which is then drawn over in place."""
+        """Start with ``rgb`` and no person, which is then drawn over in place."""
         self.rgb, self.cloth, self.light = rgb, cloth, light
         self.part = np.zeros(rgb.shape[:2], np.uint8)
         self.nearness = np.full(rgb.shape[:2], -np.inf, np.float32)
@@ -129,7 +129,7 @@ class _Tube:
         return None if (high <= low).any() else (slice(low[1], high[1]), slice(low[0], high[0]))
 
     def cover(self, window):
-        """Per pixel: share covered, nearness in px, (across, along, out) normal, place along."""
+        """Per pixel: share covered, nearness in px, (across, along, out) normal, position along."""
         y = (np.arange(window[0].start, window[0].stop) - self.start[1]).astype(np.float32)[:, None]
         x = (np.arange(window[1].start, window[1].stop) - self.start[0]).astype(np.float32)[None]
         shapes = (self.along, self.across, self.half, self.thick)
@@ -292,8 +292,8 @@ class _Wardrobe:
         reach = (self.sleeve if limb == "arm" else self.leg) - which
         marks = [self.back(color)]
         if self.banded[limb]:
-            place = 0.28 if which == 0 and limb == "arm" else 0.45
-            marks.append((place - 0.12, place + 0.12, 0.0, np.pi, self.accent[limb]))
+            middle = 0.28 if which == 0 and limb == "arm" else 0.45
+            marks.append((middle - 0.12, middle + 0.12, 0.0, np.pi, self.accent[limb]))
         if reach < 1:
             marks.append((reach, 1.0, 0.0, np.pi, self.skin))
         return self.tinted(color, "front"), pattern, tuple(marks)

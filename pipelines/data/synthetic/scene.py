@@ -1,6 +1,6 @@
 """The embedded data set: drawn people in photograph-like scenes, annotated as MPII annotates.
 
-Nothing is guessed: joints come from the posed figure, and a joint is occluded where the drawing
+Nothing is estimated: joints come from the posed figure, and a joint is occluded where the drawing
 itself shows another body part or an object in front of it.
 """
 
@@ -19,7 +19,7 @@ from hourglass.skeleton import MPII
 from pipelines.data.synthetic.figure import FORWARD, RIGHT, UP, draw_lengths, draw_pose, place, turn
 from pipelines.data.synthetic.paint import Canvas, View, dress, head_outline
 
-# The share of people, the last ones, who are for validation.
+# One person in so many, the last ones, is for validation.
 VALIDATION_SHARE = 6
 
 # Parts that meet in a joint: seeing one of them at the joint's pixel is seeing the joint, unless
@@ -147,10 +147,10 @@ def _buildings(rng, image, horizon) -> None:
 
 
 def _leaves(rng, image, centre, spread, count, palette) -> None:
-    places = np.rint(centre + rng.normal(0, 1, (count, 2)) * spread).astype(int).tolist()
+    positions = np.rint(centre + rng.normal(0, 1, (count, 2)) * spread).astype(int).tolist()
     sizes = rng.integers(2, 8, (count, 2)).tolist()
     turns, tones = rng.uniform(0, 180, count), rng.uniform(0.55, 1.35, count)
-    for (x, y), size, angle, tone in zip(places, sizes, turns, tones):
+    for (x, y), size, angle, tone in zip(positions, sizes, turns, tones):
         color = np.clip(tone * palette, 0, 255).tolist()
         cv2.ellipse(image, (x, y), tuple(size), angle, 0, 360, color, -1, cv2.LINE_AA)
 
@@ -275,7 +275,7 @@ def _objects_in_front(rng, rgb, joints, stature: float) -> np.ndarray:
 
 
 def _photograph(rng, rgb) -> np.ndarray:
-    """[H, W, 3] uint8 RGB: the scene through a camera, with its light, blur and noise.
+    """[H, W, 3] uint8 RGB: the scene as a camera records it, with light, blur and noise.
 
     ``rgb``, [H, W, 3] float32 in [0, 1], is used up.
     """
@@ -386,7 +386,7 @@ def generate(folder: str, people: int, seed: int, workers: int) -> str:
     images, path = os.path.join(folder, "images"), os.path.join(folder, "annotations.json")
     tf.io.gfile.makedirs(images)
     if tf.io.gfile.exists(path):
-        tf.io.gfile.remove(path)  # it must never stand beside another set's images
+        tf.io.gfile.remove(path)  # it must never lie with another set's images
     annotations = []
     for jpeg, annotation in _progress(people, seed, workers):
         with tf.io.gfile.GFile(os.path.join(images, annotation["img_paths"]), "wb") as file:

@@ -1,0 +1,11 @@
+"""The data sets that ``--dataset`` names, each with the module that reads its annotations.
+
+A reader is a module with FILES, names of annotation files to look for, the most complete first, and
+``read(annotations) -> Annotated``. One that is not in the table does not exist for any command.
+"""
+
+from __future__ import annotations
+
+from pipelines.data.readers import coco, lsp, mpii, synthetic
+
+READERS = {"mpii": mpii, "lsp": lsp, "coco": coco, "synthetic": synthetic}
