@@ -106,7 +106,7 @@ def compare(pair: Pair, what: str, found: dict, want: dict, within: float, least
     """Every tensor's largest difference, as a share of its largest value, is at most ``within``.
 
     Where all of a tensor is smaller than ``least``, as a share of that. Prints the worst one: a row
-    of the parity table in BUILD_NOTES.md.
+    of the parity table in docs/parity.md.
     """
     assert set(found) == set(want)
     sizes = {name: max(np.abs(array).max(), least) for name, array in want.items()}
