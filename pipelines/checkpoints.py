@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from hourglass import model
 from hourglass.skeleton import Skeleton
+from pipelines import checkpoint_files
 from pipelines.data.cropping import Geometry
 from pipelines.data.preprocessing import MEAN
 from pipelines.data.tfrecords import DatasetInfo
@@ -164,51 +165,66 @@ def split_place(place: str) -> tuple[str, str]:
     ``runs/demo``, ``runs/demo/best`` and ``runs/demo/checkpoints/ckpt-300`` are places.
     """
     place = place.rstrip("/")
-    if os.path.basename(place) in ("best", "checkpoints"):
-        place = latest(place) or place
+    if os.path.basename(place) == "best":
+        place = best(os.path.dirname(place)) or place
+    if os.path.basename(place) == "checkpoints":
+        place = checkpoint_files.latest(place) or place
     if tf.io.gfile.exists(place + ".index"):
         return os.path.dirname(os.path.dirname(place)), place
     return place, ""
 
 
-def find(place: str) -> str:
-    """Prefix of the checkpoint that a place means: itself, else the best, else the latest.
+def find(path: str) -> str:
+    """Prefix of the checkpoint that a path means: itself, else the best, else the latest.
 
-    Raises FileNotFoundError where there is none.
+    Raises FileNotFoundError where there is none, or where best.json names one that is gone.
     """
-    folder, prefix = split_place(place)
+    folder, prefix = split_place(path)
+    prefix = prefix or best(folder) or checkpoint_files.latest(os.path.join(folder, "checkpoints"))
     if prefix:
         return prefix
-    for part in ("best", "checkpoints"):
-        found = latest(os.path.join(folder, part))
-        if found:
-            return found
     raise FileNotFoundError(
-        f"no checkpoint in {place}: looked for best/ and checkpoints/ there; "
+        f"no checkpoint in {path}: looked for best/ and checkpoints/ there; "
         "train first, or name another run with --checkpoint"
     )
 
 
-def latest(folder: str) -> str | None:
-    """Prefix of the newest checkpoint in ``folder`` whose files are there; None without any.
+def best(folder: str) -> str | None:
+    """Prefix of a run's best checkpoint, the one that best.json names; None without that note.
 
-    Raises ValueError when the list of checkpoints is damaged.
+    Raises FileNotFoundError where its files are gone; another checkpoint is never taken unasked.
     """
+    note = read_best(folder)
+    if not note:
+        return None
+    prefix = os.path.join(folder, "best", f"ckpt-{note['step']}")
+    if prefix not in checkpoint_files.complete(os.path.join(folder, "best")):
+        raise FileNotFoundError(
+            f"{prefix}.* is missing or incomplete, though {BEST_FILE} beside it names it as the "
+            f"best; restore it, or name a checkpoint of {folder}/checkpoints"
+        )
+    return prefix
+
+
+def read_best(folder: str) -> dict:
+    """best.json of a run: "step", "weights" ("model" or "averaged") and "mean14"; {} without it.
+
+    Raises ValueError for a damaged one.
+    """
+    path = os.path.join(folder, "best", BEST_FILE)
+    if not tf.io.gfile.exists(path):
+        return {}
     try:
-        listed = tf.train.get_checkpoint_state(folder)
-    except ValueError as error:
+        note = json.loads(read_whole(path))
+        kinds = {"step": int, "weights": str, "mean14": (int, float)}
+        if all(isinstance(note[key], kind) for key, kind in kinds.items()):
+            return note
+        raise ValueError("of other types")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{folder}/checkpoint, the list of the checkpoints beside it, is damaged ({error}); "
-            "delete it: they are then found by their names"
+            f"{path} is damaged ({error!r}); delete the folder {folder}/best: the next best "
+            "validation writes it again"
         ) from error
-    if listed:
-        prefixes = list(listed.all_model_checkpoint_paths)
-    else:  # Killed before the list was written, or it is lost.
-        files = tf.io.gfile.glob(os.path.join(folder, "ckpt-*.index"))
-        prefixes = [file[: -len(".index")] for file in files]
-        prefixes.sort(key=lambda prefix: int(prefix.rsplit("-", 1)[1]))
-    there = [prefix for prefix in prefixes if tf.io.gfile.exists(prefix + ".index")]
-    return there[-1] if there else None
 
 
 def values(prefix: str, part: str) -> dict[str, tf.Tensor]:
@@ -218,13 +234,14 @@ def values(prefix: str, part: str) -> dict[str, tf.Tensor]:
     """
     start, end = f"{part}/variables/", "/.ATTRIBUTES/VARIABLE_VALUE"
     try:
-        reader = tf.train.load_checkpoint(prefix)
-        keys = [key for key in reader.get_variable_to_shape_map() if key.startswith(start)]
-        names = {key: key[len(start) : -len(end)] for key in keys}
-        # The optimizer's slots lie below their variables; TensorFlow doubles the dots in a name.
-        return {
-            n.replace("..", "."): reader.get_tensor(k) for k, n in names.items() if "/" not in n
-        }
+        with checkpoint_files.readable(prefix) as path:
+            reader = tf.train.load_checkpoint(path)
+            keys = [key for key in reader.get_variable_to_shape_map() if key.startswith(start)]
+            names = {key: key[len(start) : -len(end)] for key in keys}
+            # The optimizer's slots lie below their variables; TensorFlow doubles dots in a name.
+            return {
+                n.replace("..", "."): reader.get_tensor(k) for k, n in names.items() if "/" not in n
+            }
     except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
         raise ValueError(
             f"{prefix} cannot be read as a checkpoint ({error}); take an earlier one from the "
@@ -238,8 +255,9 @@ def restore(whole: tf.train.Checkpoint, prefix: str) -> None:
     Raises ValueError for a damaged checkpoint or one of another configuration.
     """
     try:
-        status = whole.restore(prefix)
-        status.assert_existing_objects_matched().assert_consumed()
+        with checkpoint_files.readable(prefix) as path:
+            status = whole.restore(path)
+            status.assert_existing_objects_matched().assert_consumed()
     except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
         raise ValueError(
             f"{prefix} cannot be resumed ({str(error)[:200]}); start another --workdir from it by "
@@ -263,14 +281,17 @@ def save_best(whole: tf.train.Checkpoint, folder: str, step: int, results: dict)
         return False
     means = {kind: part["PCKh@0.5"]["mean14"] for kind, part in results.items()}
     kind = max(means, key=means.get)
-    best = os.path.join(folder, "best")
-    note = os.path.join(best, BEST_FILE)
-    if tf.io.gfile.exists(note) and json.loads(read_whole(note))["mean14"] >= means[kind]:
+    before = read_best(folder)
+    if before and before["mean14"] >= means[kind]:
         return False
-    tf.train.CheckpointManager(whole, best, 1).save(checkpoint_number=step)
+    best_folder = os.path.join(folder, "best")
+    manager = tf.train.CheckpointManager(whole, best_folder, max_to_keep=None)
+    prefix = manager.save(checkpoint_number=step)
     part = {"raw": "model", "averaged": "averaged"}[kind]
     text = json.dumps({"step": step, "weights": part, "mean14": means[kind]})
-    write_atomically(note, text.encode())
+    # From here on it is the best: until now the note names the one before, which is still there.
+    write_atomically(os.path.join(best_folder, BEST_FILE), text.encode())
+    checkpoint_files.remove_all_but(prefix)
     return True
 
 
@@ -338,9 +359,10 @@ def part_of(prefix: str, weights: str) -> str:
     """
     if weights == "raw":
         return "model"
-    note = os.path.join(os.path.dirname(prefix), BEST_FILE)
-    if weights == "best" and tf.io.gfile.exists(note):
-        return json.loads(read_whole(note))["weights"]
+    folder, name = os.path.split(prefix)
+    note = read_best(os.path.dirname(folder)) if os.path.basename(folder) == "best" else {}
+    if weights == "best" and name == f"ckpt-{note.get('step')}":
+        return note["weights"]
     if values(prefix, "averaged"):
         return "averaged"
     if weights == "averaged":

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from hourglass import model, optimizer
 from hourglass.skeleton import MPII
-from pipelines import checkpoints
+from pipelines import checkpoint_files, checkpoints
 
 BUILD = {"joints": 16, "stacks": 2, "channels": 8, "depth": 1, "size": 32}
 
@@ -109,31 +109,75 @@ class TestState:
         """The message says: delete the files of a damaged checkpoint to resume from the last."""
         state = spare[0]
         folder = copied / "checkpoints"
-        checkpoints.restore(state, checkpoints.latest(str(folder)))
+        checkpoints.restore(state, checkpoint_files.latest(str(folder)))
         newer = save(folder, state, 8)
-        assert checkpoints.latest(str(folder)) == newer
+        assert checkpoint_files.latest(str(folder)) == newer
         for path in folder.glob("ckpt-8.*"):
             path.unlink()
-        assert checkpoints.latest(str(folder)) == str(folder / "ckpt-7")
+        assert checkpoint_files.latest(str(folder)) == str(folder / "ckpt-7")
 
-    @pytest.mark.parametrize("text", [None, "model_checkpoint_path: ???"])
-    def test_a_lost_list_loses_no_checkpoint(self, copied, text):
+    @pytest.mark.parametrize("text", [None, "", "model_checkpoint_path: ???"])
+    def test_the_files_decide_not_their_list(self, copied, text):
         folder = copied / "checkpoints"
         for number in (9, 10):  # 10 comes after 9, though "10" sorts before it
-            for path in folder.glob("ckpt-7.*"):
-                shutil.copy(path, folder / path.name.replace("-7", f"-{number}"))
+            copy_step(folder, 7, number)
         (folder / "checkpoint").unlink()
         if text is not None:
             (folder / "checkpoint").write_text(text)
-        assert checkpoints.latest(str(folder)) == str(folder / "ckpt-10")
+        assert checkpoints.find(str(copied)) == str(folder / "ckpt-10")
 
-    def test_an_emptied_list_is_named(self, copied):
-        (copied / "checkpoints" / "checkpoint").write_text("")
-        with pytest.raises(ValueError, match="checkpoints/checkpoint, the list.*delete it"):
-            checkpoints.find(str(copied))
+    def test_a_list_of_files_that_are_gone(self, copied):
+        """Seen: such a run began again at step 0, over the whole checkpoints beside the list."""
+        folder = copied / "checkpoints"
+        (folder / "checkpoint").write_text('model_checkpoint_path: "ckpt-99"\n')
+        assert checkpoint_files.newest_whole(str(folder)) == str(folder / "ckpt-7")
+
+    @pytest.mark.parametrize("kind", ["index", "data-00000-of-00001"])
+    def test_an_incomplete_one_does_not_count(self, copied, kind):
+        folder = copied / "checkpoints"
+        copy_step(folder, 7, 9)
+        (folder / f"ckpt-9.{kind}").unlink()
+        assert checkpoint_files.complete(str(folder)) == [str(folder / "ckpt-7")]
+
+    @pytest.mark.parametrize("change", ["flip", "cut", "empty"])
+    def test_a_damaged_one_is_set_aside_and_named(self, copied, capsys, change):
+        folder = copied / "checkpoints"
+        copy_step(folder, 7, 9)
+        path = folder / "ckpt-9.data-00000-of-00001"
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes({"flip": data, "cut": data[:1000], "empty": b""}[change])
+        assert checkpoint_files.newest_whole(str(folder)) == str(folder / "ckpt-7")
+        out = capsys.readouterr().out
+        assert out.startswith(f"{folder}/ckpt-9 is damaged (") and "damaged-ckpt-9.*" in out
+        kept = {"checkpoint", "ckpt-7.index", "ckpt-7.data-00000-of-00001"}
+        aside = {"damaged-ckpt-9.index", "damaged-ckpt-9.data-00000-of-00001"}
+        assert {path.name for path in folder.iterdir()} == kept | aside
+
+    def test_what_a_killed_process_left(self, copied):
+        folder = copied / "checkpoints"
+        before = sorted(folder.iterdir())
+        (folder / "ckpt-9_temp").mkdir()
+        (folder / "ckpt-9_temp" / "part-00000-of-00001.data-00000-of-00001").touch()
+        (folder / "checkpoint.tmp123abc").touch()
+        (folder / "best.json.partial").touch()
+        checkpoint_files.remove_leftovers(str(folder))
+        assert sorted(folder.iterdir()) == before
+
+    @pytest.mark.parametrize("name", ["a[b]", "a]b", "a*b", "a?b", "a{b,c}", "a\\b", "[", "a b"])
+    def test_any_path(self, tmp_path, copied, spare, name):
+        folder = tmp_path / name
+        shutil.copytree(copied, folder)
+        prefix = checkpoints.find(str(folder))
+        assert prefix == str(folder / "checkpoints" / "ckpt-7")
+        checkpoints.restore(spare[0], prefix)
+        assert checkpoints.values(prefix, "model")
+        assert not checkpoint_files.damage(prefix)
+        assert checkpoints.save_best(spare[0], str(folder), 8, scores(raw=2.0))
+        assert checkpoints.find(str(folder)) == str(folder / "best" / "ckpt-8")
 
     def test_no_checkpoint(self, tmp_path):
-        assert checkpoints.latest(str(tmp_path / "nowhere")) is None
+        assert checkpoint_files.latest(str(tmp_path / "nowhere")) is None
         with pytest.raises(FileNotFoundError, match="no checkpoint in .*--checkpoint"):
             checkpoints.find(str(tmp_path))
 
@@ -240,6 +284,11 @@ class TestNetworkFile:
         checkpoints.check_data(str(run_folder[0]), own_records(name="moved"))
 
 
+def copy_step(folder, step, to):
+    for path in folder.glob(f"ckpt-{step}.*"):
+        shutil.copy(path, folder / path.name.replace(f"-{step}.", f"-{to}."))
+
+
 def scores(**means):
     return {kind: {"PCKh@0.5": {"mean14": mean}} for kind, mean in means.items()}
 
@@ -275,6 +324,55 @@ class TestBest:
         assert checkpoints.part_of(prefix, "best") == "model"
         with pytest.raises(ValueError, match="--ema_decay was 0.*--weights=raw"):
             checkpoints.part_of(prefix, "averaged")
+
+
+class TestBestIsOneThing:
+    """At any instant the note, its kind of weights and its files belong together."""
+
+    @pytest.fixture
+    def kept(self, tmp_path, spare):
+        checkpoints.save_best(spare[0], str(tmp_path), 5, scores(raw=30.0, averaged=20.0))
+        return tmp_path
+
+    def test_killed_between_files_and_note(self, kept, spare, monkeypatch):
+        def killed(path, data):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(checkpoints, "write_atomically", killed)
+            checkpoints.save_best(spare[0], str(kept), 10, scores(raw=1.0, averaged=40.0))
+        best = checkpoints.find(str(kept))
+        assert best == str(kept / "best" / "ckpt-5")
+        assert checkpoints.part_of(best, "best") == "model"
+        # The next one that is better cleans up.
+        assert checkpoints.save_best(spare[0], str(kept), 15, scores(raw=50.0))
+        assert {path.name for path in (kept / "best").glob("ckpt-*.index")} == {"ckpt-15.index"}
+
+    def test_killed_before_the_others_are_removed(self, kept, spare, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint_files, "remove_all_but", lambda prefix: None)
+            checkpoints.save_best(spare[0], str(kept), 10, scores(raw=1.0, averaged=40.0))
+        best = checkpoints.find(str(kept))
+        assert best == str(kept / "best" / "ckpt-10")
+        assert checkpoints.part_of(best, "best") == "averaged"
+
+    def test_files_without_a_note_are_no_best(self, tmp_path, spare):
+        save(tmp_path / "best", spare[0], 3)
+        save(tmp_path / "checkpoints", spare[0], 2)
+        assert checkpoints.find(str(tmp_path)) == str(tmp_path / "checkpoints" / "ckpt-2")
+
+    def test_a_note_without_its_files_is_an_error(self, kept, spare):
+        """Never another checkpoint unasked."""
+        save(kept / "checkpoints", spare[0], 9)
+        (kept / "best" / "ckpt-5.index").unlink()
+        with pytest.raises(FileNotFoundError, match="best/ckpt-5.* is missing or incomplete"):
+            checkpoints.find(str(kept))
+
+    @pytest.mark.parametrize("text", ["", "[]", "{", '{"step": "5"}', "[" * 100_000])
+    def test_a_damaged_note_is_named(self, kept, text):
+        (kept / "best" / "best.json").write_text(text)
+        with pytest.raises(ValueError, match="best.json is damaged"):
+            checkpoints.find(str(kept))
 
 
 class TestPlaces:

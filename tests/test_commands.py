@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines import checkpoints, config
+from pipelines import checkpoint_files, config
 from tests.helpers.forked import ROOT
 from tests.helpers.people import tiny
 from tests.helpers.processes import start_python
@@ -100,7 +100,7 @@ def test_stopped_by_every_signal_it_ends_as_if_it_had_never_stopped(tmp_path, in
 
     code, _ = run.stop_after_a_checkpoint(signal.SIGKILL)
     assert code == -signal.SIGKILL
-    left = checkpoints.latest(str(run.folder))
+    left = checkpoint_files.latest(str(run.folder))
     step = int(left.rsplit("-", 1)[1])
     assert run.newest - step in (0, 1, 2, 3), "at most the steps since the last checkpoint are lost"
     assert all(np.isfinite(value).all() for value in tensors(left).values())

@@ -14,7 +14,7 @@ import tqdm
 
 from hourglass import optimizer
 from hourglass.skeleton import Skeleton
-from pipelines import checkpoints, devices
+from pipelines import checkpoint_files, checkpoints, devices
 from pipelines import config as configuration
 from pipelines.config import Config
 from pipelines.data import augmentation, input_pipeline, preprocessing, tfrecords
@@ -135,7 +135,7 @@ def step_options(config: Config, skeleton: Skeleton, mean=preprocessing.MEAN) ->
 
 def _restore(config: Config, state: TrainState, whole, skeleton: Skeleton) -> str | None:
     """Resume the run, or start from another one; returns the checkpoint resumed from."""
-    latest = checkpoints.latest(os.path.join(config.workdir, "checkpoints"))
+    latest = checkpoint_files.latest(os.path.join(config.workdir, "checkpoints"))
     if latest:
         checkpoints.restore(whole, latest)
         return latest

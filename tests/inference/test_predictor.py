@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from hourglass.skeleton import MPII
-from pipelines import checkpoints, devices
+from pipelines import checkpoint_files, checkpoints, devices
 from pipelines.data import cropping
 from pipelines.data.annotations import BOX_CONTEXT
 from pipelines.evaluation import evaluate
@@ -96,7 +96,7 @@ def test_evaluations_own_files_differ_by_their_jpegs_only(trained, crowd, predic
 
 def test_a_run_and_its_best_checkpoint(trained, info, predictor):
     folder = trained[0].workdir
-    prefix = checkpoints.latest(folder + "/checkpoints")
+    prefix = checkpoint_files.latest(folder + "/checkpoints")
     assert checkpoints.split_place(folder + "/best/")[0] == folder
     assert checkpoints.split_place(prefix) == (folder, prefix)
     assert checkpoints.find(folder) == checkpoints.find(folder + "/best")

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipelines import checkpoints, config, devices
+from pipelines import checkpoint_files, checkpoints, config, devices
 from pipelines.training import train
 from tests.helpers.forked import ROOT
 from tests.helpers.people import tiny
@@ -207,7 +207,7 @@ def test_two_workers_equal_two_replicas(start, tmp_path, info):
     for worker in (chief, other):
         text = worker.finish(128 + signal.SIGTERM)
         assert "the same command resumes this run" in text
-    stopped = int(pathlib.Path(checkpoints.latest(str(folder / "checkpoints"))).name[5:])
+    stopped = int(pathlib.Path(checkpoint_files.latest(str(folder / "checkpoints"))).name[5:])
     assert 3 <= stopped < 12
 
     chief, other = start(settings, 2)

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from hourglass import model
 from hourglass.skeleton import LSP, MPII
-from pipelines import checkpoints, cli, config, devices
+from pipelines import checkpoint_files, checkpoints, cli, config, devices
 from pipelines.config import Config
 from pipelines.data import input_pipeline
 from pipelines.training import schedule, train, train_step
@@ -485,7 +485,7 @@ class TestLongRuns:
             FloatingPointError, match=f"in steps 1[12] to 1[12]; .* {last}[.] Lower"
         ):
             train.run(copy)
-        assert checkpoints.latest(os.path.dirname(last)) == last
+        assert checkpoint_files.latest(os.path.dirname(last)) == last
         assert finite(last)
 
     @pytest.mark.parametrize("cache_gb", [0.0, 4.0])

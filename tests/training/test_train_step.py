@@ -10,7 +10,7 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from hourglass import layers, model, optimizer
 from hourglass.skeleton import MPII
-from pipelines import checkpoints, devices
+from pipelines import checkpoint_files, checkpoints, devices
 from pipelines.config import Config
 from pipelines.data import input_pipeline
 from pipelines.training import train, train_step
@@ -247,7 +247,7 @@ class TestRun:
         )
         steps = profiled(pathlib.Path(config.workdir, "logs"))
         assert steps == 2
-        prefix = checkpoints.latest(str(tmp_path / "run" / "checkpoints"))
+        prefix = checkpoint_files.latest(str(tmp_path / "run" / "checkpoints"))
         reader = tf.train.load_checkpoint(prefix)
         end = "/.ATTRIBUTES/VARIABLE_VALUE"
         found = [reader.get_tensor(f"loss_scale/{n}{end}") for n in ("scale", "finite", "skipped")]

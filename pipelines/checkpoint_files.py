@@ -1,0 +1,116 @@
+"""Which checkpoints a folder holds, which of them are whole, and how one is opened.
+
+The files decide, not the list that TensorFlow writes beside them: it can be lost, or name what was
+never finished. A checkpoint is ckpt-STEP.index and its ckpt-STEP.data-K-of-N.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+_FILE = re.compile(r"(ckpt-(\d+))\.(index|data-\d{5}-of-(\d{5}))")
+_LEFTOVER = re.compile(r"(ckpt-\d+_temp|checkpoint\.tmp.*|.*\.partial)/?")
+
+
+def complete(folder: str) -> list[str]:
+    """Prefixes of the checkpoints in ``folder`` all of whose files are there, rising in steps."""
+    files: dict[tuple[int, str], list] = {}
+    for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []:
+        match = _FILE.fullmatch(name)
+        if match:
+            files.setdefault((int(match[2]), match[1]), []).append(match)
+    return [
+        os.path.join(folder, name)
+        for (_, name), matches in sorted(files.items())
+        if _is_complete(matches)
+    ]
+
+
+def _is_complete(matches: list[re.Match]) -> bool:
+    shards = {int(match[4]) for match in matches if match[4]}
+    indexed = any(match[3] == "index" for match in matches)
+    return indexed and len(shards) == 1 and len(matches) == 1 + shards.pop()
+
+
+def latest(folder: str) -> str | None:
+    """Prefix of the complete checkpoint of the highest step; None without any."""
+    return (complete(folder) or [None])[-1]
+
+
+def damage(prefix: str) -> str:
+    """What is wrong with a checkpoint, or "": every tensor is read, which checks its checksum."""
+    try:
+        with readable(prefix) as path:
+            reader = tf.train.load_checkpoint(path)
+            for key in reader.get_variable_to_shape_map():
+                reader.get_tensor(key)
+    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
+def newest_whole(folder: str, set_aside: bool = True) -> str | None:
+    """Prefix of the newest checkpoint that is whole; None without any.
+
+    Newer ones that are damaged are named, and renamed to damaged-ckpt-STEP.* unless another process
+    does that (``set_aside`` False).
+    """
+    for prefix in reversed(complete(folder)):
+        reason = damage(prefix)
+        if not reason:
+            return prefix
+        if set_aside:
+            print(
+                f"{prefix} is damaged ({reason}); set aside as damaged-{os.path.basename(prefix)}.*"
+            )
+            _set_aside(prefix)
+    return None
+
+
+def _set_aside(prefix: str) -> None:
+    folder, step = os.path.split(prefix)
+    for name in tf.io.gfile.listdir(folder):
+        if name.startswith(step + "."):
+            source, target = (os.path.join(folder, start + name) for start in ("", "damaged-"))
+            tf.io.gfile.rename(source, target, overwrite=True)
+
+
+def remove_all_but(kept: str) -> None:
+    """Remove every other checkpoint of ``kept``'s folder, and what a killed process left there."""
+    folder, step = os.path.split(kept)
+    for name in tf.io.gfile.listdir(folder):
+        match = _FILE.fullmatch(name)
+        if match and match[1] != step:
+            tf.io.gfile.remove(os.path.join(folder, name))
+    remove_leftovers(folder)
+
+
+def remove_leftovers(folder: str) -> None:
+    """Remove unfinished files of ``folder``; only for the one process that writes there."""
+    for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []:
+        path = os.path.join(folder, name.rstrip("/"))
+        if _LEFTOVER.fullmatch(name):
+            (tf.io.gfile.rmtree if tf.io.gfile.isdir(path) else tf.io.gfile.remove)(path)
+
+
+@contextlib.contextmanager
+def readable(prefix: str) -> Iterator[str]:
+    """Yield ``prefix`` under a name that TensorFlow can open.
+
+    It takes a checkpoint's path for a pattern, in which brackets and backslashes mean something
+    else.
+    """
+    if not re.search(r"[\[\]*?{}\\]", prefix) or "://" in prefix:
+        yield prefix
+        return
+    folder, name = os.path.split(os.path.abspath(prefix))
+    with tempfile.TemporaryDirectory(prefix="checkpoint-") as temporary:
+        link = os.path.join(temporary, "folder")
+        os.symlink(folder, link)
+        yield os.path.join(link, name)
