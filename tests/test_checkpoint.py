@@ -1,4 +1,4 @@
-"""Training state to files and back: by name, whole, and refused when it does not fit."""
+"""Training state to files and back: by name, completely, and rejected if incompatible."""
 
 import json
 import pathlib
@@ -55,13 +55,13 @@ def run_folder(tmp_path_factory, drawn):
 
 @pytest.fixture(scope="module")
 def spare():
-    """A state of the same shape to save or to restore into, whatever its values."""
+    """A state of the same shape to save or to restore into, with arbitrary values."""
     return make(seed=9)
 
 
 @pytest.fixture(scope="module")
 def fourteen():
-    """A network of 14 joints with fresh weights; nobody may change it."""
+    """A network of 14 joints with fresh weights; must not be modified."""
     return model.build(**{**BUILD, "joints": 14}, seed=5)
 
 
@@ -72,7 +72,7 @@ def copied(run_folder, tmp_path):
 
 
 class TestState:
-    def test_everything_comes_back(self, run_folder, spare):
+    def test_everything_is_restored(self, run_folder, spare):
         folder, weights, averages, opt = run_folder
         state, network, averaged, fresh = spare
         checkpoints.restore(state, checkpoints.find(str(folder)))
@@ -89,7 +89,7 @@ class TestState:
     @pytest.mark.parametrize(
         "changes", [{"stacks": 1}, {"channels": 12}, {"averaged": False}, {"opt": "adamw"}]
     )
-    def test_another_configuration_is_refused(self, run_folder, changes):
+    def test_another_configuration_is_rejected(self, run_folder, changes):
         with pytest.raises(ValueError, match="ckpt-7 cannot be resumed"):
             checkpoints.restore(make(**changes)[0], checkpoints.find(str(run_folder[0])))
 
@@ -106,7 +106,7 @@ class TestState:
             checkpoints.restore(spare[0], prefix)
 
     def test_the_remedy_works(self, copied, spare):
-        """The message says: delete the files of a damaged checkpoint to resume from the last."""
+        """Deleting a damaged checkpoint's files resumes from the previous one, as stated."""
         state = spare[0]
         folder = copied / "checkpoints"
         checkpoints.restore(state, checkpoint_files.latest(str(folder)))
@@ -202,7 +202,7 @@ class TestLoad:
         network = spare[1]
         assert len(checkpoints.by_name(network.variables)) == len(network.variables)
 
-    def test_another_network_is_refused(self, run_folder, fourteen):
+    def test_another_network_is_rejected(self, run_folder, fourteen):
         prefix, network = checkpoints.find(str(run_folder[0])), fourteen
         before = values_of(network.variables)
         with pytest.raises(ValueError, match="does not fit the network: 5 variables differ"):
@@ -254,7 +254,7 @@ class TestStartFrom:
             np.testing.assert_array_equal(weights[name].numpy(), before[name])
 
     @pytest.mark.parametrize("changes", [{"channels": 12}, {"depth": 2}])
-    def test_another_trunk_is_refused(self, run_folder, changes):
+    def test_another_trunk_is_rejected(self, run_folder, changes):
         network = model.build(**{**BUILD, **changes})
         with pytest.raises(ValueError, match="--init_from .* is another network"):
             checkpoints.start_from(checkpoints.find(str(run_folder[0])), network, set())
@@ -274,7 +274,7 @@ class TestNetworkFile:
         with pytest.raises(ValueError, match="model.json does not describe a network"):
             checkpoints.read_network(str(tmp_path))
 
-    def test_other_records_are_refused(self, run_folder, info, own_records):
+    def test_other_records_are_rejected(self, run_folder, info, own_records):
         checkpoints.check_data(str(run_folder[0]), info)
         others = own_records(first=500)
         with pytest.raises(ValueError, match="was trained on other records.*--workdir"):

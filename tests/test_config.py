@@ -127,23 +127,24 @@ class TestFlagfile:
 
     @pytest.mark.parametrize("name", CONFIGS)
     def test_published_configs_parse(self, parse, name):
-        assert parse(f"--flagfile={ROOT / name}") != Config(), "a config says something"
+        assert parse(f"--flagfile={ROOT / name}") != Config(), "a config changes something"
         first, *rest = (ROOT / name).read_text().splitlines()
         assert first == f"# python train_main.py --flagfile={name}"
         assert any(line.startswith("# Expected score") or "score:" in line for line in rest)
 
     @pytest.mark.parametrize("name", ["paper", "newell", "pytorch_pose", "princeton"])
-    def test_recipes_say_where_they_come_from(self, parse, name):
+    def test_recipes_name_their_sources(self, parse, name):
         path = ROOT / "configs" / "recipes" / f"{name}.flags"
         header = [line for line in path.read_text().splitlines() if line.startswith("#")]
         for start in ("# Source: ", "# Needs: ", "# Expected score", "# What differs: "):
             assert sum(line.startswith(start) for line in header) == 1, start
         assert any(mean in " ".join(header) for mean in ("mean14", "pooled16"))
-        found = parse(f"--flagfile={path}")
-        assert found.workdir == f"runs/{name}" and found.round_centers and not found.ema_decay
+        parsed = parse(f"--flagfile={path}")
+        assert parsed.workdir == f"runs/{name}"
+        assert parsed.round_centers and not parsed.ema_decay
 
     def test_recipes_are_what_was_published(self, parse):
-        """The numbers that make the difference, from each source."""
+        """The settings in which they differ, from each source."""
         recipes = {n: parse(f"--flagfile={ROOT}/configs/recipes/{n}.flags") for n in RECIPES}
         keys = (
             "stacks",
@@ -154,8 +155,8 @@ class TestFlagfile:
             "learning_rate",
             "flip",
         )
-        found = {n: tuple(getattr(c, key) for key in keys) for n, c in recipes.items()}
-        assert found == RECIPES
+        values = {n: tuple(getattr(c, key) for key in keys) for n, c in recipes.items()}
+        assert values == RECIPES
         # Rates at the end of training: divided by 5, constant, a thousandth, 2e-4.
         rates = {
             n: c.learning_rate * c.lr_drop_factor ** len(config.fractions(c.lr_milestones))
@@ -215,9 +216,9 @@ class TestRules:
         ],
     )
     def test_values_outside_the_rules(self, parse, word):
-        """The message names the flag; a rule or the choices say what is allowed."""
+        """The message names the flag and gives the rule or the choices."""
         name = word.split("=")[0].strip("-")
-        with pytest.raises(flags.Error, match=name) as refused:
+        with pytest.raises(flags.Error, match=name) as error:
             parse(word)
         allowed = (
             "must",
@@ -227,7 +228,7 @@ class TestRules:
             "Non-boolean",
             "invalid literal",
         )
-        assert any(text in str(refused.value) for text in allowed), str(refused.value)
+        assert any(text in str(error.value) for text in allowed), str(error.value)
 
     @pytest.mark.parametrize("milestones", ["", "0.5", "0.7,0.9", " 0.1, 0.2 ,0.3"])
     def test_milestones(self, parse, milestones):
@@ -261,7 +262,7 @@ class TestEarlierNames:
     }
 
     @pytest.mark.parametrize("former", RENAMED)
-    def test_a_flagfile_is_told_the_new_name(self, defined, tmp_path, capsys, former):
+    def test_a_flagfile_s_error_gives_the_new_name(self, defined, tmp_path, capsys, former):
         file = tmp_path / "flags.txt"
         file.write_text(f"--stacks=2\n--{former}=1\n")
         with pytest.raises(SystemExit) as left:
@@ -328,7 +329,7 @@ class TestDifferences:
 
 
 @pytest.mark.parametrize(
-    ("facts", "want"),
+    ("cpuinfo", "want"),
     [
         ("flags : fpu sse4_2 avx2 avx512f\n", "float32"),
         ("flags : fpu avx512f avx512_bf16\n", "mixed_bfloat16"),
@@ -337,10 +338,10 @@ class TestDifferences:
     ],
 )
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="the GPU decides here")
-def test_bf16_only_where_the_cpu_has_it(tmp_path, facts, want):
+def test_bf16_only_where_the_cpu_has_it(tmp_path, cpuinfo, want):
     path = tmp_path / "cpuinfo"
-    if facts:
-        path.write_text(facts)
+    if cpuinfo:
+        path.write_text(cpuinfo)
     assert devices.fast_precision(str(path)) == want
 
 

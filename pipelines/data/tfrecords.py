@@ -226,6 +226,15 @@ def read_info(folder: str) -> DatasetInfo:
         ) from error
 
 
+def check_unchanged(info: DatasetInfo) -> None:
+    """Raise ValueError where other records stand in the folder since ``info`` was read."""
+    if read_info(info.folder).splits != info.splits:
+        raise ValueError(
+            f"the records in {info.folder} were written again while they are used; start this "
+            "training again with records that stay, in another --workdir if they are others"
+        )
+
+
 def _parse_info(folder: str, parts: dict) -> DatasetInfo:
     if parts["schema"] != SCHEMA:
         raise ValueError(f"schema {parts['schema']}")

@@ -1,4 +1,4 @@
-"""Validation during training: both kinds of weights, to TensorBoard and as one line."""
+"""Validation during training: raw and averaged weights, logged to TensorBoard and printed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.config import Config, build_arguments
 from pipelines.data import augmentation, input_pipeline, tfrecords
 from pipelines.evaluation import evaluate, ground_truth, samples, scoring
 from pipelines.inference import forward
-from pipelines.training import precise_bn, summaries
+from pipelines.training import precise_bn, run_dir, summaries
 from pipelines.training.state import TrainState
 
 
@@ -28,47 +28,56 @@ def line(step: int, results: dict, best: bool) -> str:
 def make(
     config: Config,
     state: TrainState,
-    whole: tf.train.Checkpoint,
+    checkpoint: tf.train.Checkpoint,
     info: tfrecords.DatasetInfo,
     options: augmentation.BatchOptions,
+    signals: list[int],
 ):
-    """A function that validates both kinds of weights, logs them and keeps the best state.
+    """A function that validates raw and averaged weights, logs results and keeps the best state.
 
-    With several workers the chief alone validates, on copies of the networks on one of its devices,
-    and the best state then holds no optimizer. All must call the function at the same step: batch
-    norm's averages are means over all replicas.
+    With several workers only the chief validates, on copies of the networks on one of its devices,
+    and the best state then holds no optimizer. All workers must call the function at the same step:
+    batch norm's averages are means over all replicas.
 
     Args:
-      config: of the run; the best state is kept in its workdir.
-      state: of the training.
-      whole: what is kept, ``state.checkpoint()``.
+      config: the run's; the best state is kept in its workdir.
+      state: the training state.
+      checkpoint: kept as the best state, ``state.checkpoint()``.
       info: the record set.
-      options: of training batches, from which batch norm's statistics are recomputed.
+      options: of the training batches from which batch norm's statistics are recomputed.
+      signals: received so far; the first stops a validation, which a resumed run makes up for.
 
     Returns:
-      function(writer, step).
+      function(writer, step) -> the signal that stopped the validation, or 0.
     """
     if not info.splits.get("validation", {}).get("people"):
         print(f"{config.records} has no validation split: nothing will be validated")
-        return lambda writer, step: None
+        return lambda writer, step: 0
     networks = {"raw": state.network}
     if state.averaged is not None:
         networks["averaged"] = state.averaged
     if not devices.is_multi_worker(state.strategy):
-        return Validator(config, state.strategy, info, networks, whole, options).validate
+        return Validator(
+            config, state.strategy, info, networks, checkpoint, options, signals
+        ).validate
     if not devices.is_chief(state.strategy):
-        return lambda writer, step: _values(networks)
-    alone = devices.make_strategy("one")
-    with alone.scope():
+
+        def take_part(writer, step: int) -> int:
+            _values(networks)
+            return 0
+
+        return take_part
+    one_device = devices.make_strategy("one")
+    with one_device.scope():
         arguments = {**build_arguments(config, info.skeleton), "sync_bn": False}
         copies = {weights: model.build(**arguments) for weights in networks}
-    whole = checkpoints.state(state.step, copies["raw"], copies.get("averaged"), None)
-    validator = Validator(config, alone, info, copies, whole, options)
+    checkpoint = checkpoints.state(state.step, copies["raw"], copies.get("averaged"), None)
+    validator = Validator(config, one_device, info, copies, checkpoint, options, signals)
 
-    def validate(writer, step: int) -> None:
+    def validate(writer, step: int) -> int:
         for weights, values in _values(networks).items():
             copies[weights].set_weights(values)
-        validator.validate(writer, step)
+        return validator.validate(writer, step)
 
     return validate
 
@@ -77,23 +86,30 @@ def _values(networks: dict) -> dict:
     return {weights: network.get_weights() for weights, network in networks.items()}
 
 
-class Validator:
-    """Validation by one process, on networks that exist there."""
+class Stopped(Exception):
+    """A signal arrived during a validation."""
 
-    def __init__(self, config: Config, strategy, info, networks: dict, whole, training):
-        """Read the validation people's truth; see ``make`` for the arguments.
+
+class Validator:
+    """Validation by one process, on its own networks."""
+
+    def __init__(self, config: Config, strategy, info, networks, checkpoint, training, signals):
+        """Read the validation split's truth; see ``make`` for the arguments.
 
         Raises ValueError for damaged records.
         """
         tfrecords.check_shards(info, "validation")
-        self.info, self.strategy, self.whole, self.workdir = info, strategy, whole, config.workdir
+        self.info, self.strategy, self.workdir = info, strategy, config.workdir
+        self.checkpoint, self.signals = checkpoint, signals
         self.options = evaluate.options_of(config, (training.mean, ""))
         self.facts = input_pipeline.facts(info, "validation")
         self.truth = ground_truth.of_records(info, "validation", self.facts)
         batch = devices.round_up(config.evaluation_batch_size, strategy)
         self.dataset = input_pipeline.evaluation(info, "validation", batch=batch)
         self.predicts = {
-            weights: forward.make_predict(strategy, network, info.skeleton.mirror, self.options)
+            weights: self._stoppable(
+                forward.make_predict(strategy, network, info.skeleton.mirror, self.options)
+            )
             for weights, network in networks.items()
         }
         self.recomputed = {
@@ -104,24 +120,46 @@ class Validator:
                 training,
                 examples=config.precise_bn_examples,
                 batch_size=config.evaluation_batch_size,
+                each_batch=self._check_signals,
             )
             for weights, network in networks.items()
         }
         self.networks, self.last = networks, [*networks][-1]
 
-    def validate(self, writer, step: int) -> None:
+    def _check_signals(self) -> None:
+        if self.signals:
+            raise Stopped
+
+    def _stoppable(self, predict_batch):
+        def predict(batch):
+            self._check_signals()
+            return predict_batch(batch)
+
+        return predict
+
+    def validate(self, writer, step: int) -> int:
+        """Validate, unless a signal stops that; returns the signal, or 0."""
+        try:
+            self._validate(writer, step)
+        except Stopped:
+            tqdm.tqdm.write(f"step {step}: validation stopped; the resumed run makes up for it")
+            return self.signals[0]
+        run_dir.note_validation(self.workdir, step)
+        return 0
+
+    def _validate(self, writer, step: int) -> None:
         """Score each kind of weights with recomputed statistics; log, and keep the best state."""
         with contextlib.ExitStack() as statistics:
             for weights, recompute in self.recomputed.items():
-                stale = statistics.enter_context(recompute())
-                summaries.write_staleness(writer, step, weights, stale)
+                staleness = statistics.enter_context(recompute())
+                summaries.write_staleness(writer, step, weights, staleness)
             results, errors = self._score(writer, step)
             self._write_last(writer, step, errors)
-            best = checkpoints.save_best(self.whole, self.workdir, step, results)
+            best = checkpoints.save_best(self.checkpoint, self.workdir, step, results)
         tqdm.tqdm.write(line(step, results, best))
 
     def _score(self, writer, step: int) -> tuple[dict, np.ndarray]:
-        """Rows of each kind of weights, and the errors [N, J] of the last one."""
+        """Scores of raw and averaged weights, and the errors [N, J] of the last."""
         results, errors = {}, None
         for weights, predict_batch in self.predicts.items():
             predicted, _ = evaluate.predict(self.strategy, predict_batch, self.dataset, self.facts)
@@ -131,13 +169,13 @@ class Validator:
         return results, errors
 
     def _write_last(self, writer, step: int, errors: np.ndarray) -> None:
-        """Curve and pictures of the last kind of weights, of errors [N, J]."""
+        """Curve and pictures of the last weights validated, from their errors [N, J]."""
         skeleton = self.info.skeleton
         summaries.write_thresholds(writer, step, self.last, errors, skeleton)
-        even = samples.evenly(len(errors), samples.COUNT)
+        fixed = samples.evenly(len(errors), samples.COUNT)
         # One pass over the records for both choices.
-        indices = np.concatenate([even, scoring.worst(errors)[: samples.COUNT]])
+        indices = np.concatenate([fixed, scoring.worst(errors)[: samples.COUNT]])
         shown = samples.predict(
             self.networks[self.last], self.info, "validation", self.options, indices
         )
-        summaries.write_pictures(writer, step, shown, skeleton, len(even))
+        summaries.write_pictures(writer, step, shown, skeleton, len(fixed))
