@@ -216,20 +216,20 @@ def check_xla(gpus: list) -> None:
         )
 
 
-def fast_precision(cpu_facts: str = "/proc/cpuinfo") -> str:
+def fast_precision(cpu_info: str = "/proc/cpuinfo") -> str:
     """What this machine computes fast: mixed_bfloat16 if its GPU or CPU has bf16, else float32.
 
     Elsewhere a CPU computes bf16 in software, several times slower than float32.
 
     Args:
-      cpu_facts: Linux' file about the CPU; macOS has none.
+      cpu_info: Linux' file about the CPU; macOS has none.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         fast = details.get("compute_capability", (0, 0)) >= (8, 0)
-    elif os.path.exists(cpu_facts):
-        with open(cpu_facts) as file:
+    elif os.path.exists(cpu_info):
+        with open(cpu_info) as file:
             fast = bool({"avx512_bf16", "amx_bf16"} & set(file.read().split()))
     else:
         fast = False

@@ -31,7 +31,7 @@ with cli.group("Picture"):
 def truth_grid(info: tfrecords.DatasetInfo, split: str, count: int, size: int) -> np.ndarray:
     """One RGB picture [H, W, 3] uint8 of ``count`` evenly chosen people and their true joints."""
     every = max(1, info.count(split) // count)
-    truth = {key: value[:count] for key, value in input_pipeline.facts(info, split, every).items()}
+    truth = {key: value[:count] for key, value in input_pipeline.labels(info, split, every).items()}
     shown = len(truth["row"])
     batch = next(iter(input_pipeline.evaluation(info, split, batch=shown, every=every)))
     pixels = affine.warp(batch["image"], preprocessing.crop_to_input(batch, size), size)

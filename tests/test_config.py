@@ -328,7 +328,7 @@ class TestDifferences:
 
 
 @pytest.mark.parametrize(
-    ("facts", "want"),
+    ("cpu_info", "want"),
     [
         ("flags : fpu sse4_2 avx2 avx512f\n", "float32"),
         ("flags : fpu avx512f avx512_bf16\n", "mixed_bfloat16"),
@@ -337,10 +337,10 @@ class TestDifferences:
     ],
 )
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="the GPU decides here")
-def test_bf16_only_where_the_cpu_has_it(tmp_path, facts, want):
+def test_bf16_only_where_the_cpu_has_it(tmp_path, cpu_info, want):
     path = tmp_path / "cpuinfo"
-    if facts:
-        path.write_text(facts)
+    if cpu_info:
+        path.write_text(cpu_info)
     assert devices.fast_precision(str(path)) == want
 
 

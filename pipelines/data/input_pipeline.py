@@ -189,7 +189,7 @@ def _serialized(info: tfrecords.DatasetInfo, split: str, every: int = 1) -> tf.d
 def evaluation(
     info: tfrecords.DatasetInfo, split: str, *, batch: int, every: int = 1
 ) -> tf.data.Dataset:
-    """Pixels of each person of a split exactly once, in the order of ``facts``, in full batches.
+    """Pixels of each person of a split exactly once, in the order of ``labels``, in full batches.
 
     The last batch is filled up with copies of the first person, whose "index" is -1.
 
@@ -201,7 +201,7 @@ def evaluation(
 
     Returns:
       Dataset of dicts: image, center, side as ``tfrecords.decode`` gives, batched, and "index" [B]
-      int64, the person's index in ``facts``.
+      int64, the person's index in ``labels``.
 
     Raises:
       ValueError: an empty split.
@@ -228,7 +228,7 @@ def chosen(
     Args:
       info: the record set.
       split: "train", "validation" or "test".
-      indices: [n] of the people in ``facts``; their order, and repetitions, do not matter.
+      indices: [n] of the people in ``labels``; their order, and repetitions, do not matter.
       batch: people per batch; the last one may be smaller.
 
     Returns:
@@ -246,7 +246,7 @@ def chosen(
     return _deterministic(decoded.batch(batch).prefetch(1))
 
 
-def facts(info: tfrecords.DatasetInfo, split: str, every: int = 1) -> dict[str, np.ndarray]:
+def labels(info: tfrecords.DatasetInfo, split: str, every: int = 1) -> dict[str, np.ndarray]:
     """Everything but the pixels of a split's people, for the host: ``tfrecords.decode``, stacked.
 
     Raises:

@@ -130,21 +130,21 @@ def _from_records(folder: str, split: str) -> Truth:
 
     info = tfrecords.read_info(folder)
     tfrecords.check_shards(info, split)
-    facts = input_pipeline.facts(info, split)
-    order = np.argsort(facts["row"], kind="stable")
-    return of_records(info, split, {name: column[order] for name, column in facts.items()})
+    labels = input_pipeline.labels(info, split)
+    order = np.argsort(labels["row"], kind="stable")
+    return of_records(info, split, {name: column[order] for name, column in labels.items()})
 
 
-def of_records(info, split: str, facts: dict[str, np.ndarray]) -> Truth:
+def of_records(info, split: str, labels: dict[str, np.ndarray]) -> Truth:
     """Truth of a record set's people.
 
     Args:
       info: ``tfrecords.DatasetInfo``.
       split: "train", "validation" or "test".
-      facts: of ``input_pipeline.facts``; the truth's rows are in its order.
+      labels: of ``input_pipeline.labels``; the truth's rows are in its order.
     """
-    joints = cropping.to_image(facts["joints"], facts["crop_to_image"])
-    ids = tuple(name.decode() for name in facts["id"])
+    joints = cropping.to_image(labels["joints"], labels["crop_to_image"])
+    ids = tuple(name.decode() for name in labels["id"])
     return Truth(
         name=info.name,
         split=split,
@@ -154,9 +154,9 @@ def of_records(info, split: str, facts: dict[str, np.ndarray]) -> Truth:
         ids=ids,
         images=tuple(_photograph(name) for name in ids),
         joints=joints,
-        state=facts["state"],
-        head_size=facts["head_size"],
-        side=facts["side"] * facts["crop_to_image"][:, 0, 0],
+        state=labels["state"],
+        head_size=labels["head_size"],
+        side=labels["side"] * labels["crop_to_image"][:, 0, 0],
         pooled_joints=joints,
         left_out=sum(info.left_out.values()),
     )

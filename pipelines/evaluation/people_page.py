@@ -88,26 +88,28 @@ def run(
     """
     info = tfrecords.read_info(folder)
     tfrecords.check_shards(info, split)
-    facts = input_pipeline.facts(info, split)
-    predicted = _read(predictions_file, info, split, facts) if predictions_file else None
-    order = np.arange(len(facts["row"])) if predicted is None else _order(predicted)
+    labels = input_pipeline.labels(info, split)
+    predicted = _read(predictions_file, info, split, labels) if predictions_file else None
+    order = np.arange(len(labels["row"])) if predicted is None else _order(predicted)
     order = order[:most]
-    people = _people(facts, predicted, order, size)
+    people = _people(labels, predicted, order, size)
     pictures = _thumbnails(info, split, order, size)
     for one, index in zip(people, order):
         one["image"] = pictures[index]
     title = f"{info.name} {split}" + (f": {predictions_file}" if predictions_file else "")
-    page, shown = _page(info, facts, predicted, people, title=title, size=size, megabytes=megabytes)
+    page, shown = _page(
+        info, labels, predicted, people, title=title, size=size, megabytes=megabytes
+    )
     write_atomically(output, page)
     if predicted is not None and predicted.missing.any():
-        print(_missing_line(facts, predicted))
+        print(_missing_line(labels, predicted))
     print(
-        f"{output}: {shown} of {len(facts['row'])} people, {len(page) / 1e6:.1f} MB"
+        f"{output}: {shown} of {len(labels['row'])} people, {len(page) / 1e6:.1f} MB"
         + (f"; more than {shown} exceed --megabytes={megabytes:g}" if shown < len(people) else "")
     )
 
 
-def _read(path: str, info: tfrecords.DatasetInfo, split: str, facts: dict) -> _Predicted:
+def _read(path: str, info: tfrecords.DatasetInfo, split: str, labels: dict) -> _Predicted:
     """Predictions matched by id; ValueError for other joints or people."""
     file = prediction_files.read(path)
     if file.skeleton != info.skeleton:
@@ -116,7 +118,7 @@ def _read(path: str, info: tfrecords.DatasetInfo, split: str, facts: dict) -> _P
             f"{info.folder} have {len(info.skeleton)}: {info.skeleton.joints}; name the records "
             "that were predicted"
         )
-    index_of = {name.decode(): index for index, name in enumerate(facts["id"])}
+    index_of = {name.decode(): index for index, name in enumerate(labels["id"])}
     unknown = [name for name in file.ids if name not in index_of]
     if unknown or not file.ids:
         raise ValueError(
@@ -128,7 +130,7 @@ def _read(path: str, info: tfrecords.DatasetInfo, split: str, facts: dict) -> _P
     joints = np.full([people, len(info.skeleton), 2], np.nan)
     confidence, missing = np.full(joints.shape[:2], np.nan, np.float32), np.ones(people, bool)
     joints[indices], confidence[indices], missing[indices] = file.joints, file.confidence, False
-    errors = scoring.errors(joints, ground_truth.of_records(info, split, facts))
+    errors = scoring.errors(joints, ground_truth.of_records(info, split, labels))
     errors[missing] = np.nan
     return _Predicted(joints, confidence, errors, missing)
 
@@ -139,18 +141,18 @@ def _order(predicted: _Predicted) -> np.ndarray:
     return worst[np.argsort(predicted.missing[worst], kind="stable")]
 
 
-def _missing_line(facts: dict, predicted: _Predicted) -> str:
-    names = [name.decode() for name in facts["id"][predicted.missing]]
+def _missing_line(labels: dict, predicted: _Predicted) -> str:
+    names = [name.decode() for name in labels["id"][predicted.missing]]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"{len(names)} people without a prediction: {', '.join(names[:5])}{more}"
 
 
-def _summary(info: tfrecords.DatasetInfo, facts: dict, predicted: _Predicted | None) -> str:
-    count, head = f"{len(facts['row'])} people", f"One head: {info.head_rule}."
+def _summary(info: tfrecords.DatasetInfo, labels: dict, predicted: _Predicted | None) -> str:
+    count, head = f"{len(labels['row'])} people", f"One head: {info.head_rule}."
     if predicted is None:
         return f"{count}. {head}"
     scored = int((~np.isnan(predicted.errors)).any(1).sum())
-    absent = f" {_missing_line(facts, predicted)}." if predicted.missing.any() else ""
+    absent = f" {_missing_line(labels, predicted)}." if predicted.missing.any() else ""
     return f"{count}, {scored} scored; PCKh@{HIT} in percent. {head}{absent}"
 
 
@@ -162,29 +164,29 @@ def _scores(info: tfrecords.DatasetInfo, predicted: _Predicted | None) -> dict[s
     return dict(zip(row, _numbers(np.array(list(row.values())))))
 
 
-def _crop_to_thumbnail(facts: dict, size: int) -> tf.Tensor:
+def _crop_to_thumbnail(labels: dict, size: int) -> tf.Tensor:
     """[B, 2, 3] float32, also for pixels."""
-    return preprocessing.crop_to_input({**facts, "side": facts["side"] * VIEW}, size)
+    return preprocessing.crop_to_input({**labels, "side": labels["side"] * VIEW}, size)
 
 
-def _people(facts: dict, predicted: _Predicted | None, order: np.ndarray, size: int) -> list[dict]:
+def _people(labels: dict, predicted: _Predicted | None, order: np.ndarray, size: int) -> list[dict]:
     """Everything that the page knows of each person but the picture; points in thumbnail px."""
-    facts = {key: value[order] for key, value in facts.items()}
-    matrix = tf.cast(_crop_to_thumbnail(facts, size), tf.float64)
-    truth = affine.apply(matrix, facts["joints"].astype(np.float64)).numpy()
-    truth[facts["state"] == MISSING] = np.nan
+    labels = {key: value[order] for key, value in labels.items()}
+    matrix = tf.cast(_crop_to_thumbnail(labels, size), tf.float64)
+    truth = affine.apply(matrix, labels["joints"].astype(np.float64)).numpy()
+    truth[labels["state"] == MISSING] = np.nan
     people = [
         {
-            "id": facts["id"][k].decode(),
-            "row": int(facts["row"][k]),
-            "state": [_STATES[state] for state in facts["state"][k].tolist()],
+            "id": labels["id"][k].decode(),
+            "row": int(labels["row"][k]),
+            "state": [_STATES[state] for state in labels["state"][k].tolist()],
             "truth": _points(truth[k]),
         }
         for k in range(len(order))
     ]
     if predicted is None:
         return people
-    image_to_thumbnail = affine.compose(affine.invert(facts["crop_to_image"]), matrix)
+    image_to_thumbnail = affine.compose(affine.invert(labels["crop_to_image"]), matrix)
     points = affine.apply(image_to_thumbnail, predicted.joints[order]).numpy()
     means = scoring.over_joints(np.nanmean, predicted.errors)[order]
     for k, (one, index) in enumerate(zip(people, order)):
@@ -227,14 +229,14 @@ def _data_uri(rgb: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
 
 
-def _page(info, facts, predicted, people: list[dict], *, title: str, size: int, megabytes: float):
+def _page(info, labels, predicted, people: list[dict], *, title: str, size: int, megabytes: float):
     """The page's bytes and how many of the people fit into it."""
     texts = [_json(one) for one in people]
     colors = {key: _css(value) for key, value in draw.colors(info.skeleton).items()}
     side_of = [skeleton.side(name) or "middle" for name in info.skeleton.joints]
     sides = dict(zip(side_of, colors["joints"]))
     document = {
-        "people": len(facts["row"]),
+        "people": len(labels["row"]),
         "scores": _scores(info, predicted),
         "joints": info.skeleton.joints,
         "limbs": info.skeleton.limbs,
@@ -245,7 +247,7 @@ def _page(info, facts, predicted, people: list[dict], *, title: str, size: int, 
     }
     parts = {
         "TITLE": html.escape(title),
-        "SUMMARY": html.escape(_summary(info, facts, predicted)),
+        "SUMMARY": html.escape(_summary(info, labels, predicted)),
         "SETUP": _json(document),
         "PEOPLE": "[]",
     }

@@ -196,14 +196,14 @@ def compare(
       "bytes".
     """
     every = math.ceil(info.count(options.split) / options.people)
-    facts = input_pipeline.facts(info, options.split, every)
-    truth = ground_truth.of_records(info, options.split, facts)
+    labels = input_pipeline.labels(info, options.split, every)
+    truth = ground_truth.of_records(info, options.split, labels)
     dataset = input_pipeline.evaluation(info, options.split, batch=BATCH, every=every)
     one = {key: part[:1] for key, part in next(iter(dataset)).items()}
     variants = _variants(options, path, network, info.skeleton.mirror, one, inference)
     strategy = tf.distribute.get_strategy()
     predicted = {
-        name: evaluate.predict(strategy, variant.predict, dataset, facts)
+        name: evaluate.predict(strategy, variant.predict, dataset, labels)
         for name, variant in variants.items()
     }
     rows, size, times = {}, network.input_shape[1], verify.milliseconds(variants)

@@ -88,8 +88,8 @@ class Validator:
         tfrecords.check_shards(info, "validation")
         self.info, self.strategy, self.whole, self.workdir = info, strategy, whole, config.workdir
         self.options = evaluate.options_of(config, (training.mean, ""))
-        self.facts = input_pipeline.facts(info, "validation")
-        self.truth = ground_truth.of_records(info, "validation", self.facts)
+        self.labels = input_pipeline.labels(info, "validation")
+        self.truth = ground_truth.of_records(info, "validation", self.labels)
         batch = devices.round_up(config.evaluation_batch_size, strategy)
         self.dataset = input_pipeline.evaluation(info, "validation", batch=batch)
         self.predicts = {
@@ -124,7 +124,7 @@ class Validator:
         """Rows of each kind of weights, and the errors [N, J] of the last one."""
         results, errors = {}, None
         for weights, predict_batch in self.predicts.items():
-            predicted, _ = evaluate.predict(self.strategy, predict_batch, self.dataset, self.facts)
+            predicted, _ = evaluate.predict(self.strategy, predict_batch, self.dataset, self.labels)
             results[weights] = scoring.rows(predicted, self.truth)
             errors = scoring.errors(predicted, self.truth)
             summaries.write_validation(writer, step, weights, results[weights])

@@ -21,7 +21,7 @@ def who(info, columns):
     """Each example's place in the shards; the joints in crop px tell the people apart."""
     known = {
         joints.tobytes(): i
-        for i, joints in enumerate(input_pipeline.facts(info, "train")["joints"])
+        for i, joints in enumerate(input_pipeline.labels(info, "train")["joints"])
     }
     assert len(known) == PEOPLE
     return [known[joints.tobytes()] for joints in columns["joints"]]
@@ -226,17 +226,17 @@ class TestEvaluation:
         assert index.tolist() == [*range(10), *[-1] * padding]
         assert {len(one["image"]) for one in batches} == {batch}
         sides = np.concatenate([one["side"] for one in batches])
-        facts = input_pipeline.facts(info, "validation")
-        np.testing.assert_array_equal(sides[:10], facts["side"])
-        np.testing.assert_array_equal(sides[10:], facts["side"][0])
+        labels = input_pipeline.labels(info, "validation")
+        np.testing.assert_array_equal(sides[:10], labels["side"])
+        np.testing.assert_array_equal(sides[10:], labels["side"][0])
 
     def test_every_third(self, info):
         batch = next(
             input_pipeline.evaluation(info, "validation", batch=4, every=3).as_numpy_iterator()
         )
-        facts = input_pipeline.facts(info, "validation", every=3)
-        assert facts["row"].tolist() == [0, 3, 6, 9]
-        np.testing.assert_array_equal(batch["side"], facts["side"])
+        labels = input_pipeline.labels(info, "validation", every=3)
+        assert labels["row"].tolist() == [0, 3, 6, 9]
+        np.testing.assert_array_equal(batch["side"], labels["side"])
         assert batch["index"].tolist() == [0, 1, 2, 3]
 
     def test_every_third_fills_its_last_batch(self, info):
@@ -254,32 +254,32 @@ class TestEvaluation:
         info = own_records(counts={"train": 3})
         for read in (
             lambda: input_pipeline.evaluation(info, "validation", batch=2),
-            lambda: input_pipeline.facts(info, "validation"),
+            lambda: input_pipeline.labels(info, "validation"),
         ):
             with pytest.raises(ValueError, match="no people in the split 'validation'"):
                 read()
 
 
-def test_facts_are_what_was_written(drawn):
+def test_labels_are_what_was_written(drawn):
     info, people = drawn
     for split in ("train", "validation"):
-        facts = input_pipeline.facts(info, split)
-        assert [name.decode() for name in facts["id"]] == [who.id for who in people[split]]
-        assert facts["row"].tolist() == [who.row for who in people[split]]
+        labels = input_pipeline.labels(info, split)
+        assert [name.decode() for name in labels["id"]] == [who.id for who in people[split]]
+        assert labels["row"].tolist() == [who.row for who in people[split]]
         for i, person in enumerate(people[split]):
-            zoom, shift = facts["crop_to_image"][i, 0, 0], facts["crop_to_image"][i, :, 2]
+            zoom, shift = labels["crop_to_image"][i, 0, 0], labels["crop_to_image"][i, :, 2]
             labelled = person.state > 0
-            np.testing.assert_array_equal(facts["state"][i], person.state)
-            joints = facts["joints"][i] * zoom + shift
+            np.testing.assert_array_equal(labels["state"][i], person.state)
+            joints = labels["joints"][i] * zoom + shift
             np.testing.assert_allclose(joints[labelled], person.joints[labelled], atol=1e-4)
-            np.testing.assert_allclose(facts["center"][i] * zoom + shift, person.center, atol=1e-4)
-            assert facts["side"][i] * zoom == pytest.approx(person.side)
-            assert facts["head_size"][i] == pytest.approx(person.head_size, nan_ok=True)
+            np.testing.assert_allclose(labels["center"][i] * zoom + shift, person.center, atol=1e-4)
+            assert labels["side"][i] * zoom == pytest.approx(person.side)
+            assert labels["head_size"][i] == pytest.approx(person.head_size, nan_ok=True)
 
 
 class TestChosen:
     def test_whole_records_of_those_asked_for_in_order_of_place(self, info):
-        facts = input_pipeline.facts(info, "validation")
+        labels = input_pipeline.labels(info, "validation")
         pixels = next(iter(input_pipeline.evaluation(info, "validation", batch=10)))[
             "image"
         ].numpy()
@@ -288,8 +288,8 @@ class TestChosen:
         for one in batches:
             places = one["index"].numpy()
             np.testing.assert_array_equal(one["image"], pixels[places])
-            assert set(one) == {*facts, "image", "index"}
-            for key, values in facts.items():
+            assert set(one) == {*labels, "image", "index"}
+            for key, values in labels.items():
                 np.testing.assert_array_equal(one[key].numpy(), values[places])
 
     def test_split_of_nobody(self, info):

@@ -232,11 +232,11 @@ def known(tmp_path_factory, trained, info) -> str:
     network, *_ = checkpoints.load_network(trained[0].workdir)
     strategy = tf.distribute.get_strategy()
     predict = forward.make_predict(strategy, network, MPII.mirror, OPTIONS)
-    dataset, facts = (
+    dataset, labels = (
         input_pipeline.evaluation(info, "validation", batch=5),
-        input_pipeline.facts(info, "validation"),
+        input_pipeline.labels(info, "validation"),
     )
-    found, _ = evaluate.predict(strategy, predict, dataset, facts)
+    found, _ = evaluate.predict(strategy, predict, dataset, labels)
 
     def draw(k, split, row, skeleton):
         image, person = draw_person(k, split, row, skeleton)

@@ -44,7 +44,7 @@ def offsets(spotted, scales, flip=False):
     strategy, predict = make(dots_network(), InferenceOptions(flip=flip, scales=scales))
     dataset = input_pipeline.evaluation(info, "validation", batch=5)
     predicted, _ = evaluate.predict(
-        strategy, predict, dataset, input_pipeline.facts(info, "validation")
+        strategy, predict, dataset, input_pipeline.labels(info, "validation")
     )
     return np.stack([(j - p.joints) / p.side for j, p in zip(predicted, people["validation"])])
 
