@@ -1,4 +1,4 @@
-"""Training state to files and back: by name, whole, and refused when it does not fit."""
+"""Training state to files and back: by name, whole, and rejected if it does not match."""
 
 import json
 import pathlib
@@ -61,7 +61,7 @@ def spare():
 
 @pytest.fixture(scope="module")
 def fourteen():
-    """A network of 14 joints with fresh weights; nobody may change it."""
+    """A network of 14 joints with fresh weights; tests must not change it."""
     return model.build(**{**BUILD, "joints": 14}, seed=5)
 
 
@@ -89,7 +89,7 @@ class TestState:
     @pytest.mark.parametrize(
         "changes", [{"stacks": 1}, {"channels": 12}, {"averaged": False}, {"opt": "adamw"}]
     )
-    def test_another_configuration_is_refused(self, run_folder, changes):
+    def test_another_configuration_is_rejected(self, run_folder, changes):
         with pytest.raises(ValueError, match="ckpt-7 cannot be resumed"):
             checkpoints.restore(make(**changes)[0], checkpoints.find(str(run_folder[0])))
 
@@ -158,7 +158,7 @@ class TestLoad:
         network = spare[1]
         assert len(checkpoints.by_name(network.variables)) == len(network.variables)
 
-    def test_another_network_is_refused(self, run_folder, fourteen):
+    def test_another_network_is_rejected(self, run_folder, fourteen):
         prefix, network = checkpoints.find(str(run_folder[0])), fourteen
         before = values_of(network.variables)
         with pytest.raises(ValueError, match="does not fit the network: 5 variables differ"):
@@ -210,7 +210,7 @@ class TestStartFrom:
             np.testing.assert_array_equal(weights[name].numpy(), before[name])
 
     @pytest.mark.parametrize("changes", [{"channels": 12}, {"depth": 2}])
-    def test_another_trunk_is_refused(self, run_folder, changes):
+    def test_another_trunk_is_rejected(self, run_folder, changes):
         network = model.build(**{**BUILD, **changes})
         with pytest.raises(ValueError, match="--init_from .* is another network"):
             checkpoints.start_from(checkpoints.find(str(run_folder[0])), network, set())
@@ -221,7 +221,7 @@ class TestNetworkFile:
         assert checkpoints.read_network(str(run_folder[0])) == (BUILD, MPII)
 
     def test_missing(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="holds no trained network.*train_main.py"):
+        with pytest.raises(FileNotFoundError, match="contains no trained network.*train_main.py"):
             checkpoints.read_network(str(tmp_path))
 
     @pytest.mark.parametrize("text", ["", "{}", "[]", '{"build": 3, "joints": ["left_a"]}', "\xff"])
@@ -230,7 +230,7 @@ class TestNetworkFile:
         with pytest.raises(ValueError, match="model.json does not describe a network"):
             checkpoints.read_network(str(tmp_path))
 
-    def test_other_records_are_refused(self, run_folder, info, own_records):
+    def test_other_records_are_rejected(self, run_folder, info, own_records):
         checkpoints.check_data(str(run_folder[0]), info)
         others = own_records(first=500)
         with pytest.raises(ValueError, match="was trained on other records.*--workdir"):
@@ -281,8 +281,8 @@ class TestPlaces:
     def test_a_run_or_one_checkpoint(self, run_folder):
         folder = str(run_folder[0])
         prefix = folder + "/checkpoints/ckpt-7"
-        assert checkpoints.split_place(folder + "/") == (folder, "")
-        assert checkpoints.split_place(prefix) == (folder, prefix)
+        assert checkpoints.split_path(folder + "/") == (folder, "")
+        assert checkpoints.split_path(prefix) == (folder, prefix)
         assert checkpoints.find(prefix) == checkpoints.find(folder) == prefix
 
     def test_the_best_comes_first(self, copied, spare):

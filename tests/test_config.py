@@ -127,7 +127,7 @@ class TestFlagfile:
 
     @pytest.mark.parametrize("name", CONFIGS)
     def test_published_configs_parse(self, parse, name):
-        assert parse(f"--flagfile={ROOT / name}") != Config(), "a config says something"
+        assert parse(f"--flagfile={ROOT / name}") != Config(), "a config changes something"
         first, *rest = (ROOT / name).read_text().splitlines()
         assert first == f"# python train_main.py --flagfile={name}"
         assert any(line.startswith("# Expected score") or "score:" in line for line in rest)
@@ -139,8 +139,8 @@ class TestFlagfile:
         for start in ("# Source: ", "# Needs: ", "# Expected score", "# What differs: "):
             assert sum(line.startswith(start) for line in header) == 1, start
         assert any(mean in " ".join(header) for mean in ("mean14", "pooled16"))
-        found = parse(f"--flagfile={path}")
-        assert found.workdir == f"runs/{name}" and found.round_centers and not found.ema_decay
+        parsed = parse(f"--flagfile={path}")
+        assert parsed.workdir == f"runs/{name}" and parsed.round_centers and not parsed.ema_decay
 
     def test_recipes_are_what_was_published(self, parse):
         """The numbers that make the difference, from each source."""
@@ -154,8 +154,8 @@ class TestFlagfile:
             "learning_rate",
             "flip",
         )
-        found = {n: tuple(getattr(c, key) for key in keys) for n, c in recipes.items()}
-        assert found == RECIPES
+        values = {n: tuple(getattr(c, key) for key in keys) for n, c in recipes.items()}
+        assert values == RECIPES
         # Rates at the end of training: divided by 5, constant, a thousandth, 2e-4.
         rates = {
             n: c.learning_rate * c.lr_drop_factor ** len(config.fractions(c.lr_milestones))
@@ -215,9 +215,9 @@ class TestRules:
         ],
     )
     def test_values_outside_the_rules(self, parse, word):
-        """The message names the flag; a rule or the choices say what is allowed."""
+        """The message names the flag; a rule or the choices tell what is allowed."""
         name = word.split("=")[0].strip("-")
-        with pytest.raises(flags.Error, match=name) as refused:
+        with pytest.raises(flags.Error, match=name) as rejected:
             parse(word)
         allowed = (
             "must",
@@ -227,7 +227,7 @@ class TestRules:
             "Non-boolean",
             "invalid literal",
         )
-        assert any(text in str(refused.value) for text in allowed), str(refused.value)
+        assert any(text in str(rejected.value) for text in allowed), str(rejected.value)
 
     @pytest.mark.parametrize("milestones", ["", "0.5", "0.7,0.9", " 0.1, 0.2 ,0.3"])
     def test_milestones(self, parse, milestones):
@@ -267,7 +267,7 @@ class TestEarlierNames:
         with pytest.raises(SystemExit) as left:
             cli._parse(["train_main.py", f"--flagfile={file}"], "")
         assert left.value.code == 1
-        sentence = f"error: --{former}: it is called --{self.RENAMED[former]} now"
+        sentence = f"error: --{former}: it is now called --{self.RENAMED[former]}"
         assert sentence in capsys.readouterr().err
 
     def test_a_flag_without_a_successor(self, defined, capsys):

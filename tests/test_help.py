@@ -44,11 +44,11 @@ def test_groups_hold_every_own_flag_and_no_other(pages, script):
     page = pages[script]
     assert re.findall(r"^(\S.*):\n  --", page, re.MULTILINE) == GROUPS[script]
     written = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', (ROOT / script).read_text()))
-    found = set(entries(page))
-    assert written <= found
+    listed = set(entries(page))
+    assert written <= listed
     if script in WHOLE:
-        assert found == WHOLE[script]
-    assert not found & {"verbosity", "logtostderr", "pdb", "flagfile", "help"}
+        assert listed == WHOLE[script]
+    assert not listed & {"verbosity", "logtostderr", "pdb", "flagfile", "help"}
 
 
 @pytest.mark.parametrize("script", GROUPS)
@@ -59,11 +59,11 @@ def test_every_flag_has_a_meaning_and_a_default(pages, script):
 
 
 def test_defaults_are_those_of_config(pages):
-    found = entries(pages["train_main.py"])
-    for name, text in found.items():
+    listed = entries(pages["train_main.py"])
+    for name, text in listed.items():
         value = getattr(Config(), name)
         shown = str(value).lower() if isinstance(value, bool) else str(value) or "none"
-        # A flag whose help says what it is by default needs no second word.
+        # Help that mentions the default needs no second mention.
         assert text.endswith(f"(default: {shown})") or "default: --workdir" in text, (name, text)
 
 
@@ -78,7 +78,9 @@ def test_values_that_are_allowed(pages):
 
 def test_usage_and_purpose(pages):
     page = pages["scripts/predict.py"]
-    assert page.startswith("usage: python scripts/predict.py [flags] INPUT...\n\nFind the joints")
+    assert page.startswith(
+        "usage: python scripts/predict.py [flags] INPUT...\n\nPredict the joints"
+    )
     assert "--helpfull lists absl's own flags" in page and "--flagfile=FILE" in page
     assert pages["train_main.py"].startswith("usage: python train_main.py [flags]\n")
 
@@ -121,8 +123,8 @@ def test_in_a_process_of_its_own():
     assert process.returncode == 0 and output.startswith("usage: python scripts/predict.py [flags]")
 
 
-@pytest.mark.parametrize("given, found", [(None, "glibc.malloc.hugetlb=1"), ("", "")])
-def test_a_training_starts_again_with_huge_pages_unless_its_user_chose(tmp_path, given, found):
+@pytest.mark.parametrize("given, expected", [(None, "glibc.malloc.hugetlb=1"), ("", "")])
+def test_a_training_restarts_with_huge_pages_unless_its_user_chose(tmp_path, given, expected):
     script = tmp_path / "script.py"
     script.write_text(
         "import os, sys\n"
@@ -137,4 +139,4 @@ def test_a_training_starts_again_with_huge_pages_unless_its_user_chose(tmp_path,
     words = [sys.executable, "-O", str(script), "a b", "--c="]
     lines = subprocess.run(words, env=env, capture_output=True, text=True, check=True).stdout
     starts = ["start"] * (2 if given is None else 1)
-    assert lines.splitlines() == [*starts, f"{found} ['a b', '--c='] 1"]
+    assert lines.splitlines() == [*starts, f"{expected} ['a b', '--c='] 1"]
