@@ -1,4 +1,4 @@
-"""Predict every person once, go back to image pixels, score, write results and predictions."""
+"""Predict every person once, map to image pixels, score, write results and predictions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def predict(strategy, predict_batch, dataset, labels: dict) -> tuple[np.ndarray,
     """Joints [N, J, 2] float64 image px and confidences [N, J], rows as in ``labels``.
 
     Raises:
-      RuntimeError: someone was not predicted, or twice.
+      RuntimeError: a person was not predicted, or twice.
     """
     people, joints = labels["state"].shape
     predicted = np.full([people, joints, 2], np.nan)
@@ -51,14 +51,14 @@ def predict(strategy, predict_batch, dataset, labels: dict) -> tuple[np.ndarray,
 
 
 def to_image(labels: dict, points: np.ndarray) -> np.ndarray:
-    """Points [N, J, 2] from crop px to image px, float64, through the stored matrices."""
+    """Points [N, J, 2] from crop px to image px, float64, by the stored matrices."""
     return cropping.to_image(points, labels["crop_to_image"])
 
 
 def write_predictions(folder: str, labels: dict, predicted, confidence, info) -> None:
     """Write predictions.mat, .h5 and .json, rows in the split's published order.
 
-    Records that came from a COCO file get coco_results.json too, in COCO's own results format.
+    For records from a COCO file also coco_results.json, in COCO's results format.
     """
     predictions = prediction_files.in_published_order(
         labels["id"], labels["row"], predicted, confidence, info.skeleton, info.origin
@@ -78,7 +78,7 @@ def run(config: Config) -> dict:
       What results.json holds.
 
     Raises:
-      FileNotFoundError, ValueError: records, split or checkpoint that do not exist or do not fit.
+      FileNotFoundError, ValueError: records, split or checkpoint do not exist or do not match.
     """
     info = tfrecords.read_info(config.records)
     tfrecords.check_shards(info, config.split)
@@ -86,7 +86,7 @@ def run(config: Config) -> dict:
     path = config.checkpoint or config.workdir
     with strategy.scope():
         network, prefix, part = checkpoints.load_for(info, path, config.precision, config.weights)
-    expected = checkpoints.read_expected(checkpoints.split_place(path)[0])
+    expected = checkpoints.read_expected(checkpoints.split_path(path)[0])
     labels, options = input_pipeline.labels(info, config.split), options_of(config, expected)
     if expected[1] not in ("", options.decoder):
         print(f"note: these weights were trained for --decoder={expected[1]}, not {config.decoder}")
@@ -104,9 +104,9 @@ def run(config: Config) -> dict:
     else:
         scored = {"people": len(predicted), **report.describe(truth), "source": source}
         report.write_results(config.workdir, scored)
-        print(f"{title}, none of whom has annotated joints: predictions without a score")
-    some = samples.evenly(len(predicted), samples.COUNT)
-    shown = samples.predict(network, info, config.split, options, some)
+        print(f"{title} without annotated joints: predictions are not scored")
+    indices = samples.evenly(len(predicted), samples.COUNT)
+    shown = samples.predict(network, info, config.split, options, indices)
     draw.write_png(
         os.path.join(config.workdir, "predictions.png"), samples.grid(shown, info.skeleton, title)
     )

@@ -1,8 +1,8 @@
 """People of a record set, or of predictions on it, as one HTML page that opens from disk.
 
-The page needs no other file: pictures are data URIs, and its content security policy allows
-this page's own script and no network. Whatever comes from files (names, ids) reaches the page as
-JSON or escaped text only, and its script writes it as text: it cannot become markup.
+The page needs no other file: pictures are data URIs, and its content security policy allows only
+the page's own script and no network. Strings from files (names, ids) reach the page as JSON or
+escaped text only, and its script writes them as text: they cannot become markup.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from pipelines.evaluation import ground_truth, prediction_files, scoring
 from pipelines.io import read_whole, write_atomically
 from pipelines.visualization import draw
 
-# Sides of a crop that a thumbnail shows: what the network sees and a little around it, where joints
-# may lie that it cannot predict.
+# Width of a thumbnail in crop sides: the network's input and a margin for joints outside it.
 VIEW = 1.2
 
 # Head sizes.
@@ -49,7 +48,7 @@ class _Predicted:
       joints: [N, J, 2] float64 image px, NaN for people without a prediction.
       confidence: [N, J] float32, NaN likewise.
       errors: [N, J] head sizes, NaN where not scored or not predicted.
-      missing: [N] bool, who has no prediction.
+      missing: [N] bool, people without a prediction.
     """
 
     joints: np.ndarray
@@ -68,7 +67,7 @@ def run(
     size: int = 256,
     megabytes: float = 50.0,
 ) -> None:
-    """Write the page; print which people it shows and leaves out, and how large it is.
+    """Write the page; print its size, and how many people it shows and leaves out.
 
     Args:
       folder: of the records.
@@ -76,14 +75,14 @@ def run(
       split: "train", "validation" or "test".
       predictions_file: what ``prediction_files.read`` reads; people are then sorted by mean error,
         the worst first. Empty: true joints only, in the records' order.
-      most: people at most.
+      most: maximum number of people.
       size: side of a thumbnail, px.
-      megabytes: the page's largest size (10^6 bytes); the last people are left out beyond it.
+      megabytes: maximum size of the page (10^6 bytes); the last people are left out beyond it.
 
     Raises:
       FileNotFoundError: no records, or no predictions.
       ValueError: damaged records, an empty split, predictions of other joints or people, or a page
-        that is too small for one person.
+        that is too small for a single person.
       OSError: the page cannot be written.
     """
     info = tfrecords.read_info(folder)
@@ -94,8 +93,8 @@ def run(
     order = order[:most]
     people = _people(labels, predicted, order, size)
     pictures = _thumbnails(info, split, order, size)
-    for one, index in zip(people, order):
-        one["image"] = pictures[index]
+    for person, index in zip(people, order):
+        person["image"] = pictures[index]
     title = f"{info.name} {split}" + (f": {predictions_file}" if predictions_file else "")
     page, shown = _page(
         info, labels, predicted, people, title=title, size=size, megabytes=megabytes
@@ -170,7 +169,7 @@ def _crop_to_thumbnail(labels: dict, size: int) -> tf.Tensor:
 
 
 def _people(labels: dict, predicted: _Predicted | None, order: np.ndarray, size: int) -> list[dict]:
-    """Everything that the page knows of each person but the picture; points in thumbnail px."""
+    """Everything that the page shows of each person except pictures; points in thumbnail px."""
     labels = {key: value[order] for key, value in labels.items()}
     matrix = tf.cast(_crop_to_thumbnail(labels, size), tf.float64)
     truth = affine.apply(matrix, labels["joints"].astype(np.float64)).numpy()
@@ -189,12 +188,12 @@ def _people(labels: dict, predicted: _Predicted | None, order: np.ndarray, size:
     image_to_thumbnail = affine.compose(affine.invert(labels["crop_to_image"]), matrix)
     points = affine.apply(image_to_thumbnail, predicted.joints[order]).numpy()
     means = scoring.over_joints(np.nanmean, predicted.errors)[order]
-    for k, (one, index) in enumerate(zip(people, order)):
+    for k, (person, index) in enumerate(zip(people, order)):
         if not predicted.missing[index]:
-            one["predicted"] = _points(points[k])
-            one["confidence"] = _numbers(predicted.confidence[index])
-            one["errors"] = _numbers(predicted.errors[index])
-            one["mean"] = _numbers(means[k : k + 1])[0]
+            person["predicted"] = _points(points[k])
+            person["confidence"] = _numbers(predicted.confidence[index])
+            person["errors"] = _numbers(predicted.errors[index])
+            person["mean"] = _numbers(means[k : k + 1])[0]
     return people
 
 
@@ -203,7 +202,7 @@ def _points(points: np.ndarray) -> list:
 
 
 def _numbers(values: np.ndarray) -> list:
-    """Numbers as JSON holds them: unknown is null, an infinite error the text "Infinity"."""
+    """Numbers for JSON: unknown ones become null, an infinite error the text "Infinity"."""
     return [
         None if np.isnan(value) else round(value, 3) if np.isfinite(value) else "Infinity"
         for value in values.tolist()
@@ -230,8 +229,8 @@ def _data_uri(rgb: np.ndarray) -> str:
 
 
 def _page(info, labels, predicted, people: list[dict], *, title: str, size: int, megabytes: float):
-    """The page's bytes and how many of the people fit into it."""
-    texts = [_json(one) for one in people]
+    """The page's bytes and the number of people that fit into it."""
+    texts = [_json(person) for person in people]
     colors = {key: _css(value) for key, value in draw.colors(info.skeleton).items()}
     side_of = [skeleton.side(name) or "middle" for name in info.skeleton.joints]
     sides = dict(zip(side_of, colors["joints"]))
@@ -255,16 +254,16 @@ def _page(info, labels, predicted, people: list[dict], *, title: str, size: int,
     shown = int((np.cumsum([len(text) + 1 for text in texts]) <= room).sum())
     if not shown:
         raise ValueError(
-            f"a page of --megabytes={megabytes:g} holds no person: one with a thumbnail of "
-            f"{size} px takes {len(texts[0]) / 1e6:.3f} MB; allow more, or a smaller --size"
+            f"--megabytes={megabytes:g} is too small for one person: a thumbnail of {size} px "
+            f"takes {len(texts[0]) / 1e6:.3f} MB; allow more, or a smaller --size"
         )
     return _filled({**parts, "PEOPLE": f"[{','.join(texts[:shown])}]"}).encode(), shown
 
 
 def _filled(parts: dict[str, str]) -> str:
-    """The template with each @@NAME@@ replaced; what is put in is not searched again.
+    """The template with each @@NAME@@ replaced; replacements are not searched for further names.
 
-    The policy allows the template's own script by its hash: no other script can run.
+    The policy allows only the template's own script, by its hash.
     """
     template = read_whole(_TEMPLATE).decode()
     script = template.split("<script>")[1].split("</script>")[0]
@@ -274,10 +273,10 @@ def _filled(parts: dict[str, str]) -> str:
 
 
 def _css(color) -> str | list[str]:
-    return [_css(one) for one in color] if isinstance(color, list) else "#" + bytes(color).hex()
+    return [_css(part) for part in color] if isinstance(color, list) else "#" + bytes(color).hex()
 
 
 def _json(value) -> str:
-    """JSON for inside a script element, where "</script>" and "<!--" would end or change it."""
+    """JSON for a script element, where "</script>" and "<!--" would end or change it."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,4 +1,4 @@
-"""Some people of a record set with true and predicted joints, to be looked at."""
+"""Sample pictures: some people of a record set with true and predicted joints."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNT = 12
 
 
 def evenly(people: int, count: int) -> np.ndarray:
-    """Indices of at most ``count`` of ``people``, evenly spaced from the first one on."""
+    """Indices of at most ``count`` of ``people``, evenly spaced from the first on."""
     return np.arange(0, people, max(1, people // count))[:count]
 
 
@@ -33,7 +33,7 @@ def predict(
       info: the record set.
       split: "train", "validation" or "test".
       options: see there.
-      indices: [n] of the people in ``input_pipeline.labels``; one may come twice.
+      indices: [n] of the people in ``input_pipeline.labels``; repetitions are allowed.
 
     Returns:
       In the order of ``indices``: images [n, size, size, 3] uint8, truth and predicted [n, J, 2]

@@ -82,12 +82,12 @@ class TestPredict:
     @pytest.mark.parametrize("flip", [False, True])
     def test_spots_are_found_where_they_are_in_the_photograph(self, spotted, flip):
         """Within half a heatmap px, that is 1/32 of the crop's side."""
-        found, confidence = predict_spots(spotted, 5, InferenceOptions(flip=flip))
+        predicted, confidence = predict_spots(spotted, 5, InferenceOptions(flip=flip))
         people = spotted[1]["validation"]
-        for joints, peaks, person in zip(found, confidence, people):
+        for joints, peaks, person in zip(predicted, confidence, people):
             assert np.abs(joints - person.joints).max() < person.side / 32
             assert (peaks > 0.3).all()
-        offsets = np.stack([(f - p.joints) / p.side for f, p in zip(found, people)])
+        offsets = np.stack([(f - p.joints) / p.side for f, p in zip(predicted, people)])
         # No bias: a half pixel forgotten on the way would be 1/32 or 1/128 of a side.
         assert np.abs(offsets.mean((0, 1))).max() < 0.004
 
@@ -110,11 +110,11 @@ class TestPredict:
         ):
             np.testing.assert_allclose(two, one, atol=1e-4)
 
-    def test_nobody_twice(self, spotted):
+    def test_people_predicted_twice(self, spotted):
         with pytest.raises(RuntimeError, match="0 people never predicted, 10 twice"):
             predict_spots(spotted, 5, data=lambda data: data.concatenate(data))
 
-    def test_nobody_forgotten(self, spotted):
+    def test_people_not_predicted(self, spotted):
         with pytest.raises(RuntimeError, match="5 people never predicted, 0 twice"):
             predict_spots(spotted, 5, data=lambda data: data.take(1))
 
@@ -141,10 +141,10 @@ def _listed(network):
     return tf.keras.Model(network.inputs, [network.outputs[0] * 0.0, network.outputs[0]])
 
 
-def direct(labels, found, threshold, size):
+def direct(labels, predicted, threshold, size):
     """Hits and counts per joint, one joint of one person at a time."""
-    hits, counts = np.zeros(found.shape[1]), np.zeros(found.shape[1])
-    for i, person in enumerate(found):
+    hits, counts = np.zeros(predicted.shape[1]), np.zeros(predicted.shape[1])
+    for i, person in enumerate(predicted):
         zoom, shift = labels["crop_to_image"][i, 0, 0], labels["crop_to_image"][i, :, 2]
         for j, joint in enumerate(person):
             if labels["state"][i, j] == MISSING or not size[i] > 0:
@@ -176,16 +176,16 @@ class TestScore:
             assert set(results[measure].values()) == {100.0}, measure
 
     def test_equal_to_a_direct_computation(self, info, labels, truth):
-        found = truth + np.random.default_rng(0).normal(0, 5, truth.shape)
-        results = scored(info, labels, found)
+        predicted = truth + np.random.default_rng(0).normal(0, 5, truth.shape)
+        results = scored(info, labels, predicted)
         for measure, threshold in (("PCKh@0.5", 0.5), ("PCKh@0.1", 0.1)):
-            hits, counts = direct(labels, found, threshold, labels["head_size"])
+            hits, counts = direct(labels, predicted, threshold, labels["head_size"])
             self.check(results[measure], hits, counts)
             assert 0 < results[measure]["pooled16"] < 100
         ends = truth[:, [13, 2]]  # left shoulder, right hip
         torso = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=-1)
         torso[(labels["state"][:, [13, 2]] == MISSING).any(1)] = np.nan
-        self.check(results["PCK@0.2 torso"], *direct(labels, found, 0.2, torso))
+        self.check(results["PCK@0.2 torso"], *direct(labels, predicted, 0.2, torso))
 
     def check(self, row, hits, counts):
         percent = 100 * hits / counts
@@ -213,7 +213,7 @@ class TestScore:
         row = scored(info, labels, wrong)["PCKh@0.5"]
         assert row["head"] == 0 and row["ankle"] == 100
 
-    def test_nobody_can_be_scored(self, info, labels, truth, tmp_path):
+    def test_no_people_can_be_scored(self, info, labels, truth, tmp_path):
         blind = {**labels, "head_size": np.full(10, np.nan, np.float32)}
         results = scored(info, blind, truth)
         assert np.isnan(results["PCKh@0.5"]["mean14"])
@@ -230,9 +230,9 @@ class TestPredictionFiles:
         labels = input_pipeline.labels(info, "validation")
         shuffled = np.random.default_rng(0).permutation(10)
         mixed = {key: value[shuffled] for key, value in labels.items()}
-        found = np.stack([person.joints for person in people["validation"]])[shuffled]
+        joints = np.stack([person.joints for person in people["validation"]])[shuffled]
         confidence = np.tile(mixed["row"][:, None] / 10, (1, 16)).astype(np.float32)
-        evaluate.write_predictions(str(tmp_path), mixed, found, confidence, info)
+        evaluate.write_predictions(str(tmp_path), mixed, joints, confidence, info)
 
         ordered = np.stack([person.joints for person in people["validation"]])
         mat = scipy.io.loadmat(tmp_path / "predictions.mat")
@@ -299,10 +299,10 @@ class TestRun:
         )
         results = evaluate.run(config)
         assert results["people"] == 6 and not any("PCK" in key for key in results)
-        assert "none of whom has annotated joints" in capsys.readouterr().out
-        found = prediction_files.read(str(tmp_path / "test" / "predictions.json"))
-        assert found.ids == tuple(f"test{k}.jpg#1" for k in range(6))
-        assert np.isfinite(found.joints).all()
+        assert "without annotated joints" in capsys.readouterr().out
+        predictions = prediction_files.read(str(tmp_path / "test" / "predictions.json"))
+        assert predictions.ids == tuple(f"test{k}.jpg#1" for k in range(6))
+        assert np.isfinite(predictions.joints).all()
 
     def test_files(self, evaluated):
         names = sorted(path.name for path in evaluated[2].iterdir())
@@ -354,29 +354,29 @@ class TestRun:
         other = {"raw": "averaged", "averaged": "model"}[weights]
         assert (have != checkpoints.values(prefix, other)["stack0_linear.kernel"]).any()
 
-    def refused(self, config, error, match, **changes):
+    def rejected(self, config, error, match, **changes):
         with pytest.raises(error, match=match):
             evaluate.run(dataclasses.replace(config, **changes))
 
     def test_checkpoint_missing(self, evaluated, tmp_path):
         config = evaluated[0]
         nowhere = str(tmp_path / "nowhere")
-        self.refused(config, FileNotFoundError, "holds no trained network", checkpoint=nowhere)
+        self.rejected(config, FileNotFoundError, "contains no trained network", checkpoint=nowhere)
         shutil.copytree(config.checkpoint, tmp_path / "run")
         shutil.rmtree(tmp_path / "run" / "best"), shutil.rmtree(tmp_path / "run" / "checkpoints")
-        self.refused(
+        self.rejected(
             config, FileNotFoundError, "no checkpoint in", checkpoint=str(tmp_path / "run")
         )
 
     def test_records_of_other_joints(self, evaluated, own_records):
         lsp = own_records(counts={"validation": 3}, skeleton=LSP)
-        match = "knows 16 joints .* have 14: .*right_ankle"
-        self.refused(evaluated[0], ValueError, match, records=lsp.folder)
+        match = "has 16 joints .* have 14: .*right_ankle"
+        self.rejected(evaluated[0], ValueError, match, records=lsp.folder)
 
     def test_empty_split(self, evaluated, own_records):
         info = own_records(counts={"train": 3})
         match = "no people in the split 'validation'"
-        self.refused(evaluated[0], ValueError, match, records=info.folder)
+        self.rejected(evaluated[0], ValueError, match, records=info.folder)
 
     def test_damaged_shard(self, evaluated, own_records):
         info = own_records()
@@ -385,7 +385,7 @@ class TestRun:
         data[-30] ^= 1
         pathlib.Path(path).write_bytes(data)
         match = re.escape(os.path.basename(path)) + " was altered .* record 2 of 3 is damaged"
-        self.refused(evaluated[0], ValueError, match, records=info.folder)
+        self.rejected(evaluated[0], ValueError, match, records=info.folder)
 
 
 class TestPicture:
