@@ -78,7 +78,7 @@ def _mirror_by_name(joints: tuple[str, ...]) -> tuple[int | None, ...]:
 class Skeleton:
     """An ordered joint set. Index j everywhere means ``joints[j]``.
 
-    Two sets with the same joints in the same order are equal, whatever their pairs and bones.
+    Two sets with the same joints in the same order are equal, even with other pairs and bones.
 
     Attributes:
       joints: J names.

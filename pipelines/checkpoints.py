@@ -140,7 +140,7 @@ def read_expected(folder: str) -> tuple[tuple[float, ...], str]:
 
 
 def read_geometry(folder: str) -> Geometry:
-    """Crop geometry of the records that the weights were trained on, to crop other pictures alike.
+    """Crop geometry of the weights' training records, to crop other pictures the same way.
 
     Imported and older runs lack it: then the default context, and the default ratio of crop to
     network input, 362 px to 256.
@@ -205,7 +205,7 @@ def latest(folder: str) -> str | None:
     except ValueError as error:
         raise ValueError(
             f"{folder}/checkpoint, the list of the checkpoints in that folder, is damaged "
-            f"({error}); delete it, and they are found by name"
+            f"({error}); delete it: they are then listed by name"
         ) from error
     if listed:
         prefixes = list(listed.all_model_checkpoint_paths)

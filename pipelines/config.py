@@ -58,7 +58,7 @@ class Config:
     blocks: int = option(1, "residual blocks at each grid of an hourglass")
     channels: int = option(256, "width of the trunk")
     low_channels: int = option(0, "width of an hourglass below its first grid; 0 = channels")
-    depth: int = option(4, "how often an hourglass halves its grid")
+    depth: int = option(4, "times that an hourglass halves its grid")
     size: int = option(256, "side of the network input, px; heatmaps are a quarter of it")
     stem: str = option("newell", "published first layers", choices=model.STEMS)
     block: str = option("residual", "kind of block", choices=model.BLOCKS)

@@ -75,7 +75,7 @@ def run(config: Config) -> dict:
     """Evaluate a checkpoint: print the table, write results, predictions and a picture.
 
     Returns:
-      What results.json holds.
+      The contents of results.json.
 
     Raises:
       FileNotFoundError, ValueError: records, split or checkpoint do not exist or do not match.

@@ -46,7 +46,7 @@ def problem(box: _Box, width: int, height: int) -> str:
     if w <= 0 or h <= 0:
         return f"{text} has no size: width and height must be positive, not corners"
     if cropping.is_outside(box, width, height):
-        return f"{text} lies outside the picture of {width} x {height} px"
+        return f"{text} is outside the picture of {width} x {height} px"
     return ""
 
 
@@ -200,7 +200,7 @@ def _name(entry: dict, names: dict, where: str) -> str:
     if not isinstance(name, str):
         raise ValueError(
             f"{where} image_id {entry.get('image_id')!r:.40} has no file_name: give the COCO "
-            "annotation file whose images have these ids with --annotations"
+            "annotation file of the images with these ids as --annotations"
         )
     return name
 

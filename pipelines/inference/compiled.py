@@ -63,7 +63,7 @@ class Compiled:
 def lengths_up_to(largest: int) -> tuple[int, ...]:
     """Powers of two below ``largest``, and ``largest``."""
     if largest < 1:
-        raise ValueError(f"a batch holds 1 example or more, not {largest}")
+        raise ValueError(f"a batch needs at least 1 example, not {largest}")
     return (*(2**n for n in range((largest - 1).bit_length())), largest)
 
 

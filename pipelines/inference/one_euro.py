@@ -13,7 +13,7 @@ def _weight(cutoff: np.ndarray | float, rate: float) -> np.ndarray | float:
 
 
 class OneEuro:
-    """A low-pass filter of points whose cutoff rises with their speed.
+    """A low-pass filter of points with a cutoff that rises with their speed.
 
     Resting joints stop jittering, fast ones do not lag. As in the paper's algorithm 1, but with the
     speed of the point instead of each coordinate's: filtering does not depend on the direction.

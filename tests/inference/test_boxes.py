@@ -45,7 +45,7 @@ def test_every_box_is_a_crop_or_has_a_problem(box):
     [
         ((0, 0, 0, 10), "has no size"),
         ((0, 0, 10, -1), "has no size"),
-        ((300, 0, 10, 10), "lies outside the picture of 300 x 200 px"),
+        ((300, 0, 10, 10), "is outside the picture of 300 x 200 px"),
         ((-10, 0, 10, 10), "lies outside"),
         ((0, 200, 10, 10), "lies outside"),
         ((float("nan"), 0, 10, 10), "not finite"),

@@ -167,7 +167,7 @@ def test_images_and_boxes_that_cannot_be(crowd, predictor, tmp_path):
         ((image,), "pass a list"),
         (([image / 255.0],), r"image 0: an image must be \[H, W, 3\] uint8 RGB, not .* float64"),
         (([image[..., 0]],), "image 0: an image must be"),
-        (([image, image], [None, [(500, 0, 9, 9)]]), "image 1: box .* lies outside the picture"),
+        (([image, image], [None, [(500, 0, 9, 9)]]), "image 1: box .* is outside the picture"),
     ]
     for arguments, words in wrong:
         with pytest.raises(ValueError, match=words):
