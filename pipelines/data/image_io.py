@@ -7,6 +7,8 @@ PNG, because it raises for a file that ends too early; OpenCV decodes CMYK, 16 b
 from __future__ import annotations
 
 import io
+import os
+import stat
 import warnings
 
 import cv2
@@ -44,21 +46,28 @@ def read(path: str, upright: bool = False) -> tuple[np.ndarray, bool]:
 
     Raises:
       FileNotFoundError, OSError: it cannot be read.
-      ValueError: with a reason for counting: empty, not a picture, truncated,
-        animated, of 32-bit numbers, over 256 MB, or over 100 megapixels.
+      ValueError: with a reason for counting: a fifo, device or socket, empty, not a picture,
+        truncated, animated, of 32-bit numbers, over 256 MB, or over 100 megapixels.
     """
-    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
-        raise FileNotFoundError(f"no file at {path}; check the path")
-    try:
-        if tf.io.gfile.stat(path).length > MAX_BYTES:
-            raise ValueError(f"photograph over {MAX_BYTES // 10**6} MB")
-    except tf.errors.OpError as error:
-        raise OSError(f"cannot read {path}: {error.message}") from error
+    _check_file(path)
     data = read_whole(path)
     image = _opened(data)
     _check(image)
     turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION, 1) != 1
     return _pixels(image, data, upright), turned and not upright
+
+
+def _check_file(path: str) -> None:
+    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+        raise FileNotFoundError(f"no file at {path}; check the path")
+    # To open a fifo waits for a writer, and a device may never end.
+    if "://" not in path and not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("photograph a fifo, device or socket, not a regular file")
+    try:
+        if tf.io.gfile.stat(path).length > MAX_BYTES:
+            raise ValueError(f"photograph over {MAX_BYTES // 10**6} MB")
+    except tf.errors.OpError as error:
+        raise OSError(f"cannot read {path}: {error.message}") from error
 
 
 def _opened(data: bytes) -> Image.Image:
