@@ -50,6 +50,11 @@ with cli.group("Data"):
     flags.DEFINE_bool(
         "allow_missing_images", False, "leave out people whose photograph is not there"
     )
+    flags.DEFINE_bool(
+        "upright",
+        False,
+        "turn photographs as their EXIF orientation says, where no annotated size tells",
+    )
     flags.DEFINE_integer("people", 6000, "synthetic people to draw", lower_bound=2)
 with cli.group("Records"):
     flags.DEFINE_string("records", "data/records", "folder to write to")
@@ -90,7 +95,10 @@ with cli.group("--dataset=coco only"):
         "validation_fraction", None, "of the pictures; default 0.1 without a validation file"
     )
     flags.DEFINE_integer("split_seed", 0, "of the choice of these pictures")
-_COCO_SPLIT = ("validation_fraction", "split_seed")
+    flags.DEFINE_bool(
+        "rescale_annotations", False, "move positions to pictures of another size than annotated"
+    )
+_COCO_ONLY = ("validation_fraction", "split_seed", "rescale_annotations")
 
 
 def main() -> int:
@@ -106,12 +114,17 @@ def main() -> int:
     if not written:
         print(f"{info.folder} already holds exactly these records: nothing to do")
     rich.console.Console().print(_table(info))
+    if info.not_turned:
+        print(
+            f"{info.not_turned:,} photographs carry an EXIF orientation, which is ignored: "
+            "if they were annotated as viewers show them, convert with --upright"
+        )
     return 0
 
 
 def _annotated_and_images() -> tuple[Annotated, str]:
     dataset = _FLAGS.dataset
-    given_coco = [name for name in (*COCO, *_COCO_SPLIT) if _FLAGS[name].present]
+    given_coco = [name for name in (*COCO, *_COCO_ONLY) if _FLAGS[name].present]
     if given_coco and dataset != "coco":
         raise ValueError(f"--{given_coco[0]} belongs to --dataset=coco, not to {dataset}")
     given = _FLAGS.images or _FLAGS.annotations
@@ -146,6 +159,8 @@ def _coco(annotations: str, images: str) -> tuple[Annotated, str]:
         validation_fraction=_FLAGS.validation_fraction,
         split_seed=_FLAGS.split_seed,
         folders=folders,
+        images=images,
+        rescale=_FLAGS.rescale_annotations,
     )
     print(coco.describe(annotated))
     return annotated, images
@@ -205,6 +220,8 @@ def _synthetic_people() -> str:
 
 def _convert(source: tuple[Annotated, str]) -> tuple[DatasetInfo, bool]:
     annotated, images = source
+    for note in annotated.notes:
+        print(f"Note: {note}")
     return convert(
         annotated,
         images,
@@ -215,6 +232,7 @@ def _convert(source: tuple[Annotated, str]) -> tuple[DatasetInfo, bool]:
         seed=_FLAGS.seed,
         quality=_FLAGS.jpeg_quality,
         allow_missing_images=_FLAGS.allow_missing_images,
+        upright=_FLAGS.upright,
         overwrite=_FLAGS.overwrite,
     )
 

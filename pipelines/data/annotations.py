@@ -62,6 +62,9 @@ class Annotated:
       sources: the files read.
       settings: whatever else dataset.json should keep, as JSON can hold it; ``coco`` is what
         results in COCO's format need. Other settings make other records.
+      upright: photograph -> whether its annotations refer to it as its EXIF orientation turns it,
+        where its annotated size tells.
+      notes: sentences for the user: what was unusual in the files, and what was done about it.
     """
 
     name: str
@@ -72,3 +75,5 @@ class Annotated:
     origin: int
     sources: tuple[str, ...]
     settings: dict = dataclasses.field(default_factory=dict)
+    upright: dict[str, bool] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()

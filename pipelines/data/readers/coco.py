@@ -18,23 +18,14 @@ import typing
 import numpy as np
 
 from hourglass.skeleton import Skeleton
-from pipelines.data import cropping
+from pipelines.data import cropping, picture_sizes
 from pipelines.data.annotations import BOX_CONTEXT, JOINTS_CONTEXT, MISSING, Annotated, Person
-from pipelines.data.readers import coco_file, files
+from pipelines.data.readers import coco_file, coco_pictures, files
+from pipelines.data.readers.coco_pictures import Instance
 
 FILES = ("annotations.json", "annotations/person_keypoints_default.json", "result.json")
 
 VALIDATION_FRACTION = 0.1
-
-
-class _Instance(typing.NamedTuple):
-    image: str
-    image_id: int | str
-    number: int | str
-    joints: np.ndarray
-    state: np.ndarray
-    box: np.ndarray
-    boxed: bool
 
 
 def read(
@@ -47,6 +38,8 @@ def read(
     validation_fraction: float | None = None,
     split_seed: int = 0,
     folders: tuple[str, str] = ("", ""),
+    images: str = "",
+    rescale: bool = False,
 ) -> Annotated:
     """Read every usable instance of one category of a COCO keypoint file.
 
@@ -58,7 +51,8 @@ def read(
 
     Left out, by reason: crowds (``iscrowd``), instances without keypoints or with all of them
     MISSING, with a box of no size or outside the picture, annotations with an ``image_id`` that is
-    not in ``images``, and those of another category.
+    not in ``images``, those of another category, and those in pictures of another size than
+    annotated.
 
     Args:
       annotations: the JSON file, plain or gzip, local or gs://.
@@ -72,6 +66,9 @@ def read(
         ``VALIDATION_FRACTION``. All instances of one picture are in one split, see ``held_out``.
       split_seed: of that choice.
       folders: put before the image names of the two files, see ``shared_root``.
+      images: folder of the pictures: their sizes are compared with the annotated ones, see
+        ``pipelines.data.picture_sizes``; "" believes the annotations.
+      rescale: move positions to pictures of another size than annotated.
 
     Raises:
       FileNotFoundError: a file is missing.
@@ -84,6 +81,8 @@ def read(
     head_size_of, rule = _head(head, skeleton, annotations)
     left_out: dict[str, list[str]] = collections.defaultdict(list)
     by_file = [_instances(part, left_out) for part in parts]
+    fits = coco_pictures.compare(images, [one for part in by_file for one in part], rescale)
+    by_file = [coco_pictures.fitting(part, fits, left_out) for part in by_file]
     validation = _validation_images(by_file, validation_fraction, split_seed)
     instances = _in_order([instance for part in by_file for instance in part])
     people = _people(instances, validation, head_size_of)
@@ -98,6 +97,8 @@ def read(
         origin=0,
         sources=tuple(part.path for part in parts),
         settings={"coco": _settings(parts[-1], skeleton, instances)},
+        upright={name: fit.upright for name, fit in fits.items() if fit.upright is not None},
+        notes=tuple(picture_sizes.notes(fits)),
     )
 
 
@@ -118,7 +119,7 @@ def _parse(
 
 
 def _validation_images(
-    by_file: list[list[_Instance]], fraction: float | None, seed: int
+    by_file: list[list[Instance]], fraction: float | None, seed: int
 ) -> set[str]:
     """All images of the second file, or a choice among those of the only one."""
     images, *second = ({instance.image for instance in part} for part in by_file)
@@ -271,7 +272,7 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _distance(instance: _Instance, ends: list[int]) -> float:
+def _distance(instance: Instance, ends: list[int]) -> float:
     if (instance.state[ends] == MISSING).any():
         return math.nan
     length = float(np.linalg.norm(instance.joints[ends[0]] - instance.joints[ends[1]]))
@@ -281,7 +282,7 @@ def _distance(instance: _Instance, ends: list[int]) -> float:
 # ---- annotations -> people
 
 
-def _instances(part: coco_file.File, left_out: dict[str, list[str]]) -> list[_Instance]:
+def _instances(part: coco_file.File, left_out: dict[str, list[str]]) -> list[Instance]:
     """Every usable instance of a file; ids of the others go to ``left_out``, by reason."""
     instances = []
     for number, entry in _numbered(part).items():
@@ -319,7 +320,7 @@ def _unusable(part: coco_file.File, entry: dict, image: dict | None) -> str | No
 
 def _instance(
     part: coco_file.File, entry: dict, image: dict, name: str, number: int | str
-) -> _Instance | str:
+) -> Instance | str:
     """Return an instance, or the reason to leave it out."""
     where = f"{part.path}, annotation {number}"
     joints, state = _joints(part, entry, where)
@@ -330,9 +331,7 @@ def _instance(
     box = given if boxed else cropping.box_around(joints[state != MISSING])
     if not box[2:].max() > 0:
         return "box without size"
-    if _outside(image, box):
-        return "box outside the picture"
-    return _Instance(name, entry["image_id"], number, joints, state, box, boxed)
+    return Instance(name, entry["image_id"], number, joints, state, box, boxed, _size(image))
 
 
 def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -357,19 +356,20 @@ def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, 
     return np.where(used[:, None], table[:, :2], 0.0), flag.astype(np.uint8)
 
 
-def _outside(image: dict, box: np.ndarray) -> bool:
+def _size(image: dict) -> tuple[int, int] | None:
+    """Return the annotated width and height; None where they are not given."""
     size = [image.get("width"), image.get("height")]
     known = all(isinstance(n, (int, float)) and n > 0 for n in size)
-    return known and cropping.is_outside(box, *size)
+    return tuple(map(round, size)) if known else None
 
 
-def _in_order(instances: list[_Instance]) -> list[_Instance]:
+def _in_order(instances: list[Instance]) -> list[Instance]:
     """By image, then annotation id: numbers by value."""
     return sorted(instances, key=lambda one: (one.image, len(str(one.number)), str(one.number)))
 
 
 def _people(
-    instances: list[_Instance], validation: set[str], head_size_of: typing.Callable
+    instances: list[Instance], validation: set[str], head_size_of: typing.Callable
 ) -> tuple[Person, ...]:
     people, rows = [], collections.Counter()
     for one in instances:
@@ -392,7 +392,7 @@ def _people(
     return tuple(people)
 
 
-def _settings(part: coco_file.File, skeleton: Skeleton, instances: list[_Instance]) -> dict:
+def _settings(part: coco_file.File, skeleton: Skeleton, instances: list[Instance]) -> dict:
     """Return what dataset.json keeps: what COCO's result format needs, and the choices made.
 
     Results are compared with the validation file, so ``part`` is that one where there are two.

@@ -1,0 +1,64 @@
+"""COCO's annotations and the pictures that they are of."""
+
+from __future__ import annotations
+
+import collections
+import typing
+
+import numpy as np
+
+from pipelines.data import cropping, picture_sizes
+from pipelines.data.annotations import MISSING
+from pipelines.data.picture_sizes import Fit
+
+
+class Instance(typing.NamedTuple):
+    """One usable annotation: joints [J, 2] image px, box [4] px; its picture's annotated size."""
+
+    image: str
+    image_id: int | str
+    number: int | str
+    joints: np.ndarray
+    state: np.ndarray
+    box: np.ndarray
+    boxed: bool
+    size: tuple[int, int] | None
+
+
+def compare(images: str, instances: list[Instance], rescale: bool) -> dict[str, Fit]:
+    """Image name -> its real size compared with the annotated one, of pictures with both."""
+    if not images:
+        return {}
+    points = collections.defaultdict(list)
+    for one in instances:
+        points[one.image].append(one.joints[one.state != MISSING])
+    sizes = {one.image: one.size for one in instances if one.size}
+    joined = {name: np.concatenate(parts) for name, parts in points.items()}
+    return picture_sizes.compare(images, sizes, joined, rescale)
+
+
+def fitting(
+    instances: list[Instance], fits: dict[str, Fit], left_out: dict[str, list[str]]
+) -> list[Instance]:
+    """Return the instances inside pictures of the right size, rescaled where that was chosen."""
+    kept = []
+    for one in instances:
+        fit, key = fits.get(one.image), f"{one.image}#{one.number}"
+        scaled = _scaled(one, fit.scale) if fit else one
+        size = fit.real if fit else one.size
+        if fit and fit.kind == picture_sizes.DIFFERENT:
+            left_out["picture of another size than annotated"].append(f"{key}: {one.image} {fit}")
+        elif size and cropping.is_outside(scaled.box, *size):
+            left_out["box outside the picture"].append(key)
+        else:
+            kept.append(scaled)
+    return kept
+
+
+def _scaled(one: Instance, scale: tuple[float, float]) -> Instance:
+    if scale == (1.0, 1.0):
+        return one
+    joints = (one.joints + 0.5) * scale - 0.5
+    return one._replace(
+        joints=np.where(one.state[:, None] == MISSING, 0.0, joints), box=one.box * (scale * 2)
+    )
