@@ -13,7 +13,15 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.data import write_shards
-from pipelines.data.annotations import SPLITS, Annotated, Person
+from pipelines.data.annotations import (
+    MAX_PX,
+    MIN_HEAD_SIZE,
+    MIN_SIDE,
+    MISSING,
+    SPLITS,
+    Annotated,
+    Person,
+)
 from pipelines.data.cropping import Geometry, window
 from pipelines.data.tfrecords import (
     INFO_FILE,
@@ -157,12 +165,33 @@ def _check_people(annotated: Annotated, geometry: Geometry) -> None:
     if len(ids) < len(annotated.people):
         raise ValueError(f"{annotated.name}: person ids are not unique; each must be")
     for person in annotated.people:
+        _check_numbers(person)
         window(person, geometry)
         parts = person.image.replace("\\", "/").split("/")
         if not person.image or os.path.isabs(person.image) or ".." in parts or "\0" in person.image:
             raise ValueError(
                 f"person {person.id}: photograph {person.image!r} is not inside the images folder; "
                 "write its path relative to that folder, without '..'"
+            )
+
+
+def _check_numbers(person: Person) -> None:
+    """Raise ValueError naming a person with numbers that float32 records cannot hold."""
+    positions = np.concatenate([person.joints[person.state != MISSING], [person.center]])
+    if not (np.abs(positions) <= MAX_PX).all():
+        raise ValueError(
+            f"person {person.id}: centre {person.center} and labelled joints must be finite, "
+            f"of at most {MAX_PX:g} px; correct the annotation"
+        )
+    for what, value, least in (
+        ("crop side", person.side, MIN_SIDE),
+        ("head size", person.head_size, MIN_HEAD_SIZE),
+    ):
+        unknown = what == "head size" and math.isnan(value)
+        if not (unknown or least <= value <= MAX_PX):
+            raise ValueError(
+                f"person {person.id}: the {what} is {value} px, not {least:g} to {MAX_PX:g}; "
+                "correct the annotation"
             )
 
 

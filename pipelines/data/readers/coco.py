@@ -19,7 +19,18 @@ import numpy as np
 
 from hourglass.skeleton import Skeleton
 from pipelines.data import cropping, picture_sizes
-from pipelines.data.annotations import BOX_CONTEXT, JOINTS_CONTEXT, MISSING, Annotated, Person
+from pipelines.data.annotations import (
+    BOX_CONTEXT,
+    JOINTS_CONTEXT,
+    LABELLED,
+    MAX_PX,
+    MIN_HEAD_SIZE,
+    MIN_SIDE,
+    MISSING,
+    OCCLUDED,
+    Annotated,
+    Person,
+)
 from pipelines.data.readers import coco_file, coco_pictures, files
 from pipelines.data.readers.coco_pictures import Instance
 
@@ -43,7 +54,8 @@ def read(
 ) -> Annotated:
     """Read every usable instance of one category of a COCO keypoint file.
 
-    Joints: flag 0 is MISSING (its position means nothing), 1 OCCLUDED, 2 LABELLED. Names and limbs
+    Joints: flag 0 is MISSING (its position means nothing), 1 OCCLUDED, 2 LABELLED. One
+    at exactly (0, 0) is MISSING whatever its flag: tools write absent ones so. Names and limbs
     come from the category. The crop is centred on ``bbox`` and ``BOX_CONTEXT`` times as wide as its
     longer side; without a ``bbox``, or with one of no size, on the box of the joints that are not
     MISSING and ``JOINTS_CONTEXT`` times as wide. Ids are ``image#annotation id``. Rows go by image
@@ -98,7 +110,7 @@ def read(
         sources=tuple(part.path for part in parts),
         settings={"coco": _settings(parts[-1], skeleton, instances)},
         upright={name: fit.upright for name, fit in fits.items() if fit.upright is not None},
-        notes=tuple(picture_sizes.notes(fits)),
+        notes=(*picture_sizes.notes(fits), *coco_pictures.notes(instances)),
     )
 
 
@@ -276,7 +288,7 @@ def _distance(instance: Instance, ends: list[int]) -> float:
     if (instance.state[ends] == MISSING).any():
         return math.nan
     length = float(np.linalg.norm(instance.joints[ends[0]] - instance.joints[ends[1]]))
-    return length if length > 0 else math.nan
+    return length if length >= MIN_HEAD_SIZE else math.nan
 
 
 # ---- annotations -> people
@@ -323,19 +335,22 @@ def _instance(
 ) -> Instance | str:
     """Return an instance, or the reason to leave it out."""
     where = f"{part.path}, annotation {number}"
-    joints, state = _joints(part, entry, where)
+    joints, state, absent = _joints(part, entry, where)
     if not state.any():
         return "no labelled joint"
     given = files.numbers(entry, "bbox", (4,), where, optional=True)
+    if given is not None and (given[2:] < 0).any():
+        return "box of negative size"
     boxed = given is not None and bool((given[2:] > 0).all())
     box = given if boxed else cropping.box_around(joints[state != MISSING])
-    if not box[2:].max() > 0:
+    if box[2:].max() < MIN_SIDE:
         return "box without size"
-    return Instance(name, entry["image_id"], number, joints, state, box, boxed, _size(image))
+    size = coco_file.size(image, f"{part.path}, image {files.short(entry['image_id'])}")
+    return Instance(name, entry["image_id"], number, joints, state, box, boxed, size, absent)
 
 
-def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return joints [J, 2] image px and state [J] of an annotation."""
+def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return joints [J, 2] image px, state [J], and how many labelled ones at (0, 0) are absent."""
     values, count = entry["keypoints"], len(part.joints)
     if not isinstance(values, list) or len(values) != 3 * count:
         has = f"{len(values) / 3:g} joints" if isinstance(values, list) else files.short(values)
@@ -347,20 +362,16 @@ def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, 
         table = np.array(values, np.float64).reshape(count, 3)
     except (TypeError, ValueError, OverflowError):
         table = np.full((count, 3), np.nan)
+    absent = (table[:, :2] == 0).all(axis=1) & np.isin(table[:, 2], (OCCLUDED, LABELLED))
+    table[absent, 2] = MISSING
     flag, used = table[:, 2], table[:, 2] != MISSING
-    if not (np.isin(flag, (0, 1, 2)).all() and np.isfinite(table[used]).all()):
+    if not (np.isin(flag, (0, 1, 2)).all() and (np.abs(table[used]) <= MAX_PX).all()):
         raise ValueError(
-            f'{where}: "keypoints" must be finite numbers x, y and a flag 0 (missing), 1 '
-            f"(occluded) or 2 (visible), not {files.short(values)}"
+            f'{where}: "keypoints" must be finite numbers x, y of at most {MAX_PX:g} and a flag '
+            f"0 (missing), 1 (occluded) or 2 (visible), not {files.short(values)}"
         )
-    return np.where(used[:, None], table[:, :2], 0.0), flag.astype(np.uint8)
-
-
-def _size(image: dict) -> tuple[int, int] | None:
-    """Return the annotated width and height; None where they are not given."""
-    size = [image.get("width"), image.get("height")]
-    known = all(isinstance(n, (int, float)) and n > 0 for n in size)
-    return tuple(map(round, size)) if known else None
+    joints = np.where(used[:, None], table[:, :2], 0.0)
+    return joints, flag.astype(np.uint8), int(absent.sum())
 
 
 def _in_order(instances: list[Instance]) -> list[Instance]:

@@ -116,6 +116,18 @@ def id_of(entry: dict, name: str, where: str) -> int | str:
     return value
 
 
+def size(image: dict, where: str) -> tuple[int, int] | None:
+    """Return a picture's annotated width and height, px; None where one is absent or 0.
+
+    Raises ValueError for anything but numbers of 0 to ``MAX_PX``.
+    """
+    values = [files.numbers(image, key, (), where, optional=True) for key in ("width", "height")]
+    for key, value in zip(("width", "height"), values):
+        if value is not None and value < 0:
+            raise ValueError(f'{where}: "{key}" must be positive, not {files.short(image[key])}')
+    return tuple(round(float(value)) for value in values) if all(values) else None
+
+
 def _limbs(pairs: object, joints: int, where: str) -> tuple[tuple[int, int], ...]:
     """COCO's pairs, which count from 1, as pairs that count from 0; each once."""
     limbs = {}

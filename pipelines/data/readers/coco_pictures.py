@@ -13,7 +13,10 @@ from pipelines.data.picture_sizes import Fit
 
 
 class Instance(typing.NamedTuple):
-    """One usable annotation: joints [J, 2] image px, box [4] px; its picture's annotated size."""
+    """One usable annotation: joints [J, 2] image px, box [4] px; its picture's annotated size.
+
+    ``absent``: how many joints are flagged as labelled at (0, 0) and taken as MISSING.
+    """
 
     image: str
     image_id: int | str
@@ -23,6 +26,7 @@ class Instance(typing.NamedTuple):
     box: np.ndarray
     boxed: bool
     size: tuple[int, int] | None
+    absent: int
 
 
 def compare(images: str, instances: list[Instance], rescale: bool) -> dict[str, Fit]:
@@ -62,3 +66,14 @@ def _scaled(one: Instance, scale: tuple[float, float]) -> Instance:
     return one._replace(
         joints=np.where(one.state[:, None] == MISSING, 0.0, joints), box=one.box * (scale * 2)
     )
+
+
+def notes(instances: list[Instance]) -> list[str]:
+    """Return sentences on what is unusual in the annotations."""
+    absent = [one.absent for one in instances if one.absent]
+    if not absent:
+        return []
+    return [
+        f"{sum(absent):,} joints in {len(absent):,} of {len(instances):,} annotations are flagged "
+        "as labelled at (0, 0), where tools write absent joints: they are taken as missing"
+    ]
