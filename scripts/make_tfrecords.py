@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import rich.console
 import rich.table
+import rich.text
 from absl import flags
 
 from pipelines import cli
@@ -140,6 +141,8 @@ def _annotated_and_images() -> tuple[Annotated, str]:
         annotations = _FLAGS.annotations or _find(dataset, _FLAGS.images)
     images = _FLAGS.images or os.path.join(_home(annotations), "images")
     if dataset == "coco":
+        if not _FLAGS.images and not os.path.isdir(images):
+            images = _home(annotations) or "."
         return _coco(annotations, images)
     return READERS[dataset].read(annotations), images
 
@@ -239,7 +242,8 @@ def _convert(source: tuple[Annotated, str]) -> tuple[DatasetInfo, bool]:
 
 def _table(info: DatasetInfo) -> rich.table.Table:
     """People written per split, and people left out by reason."""
-    result = rich.table.Table(title=f"{info.name} in {info.folder}", title_justify="left")
+    title = rich.text.Text(f"{info.name} in {info.folder}")  # its brackets are no markup
+    result = rich.table.Table(title=title, title_justify="left")
     for column in ("", "people", "shards", "MB"):
         result.add_column(column, justify="right" if column else "left")
     for split, part in info.splits.items():
@@ -247,7 +251,7 @@ def _table(info: DatasetInfo) -> rich.table.Table:
         result.add_row(split, f"{part['people']:,}", str(len(part["shards"])), f"{size:,.1f}")
     result.add_section()
     for reason, count in (info.left_out or {"none": 0}).items():
-        result.add_row(f"left out: {reason}", f"{count:,}", "", "")
+        result.add_row(rich.text.Text(f"left out: {reason}"), f"{count:,}", "", "")
     return result
 
 

@@ -187,5 +187,7 @@ def _entry(path: str, people: int) -> dict:
 def _try_read(path: str, upright: bool) -> tuple[np.ndarray | None, bool, str]:
     try:
         return *image_io.read(path, upright), ""
+    except FileNotFoundError:
+        return None, False, "photograph not a file"
     except ValueError as error:
         return None, False, str(error)

@@ -23,6 +23,7 @@ from pipelines.data.annotations import (
     Person,
 )
 from pipelines.data.cropping import Geometry, window
+from pipelines.data.locate import present
 from pipelines.data.tfrecords import (
     INFO_FILE,
     JPEG_QUALITY,
@@ -82,7 +83,7 @@ def convert(
         or a split without people.
       OSError: a file cannot be written. ChildProcessError: a worker died.
     """
-    _check_people(annotated, geometry)
+    _check_people(annotated, geometry, records)
     missing = missing_photographs(images, annotated.people)
     _check_missing(images, annotated.people, missing, allow_missing_images)
     decided = {"shards": shards, "seed": seed, "jpeg_quality": quality}
@@ -98,7 +99,7 @@ def convert(
         written = write_shards.write(tasks, geometry, quality, workers)
         unreadable = [shard.left_out for shard in written]
         left_out = _merged([annotated.left_out, {"photograph missing": absent}, *unreadable])
-        splits = _splits([shard.entry for shard in written], left_out)
+        splits = _splits([shard.entry for shard in written], left_out, records)
         info = _info(annotated, images, records, geometry, settings, splits, left_out)
         not_turned = len(set().union(*(shard.not_turned for shard in written)))
         info = dataclasses.replace(info, not_turned=not_turned)
@@ -156,10 +157,11 @@ def _merged(parts: list[dict[str, list[str]]]) -> dict[str, list[str]]:
     return merged
 
 
-def _check_people(annotated: Annotated, geometry: Geometry) -> None:
+def _check_people(annotated: Annotated, geometry: Geometry, records: str) -> None:
     if not annotated.people:
         raise ValueError(
-            f"no usable people in {', '.join(annotated.sources)}; check the annotation file"
+            f"no usable people in {', '.join(annotated.sources)}"
+            f"{_reasons(records, annotated.left_out)}; check the annotation file"
         )
     ids = {person.id for person in annotated.people}
     if len(ids) < len(annotated.people):
@@ -173,6 +175,21 @@ def _check_people(annotated: Annotated, geometry: Geometry) -> None:
                 f"person {person.id}: photograph {person.image!r} is not inside the images folder; "
                 "write its path relative to that folder, without '..'"
             )
+
+
+def _reasons(records: str, left_out: dict[str, list[str]]) -> str:
+    """Return the counted reasons, in brackets; all names go to left_out.json.
+
+    Records that are there keep their own file, and then the reasons go without names.
+    """
+    if not left_out:
+        return ""
+    text = ", ".join(f"{reason}: {len(ids):,}" for reason, ids in left_out.items())
+    if tf.io.gfile.exists(os.path.join(records, INFO_FILE)):
+        return f" ({text})"
+    path = os.path.join(records, LEFT_OUT_FILE)
+    write_atomically(path, json.dumps(left_out, indent=1).encode())
+    return f" ({text}; their ids are in {path})"
 
 
 def _check_numbers(person: Person) -> None:
@@ -200,12 +217,7 @@ def missing_photographs(images: str, people: Iterable[Person]) -> set[str]:
     if not tf.io.gfile.isdir(images):
         raise FileNotFoundError(f"no images folder at {images}; give it with --images")
     names = {person.image for person in people}
-    existing = set()
-    for folder in {os.path.dirname(name) for name in names}:  # one listing, not 25,204 look-ups
-        if tf.io.gfile.isdir(os.path.join(images, folder)):
-            entries = tf.io.gfile.listdir(os.path.join(images, folder))
-            existing.update(os.path.join(folder, entry) for entry in entries)
-    return names - existing
+    return names - present(images, names)
 
 
 def _check_missing(images: str, people: Iterable[Person], missing: set[str], allowed: bool) -> None:
@@ -300,7 +312,7 @@ def _shuffled(members: list[Person], seed: int) -> list[Person]:
     return sorted(members, key=lambda person: (order[person.image], person.row))
 
 
-def _splits(written: list[dict], left_out: dict[str, list[str]]) -> dict:
+def _splits(written: list[dict], left_out: dict[str, list[str]], records: str) -> dict:
     splits = {}
     for shard in written:
         part = splits.setdefault(shard["file"].split("-")[0], {"people": 0, "shards": []})
@@ -308,8 +320,8 @@ def _splits(written: list[dict], left_out: dict[str, list[str]]) -> dict:
         part["shards"].append(shard)
     for split, part in splits.items():
         if not part["people"]:
-            reasons = ", ".join(f"{reason}: {len(ids)}" for reason, ids in left_out.items())
-            raise ValueError(f"no people of the split {split!r} could be written ({reasons})")
+            reasons = _reasons(records, left_out)
+            raise ValueError(f"no people of the split {split!r} could be written{reasons}")
     return splits
 
 

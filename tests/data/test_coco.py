@@ -85,6 +85,20 @@ def test_without_a_box_of_some_size_the_joints_make_one(tmp_path, box):
     assert "1 of 1 have no bbox" in coco.describe(result)
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_boxes_that_copy_the_joints_extent_are_none(tmp_path, more):
+    """x from 12 to 18.5, y from 22 to 24.25; tools write the extent or one pixel more."""
+    tight = [12, 22, 6.5 + more, 2.25 + more]
+    copied = [annotation(n, bbox=tight) for n in (1, 2)]
+    result = read(tmp_path, document(copied))
+    assert [person.side for person in result.people] == pytest.approx([1.35 * 6.5] * 2)
+    assert result.people[0].center.tolist() == [15.25, 23.125]
+    (note,) = result.notes
+    assert note.startswith("the bbox of all 2 annotations is just the box of their joints")
+    one_real = read(tmp_path, document([*copied, annotation(3)]))
+    assert one_real.people[0].side == pytest.approx(1.25 * (6.5 + more)) and not one_real.notes
+
+
 @pytest.mark.parametrize(
     ("changes", "reason", "who"),
     [
@@ -192,8 +206,10 @@ def test_files_that_cannot_be_used_say_where_and_why(tmp_path, changes, message)
 def test_limbs_count_from_one(tmp_path, limbs):
     content = document([annotation(1)])
     content["categories"][0]["skeleton"] = limbs
-    with pytest.raises(ValueError, match="'dog': skeleton .* from 1 to 4"):
-        read(tmp_path, content)
+    result = read(tmp_path, content)
+    assert result.skeleton.limbs == Skeleton(tuple(JOINTS)).limbs
+    (note,) = result.notes
+    assert "'dog': skeleton should hold pairs of joint numbers from 1 to 4" in note
 
 
 def test_missing_file_and_file_of_another_kind(tmp_path):
@@ -270,6 +286,14 @@ class TestMirrorPairs:
     def test_names_that_differ_in_spelling_only(self, tmp_path):
         with pytest.raises(ValueError, match="but for spelling: .*--mirror_pairs"):
             self.skeleton(tmp_path, ["left_eye", "LeftEye", "right_eye"])
+
+    def test_none_at_all_is_worth_a_note(self, tmp_path):
+        content = document([annotation(1)])
+        content["categories"][0].update(keypoints=["nose", "le", "re", "tail"])
+        (note,) = read(tmp_path, content).notes
+        assert note.startswith("no joint has a mirror pair") and "--mirror_pairs=A:B" in note
+        assert read(tmp_path, content, mirror_pairs="le:re").notes == ()
+        assert read(tmp_path, content, mirror_pairs="nose:nose").notes == ()
 
 
 class TestHead:

@@ -31,7 +31,7 @@ from pipelines.data.annotations import (
     Annotated,
     Person,
 )
-from pipelines.data.readers import coco_file, coco_pictures, files
+from pipelines.data.readers import coco_file, coco_pictures, coco_skeleton, files
 from pipelines.data.readers.coco_pictures import Instance
 
 FILES = ("annotations.json", "annotations/person_keypoints_default.json", "result.json")
@@ -57,7 +57,8 @@ def read(
     Joints: flag 0 is MISSING (its position means nothing), 1 OCCLUDED, 2 LABELLED. One
     at exactly (0, 0) is MISSING whatever its flag: tools write absent ones so. Names and limbs
     come from the category. The crop is centred on ``bbox`` and ``BOX_CONTEXT`` times as wide as its
-    longer side; without a ``bbox``, or with one of no size, on the box of the joints that are not
+    longer side; without a ``bbox``, with one of no size, or where every ``bbox`` copies the joints'
+    extent, on the box of the joints that are not
     MISSING and ``JOINTS_CONTEXT`` times as wide. Ids are ``image#annotation id``. Rows go by image
     name, then annotation id; the order in the file changes nothing.
 
@@ -88,8 +89,8 @@ def read(
         no category or head rule chosen where one must be, an annotation with keypoints that are
         not three numbers for each joint, or a value that cannot be used; names file and annotation.
     """
-    parts = _parse(annotations, validation_annotations, category, folders)
-    skeleton = _skeleton(parts[0], mirror_pairs)
+    parts = _parse(annotations, validation_annotations, category, folders, images)
+    skeleton = coco_skeleton.skeleton_of(parts[0], mirror_pairs)
     head_size_of, rule = _head(head, skeleton, annotations)
     left_out: dict[str, list[str]] = collections.defaultdict(list)
     by_file = [_instances(part, left_out) for part in parts]
@@ -97,6 +98,7 @@ def read(
     by_file = [coco_pictures.fitting(part, fits, left_out) for part in by_file]
     validation = _validation_images(by_file, validation_fraction, split_seed)
     instances = _in_order([instance for part in by_file for instance in part])
+    instances, copied = coco_pictures.without_copied_boxes(instances)
     people = _people(instances, validation, head_size_of)
     if people and not any(math.isfinite(person.head_size) for person in people):
         raise ValueError(f"--head={head}: none in {annotations} has both joints; choose others")
@@ -110,18 +112,31 @@ def read(
         sources=tuple(part.path for part in parts),
         settings={"coco": _settings(parts[-1], skeleton, instances)},
         upright={name: fit.upright for name, fit in fits.items() if fit.upright is not None},
-        notes=(*picture_sizes.notes(fits), *coco_pictures.notes(instances)),
+        notes=(
+            *(note for part in parts for note in part.notes),
+            *coco_skeleton.notes(skeleton, mirror_pairs),
+            *picture_sizes.notes(fits),
+            *coco_pictures.notes(instances),
+            *copied,
+        ),
     )
 
 
 def _parse(
-    annotations: str, validation_annotations: str, category: str, folders: tuple[str, str]
+    annotations: str,
+    validation_annotations: str,
+    category: str,
+    folders: tuple[str, str],
+    images: str,
 ) -> list[coco_file.File]:
     """One file, or two with the same joints."""
-    train = coco_file.parse(annotations, category, folders[0])
+    roots = [os.path.join(images, folder) if images else "" for folder in folders]
+    train = coco_file.parse(annotations, category, folders[0], roots[0])
     if not validation_annotations:
         return [train]
-    validation = coco_file.parse(validation_annotations, category or train.category, folders[1])
+    validation = coco_file.parse(
+        validation_annotations, category or train.category, folders[1], roots[1]
+    )
     if train.joints != validation.joints:
         raise ValueError(
             f"{validation.path} names the joints {validation.joints}, {train.path} {train.joints}; "
@@ -215,40 +230,7 @@ def _check_apart(both: set[str]) -> None:
     )
 
 
-# ---- joints, mirror pairs, head size
-
-
-def _skeleton(part: coco_file.File, mirror_pairs: str) -> Skeleton:
-    stated = _stated_pairs(part, mirror_pairs)
-    rest = tuple(name for name in part.joints if name not in stated)
-    try:
-        mirror = Skeleton(rest).mirror if rest else ()
-        pairs = [(rest[a], rest[b]) for a, b in enumerate(mirror) if a < b]
-        pairs += [(a, b) for a, b in stated.items() if a < b]
-        indices = sorted(tuple(sorted(map(part.joints.index, pair))) for pair in pairs)
-        return Skeleton(part.joints, tuple(indices), part.limbs or None)
-    except ValueError as error:
-        raise ValueError(
-            f"{part.path}: {error}. Give pairs that do not follow from the names with "
-            "--mirror_pairs=A:B,C:D; A:A is a joint without a counterpart"
-        ) from error
-
-
-def _stated_pairs(part: coco_file.File, text: str) -> dict[str, str]:
-    """Joint -> its mirror image in ``text``, in both directions."""
-    stated = {}
-    for pair in filter(None, (piece.strip() for piece in text.split(","))):
-        ends = [end.strip() for end in pair.split(":")]
-        unknown = [end for end in ends if end not in part.joints]
-        if len(ends) != 2 or unknown:
-            raise ValueError(
-                f"--mirror_pairs: {pair!r} is not A:B of two joints; they are "
-                f"{', '.join(part.joints)}"
-            )
-        if set(ends) & set(stated):
-            raise ValueError(f"--mirror_pairs: {pair!r} names a joint that another pair has")
-        stated.update({ends[0]: ends[1], ends[1]: ends[0]})
-    return stated
+# ---- head size
 
 
 def _head(text: str, skeleton: Skeleton, path: str) -> tuple[typing.Callable, str]:

@@ -68,6 +68,32 @@ def _scaled(one: Instance, scale: tuple[float, float]) -> Instance:
     )
 
 
+def without_copied_boxes(instances: list[Instance]) -> tuple[list[Instance], list[str]]:
+    """Replace boxes by none where every one just copies its joints' extent; with a note.
+
+    Such a box ends at ankles and wrists, so it needs the wider crop of instances without a box.
+    """
+    boxed = [one for one in instances if one.boxed]
+    if not boxed or not all(map(_is_copied, boxed)):
+        return instances, []
+    note = (
+        f"the bbox of all {len(boxed):,} annotations is just the box of their joints: cropped as "
+        "without a bbox"
+    )
+    return [_unboxed(one) for one in instances], [note]
+
+
+def _is_copied(one: Instance) -> bool:
+    joints = one.joints[one.state != MISSING]
+    corners = np.concatenate([one.box[:2], one.box[:2] + one.box[2:]])
+    return bool(np.abs(corners - [*joints.min(axis=0), *joints.max(axis=0)]).max() <= 1)
+
+
+def _unboxed(one: Instance) -> Instance:
+    box = cropping.box_around(one.joints[one.state != MISSING])
+    return one._replace(box=box, boxed=False)
+
+
 def notes(instances: list[Instance]) -> list[str]:
     """Return sentences on what is unusual in the annotations."""
     absent = [one.absent for one in instances if one.absent]
