@@ -1,6 +1,7 @@
 """Pictures that are not as large as their annotations have it: real JPEGs, real COCO files."""
 
 import json
+import os
 
 import numpy as np
 import PIL.Image
@@ -10,6 +11,7 @@ import tensorflow as tf
 from pipelines.data import tfrecords, write_tfrecords
 from pipelines.data.cropping import Geometry
 from pipelines.data.readers import coco
+from tests.helpers.forked import ROOT
 from tests.helpers.toys import write
 
 ORIENTATION = 0x0112
@@ -178,9 +180,37 @@ def test_rescaled_on_request(tmp_path, orientation):
 def test_missing_and_broken_pictures_are_left_to_the_conversion(tmp_path):
     save(tmp_path / "images" / "a.jpg", shown())
     (tmp_path / "images" / "b.jpg").write_bytes(b"no picture")
-    names = ("a.jpg", "b.jpg", "c.jpg")
+    os.mkfifo(tmp_path / "images" / "d.jpg")
+    names = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
     result = read(tmp_path, document(dict.fromkeys(names, size(120, 160))))
-    assert len(result.people) == 3 and result.notes == ()
+    assert len(result.people) == 4 and result.notes == ()
     info = convert(tmp_path, result, allow_missing_images=True)
     reasons = {reason[:20]: count for reason, count in info.left_out.items()}
-    assert reasons == {"photograph missing": 1, "photograph not a pic": 1}
+    assert reasons == {
+        "photograph missing": 1,
+        "photograph not a pic": 1,
+        "photograph a fifo, d": 1,
+    }
+
+
+def test_the_command_prints_what_was_done(tmp_path, fork_script):
+    def command(*words):
+        script = str(ROOT / "scripts" / "make_tfrecords.py")
+        return fork_script(tmp_path, script, "--records=r", "--side=16", "--workers=1", *words)
+
+    save(tmp_path / "images" / "sized.jpg", shown(), 6)
+    save(tmp_path / "images" / "unsized.jpg", shown(), 6)
+    save(tmp_path / "images" / "large.jpg", shown())
+    sizes = {"sized.jpg": size(120, 160), "unsized.jpg": {}, "large.jpg": size(240, 320)}
+    path = write(tmp_path, document(sizes))
+    mine = ("--dataset=coco", f"--annotations={path}", "--head=box:0.1")
+    printed = command(*mine, "--validation_fraction=0")["output"]
+    assert "Note: 1 of 2 pictures fit their annotated size only as" in printed
+    assert "left out: picture of another size than annotated" in printed
+    assert "1 photographs carry an EXIF orientation, which is ignored" in printed
+    options = ("--validation_fraction=0", "--upright", "--rescale_annotations", "--overwrite")
+    printed = command(*mine, *options)["output"]
+    assert "positions are rescaled; large.jpg is 120x160, annotated as 240x320" in printed
+    assert "left out: none" in printed and "carry an EXIF orientation" not in printed
+    refused = command("--dataset=lsp", "--rescale_annotations")
+    assert "--rescale_annotations belongs to --dataset=coco" in refused["errors"]
