@@ -5,13 +5,12 @@ python eval_main.py --predictions=preds.mat --ground_truth=detections_our_format
 """
 
 import os
-import sys
 
 from absl import flags
 
-from pipelines import cli
+from pipelines import cli, config
 
-FILES = ("predictions", "ground_truth", "output")
+FLAGS = flags.FLAGS
 with cli.group("A prediction file, without a network"):
     flags.DEFINE_string("predictions", "", "file to score: .mat, .h5, .npy, .json")
     flags.DEFINE_string("ground_truth", "", "its truth: annotation file or record set folder")
@@ -19,38 +18,19 @@ with cli.group("A prediction file, without a network"):
 
 
 def main() -> None:
-    """Evaluate what the flags say: table, results.json, predictions.* or curve.*."""
-    files = [flags.FLAGS[name].value for name in FILES]
-    _score(*files) if any(files) else _evaluate()
+    """Evaluate a network, or as scripts/score_predictions.py a prediction file."""
+    if FLAGS.predictions or FLAGS.ground_truth or FLAGS.output:
+        # No GPU: scoring runs next to a training that has all of its memory.
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        from pipelines.evaluation import score_predictions
 
+        score_predictions.run(FLAGS.predictions, FLAGS.ground_truth, FLAGS.output, FLAGS.split)
+    else:
+        from pipelines.evaluation import evaluate
 
-def _score(*files: str) -> None:
-    # No GPU: scoring runs beside a training that has all of its memory.
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    from pipelines.evaluation import score_predictions
-
-    split = flags.FLAGS.split if "split" in flags.FLAGS else "validation"
-    score_predictions.run(*files, split=split)
-
-
-def _evaluate() -> None:
-    from pipelines import config
-    from pipelines.evaluation import evaluate
-
-    evaluate.run(config.from_flags())
-
-
-def _names_only_files() -> bool:
-    try:
-        others = flags.FLAGS(sys.argv, known_only=True)[1:]
-    except flags.Error:
-        return False  # command.run says what is wrong
-    return bool(flags.FLAGS.predictions) and not others
+        evaluate.run(config.from_flags())
 
 
 if __name__ == "__main__":
-    if not _names_only_files():
-        from pipelines import config  # it takes seconds, which scoring a file need not
-
-        config.define_flags()
+    config.define_flags()
     cli.run(main)

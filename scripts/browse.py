@@ -18,7 +18,7 @@ from pipelines.evaluation import people_page
 FLAGS = flags.FLAGS
 with cli.group("People"):
     flags.DEFINE_string("records", "data/records", "folder written by scripts/make_tfrecords.py")
-    flags.DEFINE_enum("split", "validation", SPLITS, "whose people")
+    flags.DEFINE_enum("split", "validation", SPLITS, "people of this split")
     flags.DEFINE_string("predictions", "", "predictions.json, .h5 or .mat that eval_main.py wrote")
 with cli.group("Page"):
     flags.DEFINE_integer("most", 200, "people at most", lower_bound=1)
@@ -32,7 +32,7 @@ with cli.group("Page"):
 
 
 def main() -> None:
-    """Write the page, say where and whom it shows."""
+    """Write the page."""
     folder = os.path.dirname(FLAGS.predictions) if FLAGS.predictions else FLAGS.records
     people_page.run(
         FLAGS.records,

@@ -22,7 +22,7 @@ with cli.group("People"):
     flags.DEFINE_string(
         "annotations", None, "MPII annotations in any of the published formats", required=True
     )
-    flags.DEFINE_enum("split", "validation", SPLITS, "whose people")
+    flags.DEFINE_enum("split", "validation", SPLITS, "people of this split")
 
 
 def main() -> None:

@@ -23,12 +23,12 @@ with cli.group("Network"):
     flags.DEFINE_string("checkpoint", None, "run or checkpoint", required=True)
     flags.DEFINE_enum("weights", "best", ("best", "averaged", "raw"), "kind of weights")
 with cli.group("File"):
-    flags.DEFINE_enum("layout", None, LAYOUTS, "whose names", required=True)
+    flags.DEFINE_enum("layout", None, LAYOUTS, "implementation that will read it", required=True)
     flags.DEFINE_string("output", None, "file to write", required=True)
 
 
 def main() -> None:
-    """Export, say what was written."""
+    """Export, print how much was written."""
     count = files.export_run(FLAGS.checkpoint, FLAGS.layout, FLAGS.output, FLAGS.weights)
     print(f"{count} tensors as {FLAGS.layout} -> {FLAGS.output}")
 

@@ -27,17 +27,17 @@ SKELETONS = {"mpii": skeleton.MPII, "lsp": skeleton.LSP}
 with cli.group("Files"):
     flags.DEFINE_string("input", None, "PyTorch checkpoint file", required=True)
     flags.DEFINE_string("output", None, "folder of the new run; must not exist", required=True)
-with cli.group("What the file does not say"):
+with cli.group("What the file lacks"):
     flags.DEFINE_enum("skeleton", "mpii", SKELETONS, "the joints of its heatmaps")
     flags.DEFINE_integer("size", 256, "side of the network input, px")
 
 
 def main() -> None:
-    """Import, say what it is."""
+    """Import, print the architecture."""
     joints = SKELETONS[FLAGS.skeleton]
-    found = files.import_run(FLAGS.input, FLAGS.output, joints, FLAGS.size)
-    what = " ".join(f"--{k}={found[k]}" for k in "stacks blocks channels depth stem".split())
-    print(f"{FLAGS.input}: layout {found['layout']}, {what}, {found['joints']} joints")
+    imported = files.import_run(FLAGS.input, FLAGS.output, joints, FLAGS.size)
+    what = " ".join(f"--{k}={imported[k]}" for k in "stacks blocks channels depth stem".split())
+    print(f"{FLAGS.input}: layout {imported['layout']}, {what}, {imported['joints']} joints")
     print(f"-> {FLAGS.output}")
 
 

@@ -24,7 +24,7 @@ with cli.group("Files"):
 
 
 def main() -> None:
-    """Write the submission, say what is in it."""
+    """Write the submission, print how much is in it."""
     counts = mpii_submission.write(FLAGS.annotations, FLAGS.predictions, FLAGS.output)
     print(f"{counts[1]} people in {counts[0]} photographs -> {FLAGS.output}")
 

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-import textwrap
 
 import cv2
 import numpy as np
@@ -35,11 +34,8 @@ def patches() -> dict[str, str]:
     sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
     found = {}
     for section in sections:
-        (patch,) = re.findall(r"^    --- .*?(?=^\S)", section, re.MULTILINE | re.DOTALL)
-        lines = textwrap.dedent(patch).splitlines()
-        while not lines[-1] or not lines[-1].startswith(("+", "-", " ", "@")):
-            lines.pop()
-        found[section.split(":")[0]] = "\n".join(lines) + "\n"
+        (patch,) = re.findall(r"^    --- .*\n(?:    .*\n)+", section, re.MULTILINE)
+        found[section.split(":")[0]] = re.sub("^    ", "", patch, flags=re.MULTILINE)
     return found
 
 

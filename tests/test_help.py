@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from pipelines.config import Config
-from pipelines.inference import predict_media
+from pipelines.export.export import ExportOptions
+from pipelines.inference.media_options import MediaOptions
 from tests.helpers.forked import ROOT
 from tests.helpers.help_pages import GROUPS, entries
 from tests.helpers.processes import start_python
@@ -18,8 +19,8 @@ FIELDS = {field.name for field in dataclasses.fields(Config)}
 WHOLE = {
     "train_main.py": FIELDS,
     "eval_main.py": FIELDS | {"predictions", "ground_truth", "output"},
-    "scripts/predict.py": {"checkpoint"}
-    | {field.name for field in dataclasses.fields(predict_media.Options)},
+    "scripts/predict.py": {field.name for field in dataclasses.fields(MediaOptions)},
+    "scripts/export.py": {field.name for field in dataclasses.fields(ExportOptions)},
 }
 
 

@@ -232,9 +232,15 @@ def is_snippet(block: str) -> bool:
     return block.startswith(("from ", "import "))
 
 
+def has_commands(block: str) -> bool:
+    """Neither Python, nor a patch (tests/test_extending.py applies those), nor a drawing."""
+    drawing = re.search(r"^ *->", block, re.MULTILINE)
+    return not (is_snippet(block) or block.startswith("--- ") or drawing)
+
+
 def commands(text: str) -> list[str]:
     """All commands of a page: blocks, then those in sentences and tables."""
-    found = [line for block in blocks(text) if not is_snippet(block) for line in in_block(block)]
+    found = [line for block in blocks(text) if has_commands(block) for line in in_block(block)]
     inline = [re.sub("^time ", "", span) for span in spans(text)]
     found += [one for one in inline if re.match(r"make |python ", one)]
     return found + [f"python {one}" for one in inline if re.match(r"[\w/]+\.py ", one)]

@@ -18,7 +18,9 @@ from pipelines.benchmark import Part, workload
 from pipelines.config import Config, build_arguments
 from pipelines.data import tfrecords
 from pipelines.inference import compiled
-from pipelines.inference.predict_media import Input, Options, Run, ahead
+from pipelines.inference.media_options import MediaOptions
+from pipelines.inference.options import InferenceOptions
+from pipelines.inference.predict_media import Input, Run, ahead
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.writers import Results
 
@@ -34,12 +36,12 @@ def _inputs(folder: str) -> list[Input]:
 def _network(config: Config):
     info = tfrecords.read_info(config.records)
     network = bn_folding.fold(model.build(**build_arguments(config, info.skeleton)))
-    return network, info, {"flip": config.flip, "mirror": info.skeleton.mirror}
+    return network, info, InferenceOptions(flip=config.flip)
 
 
 def _predictor(config: Config) -> Predictor:
-    network, info, how = _network(config)
-    return Predictor(network, info.skeleton, info.geometry, **how)
+    network, info, options = _network(config)
+    return Predictor(network, info.skeleton, info.geometry, options)
 
 
 def whole(settings: dict, folder: str) -> Part:
@@ -49,7 +51,7 @@ def whole(settings: dict, folder: str) -> Part:
     def predict() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as target:
             with Results(target, predictor.skeleton, 1, 1) as results:
-                run = Run(predictor, Options(target, draw=False), None, results)
+                run = Run(predictor, MediaOptions(output=target, draw=False), None, results)
                 run.pictures(given)
         if results.people != len(given):
             raise ValueError(f"{results.people} people in {len(given)} pictures")
@@ -59,15 +61,15 @@ def whole(settings: dict, folder: str) -> Part:
 
 def _reader(predictor: Predictor, given: list[Input]):
     """A function that reads and cuts all pictures, as predicting does; crops as they come."""
-    run = Run(predictor, Options("", draw=False), None, None)
+    run = Run(predictor, MediaOptions(output="", draw=False), None, None)
 
     def crop(one: Input):
-        seen = run.read(one)
-        if seen.problems:
-            raise ValueError(f"{one.path}: {seen.problems[0]}")
-        return seen.crops[0]
+        picture = run.read(one)
+        if picture.problems:
+            raise ValueError(f"{one.path}: {picture.problems[0]}")
+        return picture.crops[0]
 
-    return lambda: ahead(crop, given, predictor.largest)
+    return lambda: ahead(crop, given, predictor.batch_size)
 
 
 def _read(crops) -> None:
@@ -77,23 +79,23 @@ def _read(crops) -> None:
 
 def _answering(predictor: Predictor, config: Config, crops):
     """A function that gives ready crops to the network, in full batches."""
-    network, _, how = _network(config)
-    run = compiled.of_crops(network, largest=predictor.largest, **how)
+    network, info, options = _network(config)
+    size = predictor.batch_size
+    predict = compiled.make_predict(network, info.skeleton.mirror, options, batch_size=size)
     canvas = predictor.geometry.canvas
     squares = np.zeros((len(crops), canvas, canvas, 3), np.uint8)
     for square, crop in zip(squares, crops):
         square[: len(crop.square), : len(crop.square)] = crop.square
     centers = np.array([crop.center for crop in crops], np.float32)
     sides = np.array([crop.side for crop in crops], np.float32)
-    starts = range(0, len(crops), predictor.largest)
     batches = [
-        [part[start : start + predictor.largest] for part in (squares, centers, sides)]
-        for start in starts
+        [part[start : start + size] for part in (squares, centers, sides)]
+        for start in range(0, len(crops), size)
     ]
 
     def answer() -> None:
         for batch in batches:
-            for part in run(*batch):
+            for part in predict(*batch):
                 part.numpy()
 
     return answer

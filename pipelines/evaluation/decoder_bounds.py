@@ -18,6 +18,7 @@ import tensorflow as tf
 from hourglass import affine, heatmap, metrics
 from hourglass.skeleton import Skeleton
 from pipelines.data.annotations import MISSING, Person
+from pipelines.evaluation import scoring
 
 THRESHOLDS = (0.5, 0.1, 0.05)
 
@@ -51,7 +52,7 @@ class Codec:
       name: whose.
       drawing: how joints are drawn.
       decoder: one of ``heatmap.DECODERS``.
-      shift: heatmap px added to what the decoder finds.
+      shift: heatmap px added to the decoded joints.
       whole_image_px: the answer is cut to whole image px, then 1 is added (0-based).
     """
 
@@ -113,14 +114,14 @@ def draw(points: tf.Tensor, size: int, drawing: Drawing) -> tf.Tensor:
 
 
 def _read(maps: tf.Tensor, heatmap_to_image: tf.Tensor, codec: Codec) -> np.ndarray:
-    found, _ = heatmap.decode(maps, codec.decoder, codec.drawing.sigma)
-    found = tf.cast(found + codec.shift, tf.float64)
-    image = affine.apply(heatmap_to_image, found).numpy()
+    joints, _ = heatmap.decode(maps, codec.decoder, codec.drawing.sigma)
+    joints = tf.cast(joints + codec.shift, tf.float64)
+    image = affine.apply(heatmap_to_image, joints).numpy()
     return np.trunc(image + 1.0) if codec.whole_image_px else image
 
 
 def _image_to_heatmap(people: Sequence[Person], size: int) -> tf.Tensor:
-    # float64: a coordinate that is cut to whole px must not fall on the other side by rounding.
+    # float64: rounding must not move a coordinate to another whole px when it is truncated.
     center = tf.constant(np.stack([person.center for person in people]), tf.float64)
     side = tf.constant([person.side for person in people], tf.float64)
     return affine.window_to_input(center, side, size, tf.constant(0.0, tf.float64))
@@ -130,7 +131,7 @@ def decoded(
     people: Sequence[Person], codecs: Sequence[Codec], size: int = 64
 ) -> dict[Codec, np.ndarray]:
     """Every person's joints after drawing and decoding them: {codec: [N, J, 2] image px}."""
-    found = {codec: [] for codec in codecs}
+    batches = {codec: [] for codec in codecs}
     for start in range(0, len(people), _BATCH):
         batch = people[start : start + _BATCH]
         image_to_heatmap = _image_to_heatmap(batch, size)
@@ -141,13 +142,12 @@ def decoded(
             maps = draw(points, size, drawing)
             for codec in codecs:
                 if codec.drawing == drawing:
-                    found[codec].append(_read(maps, heatmap_to_image, codec))
-    return {codec: np.concatenate(parts) for codec, parts in found.items()}
+                    batches[codec].append(_read(maps, heatmap_to_image, codec))
+    return {codec: np.concatenate(parts) for codec, parts in batches.items()}
 
 
 def _mean14(errors: np.ndarray, scored: np.ndarray, skeleton: Skeleton) -> dict[float, float]:
-    counted = {t: metrics.hits_and_counts(errors, scored, t) for t in THRESHOLDS}
-    return {t: metrics.summarize(*counts, skeleton)["mean14"] for t, counts in counted.items()}
+    return {t: scoring.pckh(errors, skeleton, t, scored)["mean14"] for t in THRESHOLDS}
 
 
 def measure(
@@ -161,7 +161,7 @@ def measure(
       codecs: ways to heatmaps and back.
 
     Raises:
-      ValueError: nobody given.
+      ValueError: no people.
     """
     if not people:
         raise ValueError("no people to score; give annotations that have some in this split")
@@ -172,8 +172,8 @@ def measure(
     points = affine.apply(_image_to_heatmap(people, size), tf.constant(truth)).numpy()
     inside = scored & ((points >= -0.5) & (points < size - 0.5)).all(-1)
     rows = {}
-    for codec, found in decoded(people, codecs, size).items():
-        errors = metrics.normalized_errors(found, truth, head_size)
+    for codec, predicted in decoded(people, codecs, size).items():
+        errors = metrics.normalized_errors(predicted, truth, head_size)
         rows[codec] = Ceiling(*(_mean14(errors, counted, skeleton) for counted in (scored, inside)))
     return rows
 

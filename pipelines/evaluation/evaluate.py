@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import numpy as np
@@ -12,35 +13,41 @@ from pipelines.data import cropping, input_pipeline, tfrecords
 from pipelines.data.annotations import MISSING
 from pipelines.evaluation import ground_truth, prediction_files, report, samples
 from pipelines.inference import forward
+from pipelines.inference.options import InferenceOptions, for_weights
 from pipelines.visualization import draw
 
 
-def how(config: Config, expected: str = "") -> dict:
-    """Keyword arguments of ``make_predict`` and ``picture`` that a Config means."""
-    scales = tuple(fractions(config.test_scales))
-    decoding = {"decode": forward.decode_rule(config.decoder, expected), "sigma": config.sigma}
-    return {"flip": config.flip, "scales": scales, **decoding}
+def options_of(config: Config, expected: tuple[tuple[float, ...], str]) -> InferenceOptions:
+    """Options of a Config for weights that expect a mean and a decoder, see ``for_weights``."""
+    return for_weights(
+        expected,
+        flip=config.flip,
+        decoder=config.decoder,
+        sigma=config.sigma,
+        scales=tuple(fractions(config.test_scales)),
+    )
 
 
 def predict(strategy, predict_batch, dataset, facts: dict) -> tuple[np.ndarray, np.ndarray]:
     """Joints [N, J, 2] float64 image px and confidences [N, J] of all people, in facts' order.
 
     Raises:
-      RuntimeError: someone was predicted not at all or twice.
+      RuntimeError: someone was not predicted, or twice.
     """
     people, joints = facts["state"].shape
-    found = np.full([people, joints, 2], np.nan)
-    confidence, seen = np.zeros([people, joints], np.float32), np.zeros(people, int)
+    predicted = np.full([people, joints, 2], np.nan)
+    confidence, times = np.zeros([people, joints], np.float32), np.zeros(people, int)
     for batch in strategy.experimental_distribute_dataset(dataset):
         parts = [strategy.experimental_local_results(part) for part in predict_batch(batch)]
         index, points, peaks = (np.concatenate([p.numpy() for p in part]) for part in parts)
         real = index >= 0
         index = index[real]
-        found[index], confidence[index] = points[real], peaks[real]
-        np.add.at(seen, index, 1)
-    if not (seen == 1).all():
-        raise RuntimeError(f"{(seen == 0).sum()} people never predicted, {(seen > 1).sum()} twice")
-    return to_image(facts, found), confidence
+        predicted[index], confidence[index] = points[real], peaks[real]
+        np.add.at(times, index, 1)
+    if not (times == 1).all():
+        never, twice = (times == 0).sum(), (times > 1).sum()
+        raise RuntimeError(f"{never} people never predicted, {twice} twice")
+    return to_image(facts, predicted), confidence
 
 
 def to_image(facts: dict, points: np.ndarray) -> np.ndarray:
@@ -48,13 +55,13 @@ def to_image(facts: dict, points: np.ndarray) -> np.ndarray:
     return cropping.to_image(points, facts["crop_to_image"])
 
 
-def write_predictions(folder: str, facts: dict, found, confidence, info) -> None:
+def write_predictions(folder: str, facts: dict, predicted, confidence, info) -> None:
     """Write predictions.mat, .h5 and .json, rows in the split's published order.
 
     Records that came from a COCO file get coco_results.json too, in COCO's own results format.
     """
     predictions = prediction_files.in_published_order(
-        facts["id"], facts["row"], found, confidence, info.skeleton, info.origin
+        facts["id"], facts["row"], predicted, confidence, info.skeleton, info.origin
     )
     prediction_files.write_mat(os.path.join(folder, "predictions.mat"), predictions)
     prediction_files.write_h5(os.path.join(folder, "predictions.h5"), predictions)
@@ -76,35 +83,32 @@ def run(config: Config) -> dict:
     info = tfrecords.read_info(config.records)
     tfrecords.check_shards(info, config.split)
     strategy = devices.make_strategy(config.strategy, config.logical_devices)
-    place = config.checkpoint or config.workdir
+    path = config.checkpoint or config.workdir
     with strategy.scope():
-        network, prefix, part = checkpoints.load_for(info, place, config.precision, config.weights)
-    mean, expected = checkpoints.read_expected(checkpoints.split_place(place)[0])
-    facts, options = (
-        input_pipeline.facts(info, config.split),
-        {**how(config, expected), "mean": mean},
-    )
-    if expected and expected != options["decode"]:
-        print(f"note: these weights were trained for --decoder={expected}, not {config.decoder}")
-    predict_batch = forward.make_predict(strategy, network, mirror=info.skeleton.mirror, **options)
+        network, prefix, part = checkpoints.load_for(info, path, config.precision, config.weights)
+    expected = checkpoints.read_expected(checkpoints.split_place(path)[0])
+    facts, options = input_pipeline.facts(info, config.split), options_of(config, expected)
+    if expected[1] not in ("", options.decoder):
+        print(f"note: these weights were trained for --decoder={expected[1]}, not {config.decoder}")
+    predict_batch = forward.make_predict(strategy, network, info.skeleton.mirror, options)
     batch = devices.round_up(config.evaluation_batch_size, strategy)
     dataset = input_pipeline.evaluation(info, config.split, batch=batch)
     predicted, confidence = predict(strategy, predict_batch, dataset, facts)
     write_predictions(config.workdir, facts, predicted, confidence, info)
     truth = ground_truth.of_records(info, config.split, facts)
-    source = {"checkpoint": prefix, "weights": part, **options}
-    source |= {"scales": list(options["scales"]), "mean": list(mean)}  # as JSON has them
-    shown = f"{info.name} {config.split}: {len(predicted)} people"
+    source = {"checkpoint": prefix, "weights": part, **dataclasses.asdict(options)}
+    title = f"{info.name} {config.split}: {len(predicted)} people"
     if (truth.state != MISSING).any():
-        scored = report.report(predicted, truth, title=shown, source=source, output=config.workdir)
-        shown += f", mean14 PCKh@0.5 {scored['PCKh@0.5']['mean14']:.1f}"
+        scored = report.report(predicted, truth, title=title, source=source, output=config.workdir)
+        title += f", mean14 PCKh@0.5 {scored['PCKh@0.5']['mean14']:.1f}"
     else:
         scored = {"people": len(predicted), **report.describe(truth), "source": source}
         report.write_results(config.workdir, scored)
-        print(f"{shown}, none of whom has annotated joints: predictions without a score")
-    people = samples.picture(network, info, config.split, **options)
+        print(f"{title}, none of whom has annotated joints: predictions without a score")
+    some = samples.evenly(len(predicted), samples.COUNT)
+    shown = samples.predict(network, info, config.split, options, some)
     draw.write_png(
-        os.path.join(config.workdir, "predictions.png"), samples.grid(people, info.skeleton, shown)
+        os.path.join(config.workdir, "predictions.png"), samples.grid(shown, info.skeleton, title)
     )
     also = ", coco_results.json" if "coco" in info.settings else ""
     print(f"{prefix} ({part} weights) -> {config.workdir}/results.json, predictions.*{also}")

@@ -26,8 +26,8 @@ _NAMED = 5  # people named in an error
 def _struct(rows: list[dict], fields: tuple[str, ...]) -> np.ndarray:
     """MATLAB struct array [1, len(rows)]."""
     array = np.zeros((1, len(rows)), dtype=[(field, object) for field in fields])
-    for place, row in enumerate(rows):
-        array[0, place] = tuple(row[field] for field in fields)
+    for index, row in enumerate(rows):
+        array[0, index] = tuple(row[field] for field in fields)
     return array
 
 
@@ -36,22 +36,26 @@ def _points(joints: np.ndarray) -> np.ndarray:
     return _struct([{"point": _struct(rows, ("x", "y", "id"))}], ("point",))
 
 
-def _photograph(test: mpii_mat.Photograph, found: dict[str, np.ndarray]) -> dict:
+def _photograph(test: mpii_mat.Photograph, joints: dict[str, np.ndarray]) -> dict:
     people = [
-        {"annopoints": _points(found[key]) if key in found else _EMPTY} for key in test.people
+        {"annopoints": _points(joints[key]) if key in joints else _EMPTY} for key in test.people
     ]
     annorect = _struct(people, ("annopoints",)) if people else _EMPTY
     return {"image": _struct([{"name": test.image}], ("name",)), "annorect": annorect}
 
 
-def _check(photographs: list[mpii_mat.Photograph], found: Predictions) -> None:
-    if found.skeleton != MPII:
-        raise ValueError(f"MPII has the joints {MPII.joints}, the predictions {found.skeleton}")
+def _check(photographs: list[mpii_mat.Photograph], predictions: Predictions) -> None:
+    if predictions.skeleton != MPII:
+        raise ValueError(
+            f"MPII has the joints {MPII.joints}, the predictions {predictions.skeleton}; give "
+            "predictions of MPII's test set"
+        )
     known = {key for photograph in photographs for key in photograph.people}
-    strangers = [key for key in found.ids if key not in known]
-    missing = [key for photo in photographs for key in photo.single if key not in set(found.ids)]
+    ids = set(predictions.ids)
+    unknown = [key for key in predictions.ids if key not in known]
+    missing = [key for photo in photographs for key in photo.single if key not in ids]
     for people, rule in (
-        (strangers, "predicted, but not in the test set; predict its records (--split=test)"),
+        (unknown, "predicted, but not in the test set; predict its records (--split=test)"),
         (missing, "scored, but not predicted; convert and predict all test people"),
     ):
         if people:
@@ -74,9 +78,9 @@ def write(annotations: str, predicted: str, output: str) -> tuple[int, int]:
         the test set, or single persons without a prediction.
     """
     photographs = mpii_mat.test_set(files.read_bytes(annotations), annotations)
-    found = prediction_files.read(predicted)
-    _check(photographs, found)
-    joints = dict(zip(found.ids, found.joints + found.origin))
+    predictions = prediction_files.read(predicted)
+    _check(photographs, predictions)
+    joints = dict(zip(predictions.ids, predictions.joints + predictions.origin))
     entries = [_photograph(photograph, joints) for photograph in photographs]
     buffer = io.BytesIO()
     scipy.io.savemat(buffer, {"pred": _struct(entries, ("image", "annorect"))}, do_compression=True)

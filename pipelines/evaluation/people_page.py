@@ -1,6 +1,6 @@
 """People of a record set, or of predictions on it, as one HTML page that opens from disk.
 
-The page needs nothing but itself: pictures are data URIs, and its content security policy allows
+The page needs no other file: pictures are data URIs, and its content security policy allows
 this page's own script and no network. Whatever comes from files (names, ids) reaches the page as
 JSON or escaped text only, and its script writes it as text: it cannot become markup.
 """
@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from hourglass import affine, metrics, skeleton
+from hourglass import affine, skeleton
 from pipelines.data import input_pipeline, preprocessing, tfrecords
 from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
 from pipelines.evaluation import ground_truth, prediction_files, scoring
@@ -28,7 +28,7 @@ from pipelines.io import read_whole, write_atomically
 from pipelines.visualization import draw
 
 # Sides of a crop that a thumbnail shows: what the network sees and a little around it, where joints
-# may lie that it cannot find.
+# may lie that it cannot predict.
 VIEW = 1.2
 
 # Head sizes.
@@ -42,20 +42,20 @@ _BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Found:
-    """Predictions beside a split's N people.
+class _Predicted:
+    """Predictions of a split's N people.
 
     Attributes:
       joints: [N, J, 2] float64 image px, NaN for people without a prediction.
       confidence: [N, J] float32, NaN likewise.
       errors: [N, J] head sizes, NaN where not scored or not predicted.
-      absent: [N] bool, who has no prediction.
+      missing: [N] bool, who has no prediction.
     """
 
     joints: np.ndarray
     confidence: np.ndarray
     errors: np.ndarray
-    absent: np.ndarray
+    missing: np.ndarray
 
 
 def run(
@@ -68,12 +68,12 @@ def run(
     size: int = 256,
     megabytes: float = 50.0,
 ) -> None:
-    """Write the page; print whom it shows, whom it leaves out and how large it is.
+    """Write the page; print which people it shows and leaves out, and how large it is.
 
     Args:
       folder: of the records.
       output: the HTML file.
-      split: whose people.
+      split: "train", "validation" or "test".
       predictions_file: what ``prediction_files.read`` reads; people are then sorted by mean error,
         the worst first. Empty: true joints only, in the records' order.
       most: people at most.
@@ -83,84 +83,82 @@ def run(
     Raises:
       FileNotFoundError: no records, or no predictions.
       ValueError: damaged records, an empty split, predictions of other joints or people, or a page
-        that cannot hold anybody.
+        that is too small for one person.
       OSError: the page cannot be written.
     """
     info = tfrecords.read_info(folder)
     tfrecords.check_shards(info, split)
     facts = input_pipeline.facts(info, split)
-    found = _read(predictions_file, info, split, facts) if predictions_file else None
-    order = np.arange(len(facts["row"])) if found is None else _order(found)
+    predicted = _read(predictions_file, info, split, facts) if predictions_file else None
+    order = np.arange(len(facts["row"])) if predicted is None else _order(predicted)
     order = order[:most]
-    people = _people(facts, found, order, size)
+    people = _people(facts, predicted, order, size)
     pictures = _thumbnails(info, split, order, size)
-    for one, place in zip(people, order):
-        one["image"] = pictures[place]
+    for one, index in zip(people, order):
+        one["image"] = pictures[index]
     title = f"{info.name} {split}" + (f": {predictions_file}" if predictions_file else "")
-    page, shown = _page(info, facts, found, people, title=title, size=size, megabytes=megabytes)
+    page, shown = _page(info, facts, predicted, people, title=title, size=size, megabytes=megabytes)
     write_atomically(output, page)
-    if found is not None and found.absent.any():
-        print(_absent_line(facts, found))
+    if predicted is not None and predicted.missing.any():
+        print(_missing_line(facts, predicted))
     print(
         f"{output}: {shown} of {len(facts['row'])} people, {len(page) / 1e6:.1f} MB"
         + (f"; more than {shown} exceed --megabytes={megabytes:g}" if shown < len(people) else "")
     )
 
 
-def _read(path: str, info: tfrecords.DatasetInfo, split: str, facts: dict) -> _Found:
+def _read(path: str, info: tfrecords.DatasetInfo, split: str, facts: dict) -> _Predicted:
     """Predictions matched by id; ValueError for other joints or people."""
-    own = prediction_files.read(path)
-    if own.skeleton != info.skeleton:
+    file = prediction_files.read(path)
+    if file.skeleton != info.skeleton:
         raise ValueError(
-            f"{path} predicts {len(own.skeleton)} joints {own.skeleton.joints}, the records in "
+            f"{path} predicts {len(file.skeleton)} joints {file.skeleton.joints}, the records in "
             f"{info.folder} have {len(info.skeleton)}: {info.skeleton.joints}; name the records "
             "that were predicted"
         )
-    places = {name.decode(): place for place, name in enumerate(facts["id"])}
-    strange = [name for name in own.ids if name not in places]
-    if strange or not own.ids:
+    index_of = {name.decode(): index for index, name in enumerate(facts["id"])}
+    unknown = [name for name in file.ids if name not in index_of]
+    if unknown or not file.ids:
         raise ValueError(
-            f"{len(strange)} of {len(own.ids)} people in {path} are not in the {split} split of "
-            f"{info.folder} ({', '.join(strange[:3]) or 'it is empty'}); name the records and the "
+            f"{len(unknown)} of {len(file.ids)} people in {path} are not in the {split} split of "
+            f"{info.folder} ({', '.join(unknown[:3]) or 'it is empty'}); name the records and the "
             "split that were predicted"
         )
-    at = [places[name] for name in own.ids]
-    joints = np.full([len(places), len(info.skeleton), 2], np.nan)
-    confidence, absent = np.full(joints.shape[:2], np.nan, np.float32), np.ones(len(places), bool)
-    joints[at], confidence[at], absent[at] = own.joints, own.confidence, False
-    truth = ground_truth.of_records(info, split, facts)
-    errors = scoring.errors(joints, truth.joints, truth)
-    errors[absent] = np.nan
-    return _Found(joints, confidence, errors, absent)
+    indices, people = [index_of[name] for name in file.ids], len(index_of)
+    joints = np.full([people, len(info.skeleton), 2], np.nan)
+    confidence, missing = np.full(joints.shape[:2], np.nan, np.float32), np.ones(people, bool)
+    joints[indices], confidence[indices], missing[indices] = file.joints, file.confidence, False
+    errors = scoring.errors(joints, ground_truth.of_records(info, split, facts))
+    errors[missing] = np.nan
+    return _Predicted(joints, confidence, errors, missing)
 
 
-def _order(found: _Found) -> np.ndarray:
-    """[N] places: scored people, the worst first, then unscored ones, then those not predicted."""
-    worst = scoring.worst(found.errors)
-    return worst[np.argsort(found.absent[worst], kind="stable")]
+def _order(predicted: _Predicted) -> np.ndarray:
+    """[N] indices: scored people, the worst first, then unscored ones, then those not predicted."""
+    worst = scoring.worst(predicted.errors)
+    return worst[np.argsort(predicted.missing[worst], kind="stable")]
 
 
-def _absent_line(facts: dict, found: _Found) -> str:
-    names = [name.decode() for name in facts["id"][found.absent]]
+def _missing_line(facts: dict, predicted: _Predicted) -> str:
+    names = [name.decode() for name in facts["id"][predicted.missing]]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"{len(names)} people without a prediction: {', '.join(names[:5])}{more}"
 
 
-def _summary(info: tfrecords.DatasetInfo, facts: dict, found: _Found | None) -> str:
+def _summary(info: tfrecords.DatasetInfo, facts: dict, predicted: _Predicted | None) -> str:
     count, head = f"{len(facts['row'])} people", f"One head: {info.head_rule}."
-    if found is None:
+    if predicted is None:
         return f"{count}. {head}"
-    scored = int((~np.isnan(found.errors)).any(1).sum())
-    absent = f" {_absent_line(facts, found)}." if found.absent.any() else ""
+    scored = int((~np.isnan(predicted.errors)).any(1).sum())
+    absent = f" {_missing_line(facts, predicted)}." if predicted.missing.any() else ""
     return f"{count}, {scored} scored; PCKh@{HIT} in percent. {head}{absent}"
 
 
-def _scores(info: tfrecords.DatasetInfo, found: _Found | None) -> dict[str, float | None]:
+def _scores(info: tfrecords.DatasetInfo, predicted: _Predicted | None) -> dict[str, float | None]:
     """PCKh of each group of joints and each mean, percent; None where no joint is scored."""
-    if found is None:
+    if predicted is None:
         return {}
-    counted = metrics.hits_and_counts(found.errors, ~np.isnan(found.errors), HIT)
-    row = metrics.summarize(*counted, info.skeleton)
+    row = scoring.pckh(predicted.errors, info.skeleton, HIT)
     return dict(zip(row, _numbers(np.array(list(row.values())))))
 
 
@@ -169,7 +167,7 @@ def _crop_to_thumbnail(facts: dict, size: int) -> tf.Tensor:
     return preprocessing.crop_to_input({**facts, "side": facts["side"] * VIEW}, size)
 
 
-def _people(facts: dict, found: _Found | None, order: np.ndarray, size: int) -> list[dict]:
+def _people(facts: dict, predicted: _Predicted | None, order: np.ndarray, size: int) -> list[dict]:
     """Everything that the page knows of each person but the picture; points in thumbnail px."""
     facts = {key: value[order] for key, value in facts.items()}
     matrix = tf.cast(_crop_to_thumbnail(facts, size), tf.float64)
@@ -184,16 +182,16 @@ def _people(facts: dict, found: _Found | None, order: np.ndarray, size: int) -> 
         }
         for k in range(len(order))
     ]
-    if found is None:
+    if predicted is None:
         return people
     image_to_thumbnail = affine.compose(affine.invert(facts["crop_to_image"]), matrix)
-    predicted = affine.apply(image_to_thumbnail, found.joints[order]).numpy()
-    means = scoring.mean_errors(found.errors)[order]
-    for k, (one, place) in enumerate(zip(people, order)):
-        if not found.absent[place]:
-            one["predicted"] = _points(predicted[k])
-            one["confidence"] = _numbers(found.confidence[place])
-            one["errors"] = _numbers(found.errors[place])
+    points = affine.apply(image_to_thumbnail, predicted.joints[order]).numpy()
+    means = scoring.over_joints(np.nanmean, predicted.errors)[order]
+    for k, (one, index) in enumerate(zip(people, order)):
+        if not predicted.missing[index]:
+            one["predicted"] = _points(points[k])
+            one["confidence"] = _numbers(predicted.confidence[index])
+            one["errors"] = _numbers(predicted.errors[index])
             one["mean"] = _numbers(means[k : k + 1])[0]
     return people
 
@@ -210,15 +208,15 @@ def _numbers(values: np.ndarray) -> list:
     ]
 
 
-def _thumbnails(info: tfrecords.DatasetInfo, split: str, places: np.ndarray, size: int) -> dict:
-    """Place -> JPEG as a data URI."""
+def _thumbnails(info: tfrecords.DatasetInfo, split: str, indices: np.ndarray, size: int) -> dict:
+    """Index -> JPEG as a data URI."""
     pictures = {}
-    with tqdm.tqdm(total=len(places), unit="person", disable=None) as bar:
-        for batch in input_pipeline.chosen(info, split, places, batch=_BATCH):
+    with tqdm.tqdm(total=len(indices), unit="person", disable=None) as bar:
+        for batch in input_pipeline.chosen(info, split, indices, batch=_BATCH):
             pixels = affine.warp(batch["image"], _crop_to_thumbnail(batch, size), size)
             pixels = np.rint(pixels).astype(np.uint8)
-            for place, rgb in zip(batch["index"].numpy().tolist(), pixels):
-                pictures[place] = _data_uri(rgb)
+            for index, rgb in zip(batch["index"].numpy().tolist(), pixels):
+                pictures[index] = _data_uri(rgb)
             bar.update(len(pixels))
     return pictures
 
@@ -229,7 +227,7 @@ def _data_uri(rgb: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
 
 
-def _page(info, facts, found, people: list[dict], *, title: str, size: int, megabytes: float):
+def _page(info, facts, predicted, people: list[dict], *, title: str, size: int, megabytes: float):
     """The page's bytes and how many of the people fit into it."""
     texts = [_json(one) for one in people]
     colors = {key: _css(value) for key, value in draw.colors(info.skeleton).items()}
@@ -237,7 +235,7 @@ def _page(info, facts, found, people: list[dict], *, title: str, size: int, mega
     sides = dict(zip(side_of, colors["joints"]))
     document = {
         "people": len(facts["row"]),
-        "scores": _scores(info, found),
+        "scores": _scores(info, predicted),
         "joints": info.skeleton.joints,
         "limbs": info.skeleton.limbs,
         "colors": {**colors, "sides": {k: sides[k] for k in _SIDES if k in sides}},
@@ -247,7 +245,7 @@ def _page(info, facts, found, people: list[dict], *, title: str, size: int, mega
     }
     parts = {
         "TITLE": html.escape(title),
-        "SUMMARY": html.escape(_summary(info, facts, found)),
+        "SUMMARY": html.escape(_summary(info, facts, predicted)),
         "SETUP": _json(document),
         "PEOPLE": "[]",
     }
@@ -255,7 +253,7 @@ def _page(info, facts, found, people: list[dict], *, title: str, size: int, mega
     shown = int((np.cumsum([len(text) + 1 for text in texts]) <= room).sum())
     if not shown:
         raise ValueError(
-            f"a page of --megabytes={megabytes:g} holds nobody: a person with a thumbnail of "
+            f"a page of --megabytes={megabytes:g} holds no person: one with a thumbnail of "
             f"{size} px takes {len(texts[0]) / 1e6:.3f} MB; allow more, or a smaller --size"
         )
     return _filled({**parts, "PEOPLE": f"[{','.join(texts[:shown])}]"}).encode(), shown
@@ -270,7 +268,7 @@ def _filled(parts: dict[str, str]) -> str:
     script = template.split("<script>")[1].split("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {**parts, "SCRIPT_HASH": f"'sha256-{digest}'"}
-    return re.sub("@@([A-Z_]+)@@", lambda place: parts[place[1]], template)
+    return re.sub("@@([A-Z_]+)@@", lambda match: parts[match[1]], template)
 
 
 def _css(color) -> str | list[str]:

@@ -21,8 +21,8 @@ from pipelines.visualization import curves
 # A bias of this many heatmap px costs points at strict thresholds and is a decoder's mistake.
 TOLERATED_BIAS = 0.1
 
-# Of the printed table, beside its first: ten groups and three means fit 120 characters.
-MOST_COLUMNS = 13
+# Of the printed table, without its first: ten groups and three means fit 120 characters.
+MAX_COLUMNS = 13
 
 
 def report(predicted: np.ndarray, truth: Truth, *, title: str, source: dict, output: str) -> dict:
@@ -40,16 +40,16 @@ def report(predicted: np.ndarray, truth: Truth, *, title: str, source: dict, out
     """
     results = scoring.score(predicted, truth) | describe(truth) | {"source": source}
     if output:
-        positions = (truth.joints, truth.pooled_joints)
-        errors = (scoring.errors(predicted, joints, truth) for joints in positions)
-        _write_curve(output, scoring.curve(*errors, truth.skeleton), title)
+        errors = scoring.errors(predicted, truth)
+        pooled = scoring.errors(predicted, truth, truth.pooled_joints)
+        _write_curve(output, scoring.curve(errors, pooled, truth.skeleton), title)
         write_results(output, results)
     _print_results(results, truth, title)
     return results
 
 
 def describe(truth: Truth) -> dict:
-    """Whom results are about: data set, split, head rule, people left out, a note."""
+    """What results belong to: data set, split, head rule, people left out, a note."""
     return {
         "dataset": truth.name,
         "split": truth.split,
@@ -69,7 +69,7 @@ def table(results: dict, title: str, digits: int = 1) -> rich.table.Table:
     cells = {m: {c: f"{row[c]:.{digits}f}" for c in columns} for m, row in rows.items()}
     shown = rich.table.Table(title=title)
     corner, across, down = "measure", columns, list(rows)
-    if len(columns) > MOST_COLUMNS:
+    if len(columns) > MAX_COLUMNS:
         corner, across, down = "joints", list(rows), columns
         cells = {c: {m: cells[m][c] for m in rows} for c in columns}
     shown.add_column(corner)
@@ -94,10 +94,10 @@ def write_results(folder: str, results: dict) -> None:
 
 
 def no_nan(value):
-    """What JSON can hold: numbers that are not finite become null."""
+    """Value as JSON holds it: numbers that are not finite become null, tuples lists."""
     if isinstance(value, dict):
         return {key: no_nan(part) for key, part in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [no_nan(part) for part in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
@@ -115,8 +115,8 @@ def _print_results(results: dict, truth: Truth, title: str) -> None:
 
 
 def _bias_line(shift: dict) -> str:
-    places = {"image": shift["image_px"], "heatmap": shift["heatmap_px"]}
-    parts = [f"{at[0]:+.3f} {at[1]:+.3f} {name} px" for name, at in places.items() if at]
+    grids = {"image": shift["image_px"], "heatmap": shift["heatmap_px"]}
+    parts = [f"{xy[0]:+.3f} {xy[1]:+.3f} {name} px" for name, xy in grids.items() if xy]
     if not shift["heatmap_px"]:
         parts.append("heatmap px unknown: this truth has no crop scale")
     return (
@@ -148,7 +148,7 @@ def bias_warning(shift: dict) -> str:
     if not large:
         return ""
     return (
-        f"warning: correct joints lie {' and '.join(large)} heatmap px beside the truth, more than "
+        f"warning: correct joints lie {' and '.join(large)} heatmap px off the truth, more than "
         f"{TOLERATED_BIAS}: a decoder's or a crop's half pixel costs this file points"
     )
 

@@ -1,6 +1,9 @@
-"""The one scorer, whoever asks: training, evaluation, prediction files and exports."""
+"""The one scorer, for training, evaluation, prediction files and exports alike."""
 
 from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -18,26 +21,53 @@ THRESHOLDS = np.arange(51) / 100
 HEATMAP = 64
 
 
-def errors(predicted: np.ndarray, joints: np.ndarray, truth: Truth) -> np.ndarray:
-    """[N, J] head sizes between ``predicted`` and ``joints``, [N, J, 2] image px.
+def errors(
+    predicted: np.ndarray, truth: Truth, true_joints: np.ndarray | None = None
+) -> np.ndarray:
+    """Distances between predicted and true joints: the one definition of an error.
 
-    NaN where a joint is missing, or its person has no head size.
+    Args:
+      predicted: [N, J, 2] image px.
+      truth: of N people.
+      true_joints: [N, J, 2] image px; None for ``truth.joints``.
+
+    Returns:
+      [N, J] float64 head sizes; NaN where a joint is missing, or its person has no head size.
     """
+    joints = truth.joints if true_joints is None else true_joints
     distances = metrics.normalized_errors(predicted, joints, truth.head_size)
     return np.where(truth.state != MISSING, distances, np.nan)
 
 
-def mean_errors(errors: np.ndarray) -> np.ndarray:
-    """[N] mean over each person's scored joints of errors [N, J]; NaN where none is scored."""
-    known = ~np.isnan(errors)
-    total, count = np.where(known, errors, 0.0).sum(1), known.sum(1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+def over_joints(statistic: Callable, errors: np.ndarray) -> np.ndarray:
+    """[N] ``np.nanmean`` or ``np.nanmedian`` of each person's errors [N, J]; NaN without any."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of people without any
+        return statistic(errors, axis=1)
+
+
+def pckh(
+    errors: np.ndarray,
+    skeleton: Skeleton,
+    threshold: float = 0.5,
+    scored: np.ndarray | None = None,
+) -> dict[str, float]:
+    """PCKh in percent of errors [N, J] head sizes: a row of ``metrics.summarize``.
+
+    Args:
+      errors: NaN where a joint is not scored.
+      skeleton: names the joints.
+      threshold: of a hit, head sizes.
+      scored: [N, J] bool, which joints are counted; None for all with an error.
+    """
+    scored = ~np.isnan(errors) if scored is None else scored
+    return metrics.summarize(*metrics.hits_and_counts(errors, scored, threshold), skeleton)
 
 
 def worst(errors: np.ndarray) -> np.ndarray:
     """[N] indices of people by their mean error, the largest first, those not scored last."""
     # A position that is not finite is an infinite error, and comes first.
-    means = np.nan_to_num(mean_errors(errors), nan=-1.0, posinf=np.inf)
+    means = np.nan_to_num(over_joints(np.nanmean, errors), nan=-1.0, posinf=np.inf)
     return np.argsort(-means, kind="stable")
 
 
@@ -52,8 +82,8 @@ def score(predicted: np.ndarray, truth: Truth) -> dict:
       The rows of ``rows``. "interval_95": mean -> [low, high] of PCKh@0.5. "bias": see ``bias``.
       "people", "people_scored_by_PCKh", "images".
     """
-    distances = errors(predicted, truth.joints, truth)
-    pooled = errors(predicted, truth.pooled_joints, truth)
+    distances = errors(predicted, truth)
+    pooled = errors(predicted, truth, truth.pooled_joints)
     intervals = interval(distances, truth.images, truth.skeleton)
     intervals["pooled16"] = interval(pooled, truth.images, truth.skeleton)["pooled16"]
     return {
@@ -70,11 +100,11 @@ def rows(predicted: np.ndarray, truth: Truth) -> dict[str, dict[str, float]]:
     """PCKh and PCK of predictions [N, J, 2] image px, in percent: rows of ``metrics.summarize``.
 
     "PCKh@0.5", "PCKh@0.2", "PCKh@0.1", "AUC" (0 to 0.5), "PCKh@0.5 visible" and "PCKh@0.5 occluded"
-    where the truth tells, and "PCK@0.2 torso" for joint sets with a torso.
+    where the truth tells them apart, and "PCK@0.2 torso" for joint sets with a torso.
     """
-    results = _pckh_rows(errors(predicted, truth.joints, truth), truth)
+    results = _pckh_rows(errors(predicted, truth), truth)
     if truth.pooled_joints is not truth.joints:
-        pooled = _pckh_rows(errors(predicted, truth.pooled_joints, truth), truth)
+        pooled = _pckh_rows(errors(predicted, truth, truth.pooled_joints), truth)
         for name, row in pooled.items():
             results[name]["pooled16"] = row["pooled16"]
     if {"left_shoulder", "right_hip"} <= set(truth.skeleton.joints):
@@ -91,19 +121,16 @@ def mean14(predicted: np.ndarray, truth: Truth) -> float:
 
 
 def _pckh_rows(errors: np.ndarray, truth: Truth) -> dict[str, dict[str, float]]:
-    def at(threshold: float, scored: np.ndarray) -> dict[str, float]:
-        return metrics.summarize(
-            *metrics.hits_and_counts(errors, scored, threshold), truth.skeleton
-        )
-
-    scored = truth.state != MISSING
-    results = {f"PCKh@{threshold}": at(threshold, scored) for threshold in (0.5, 0.2, 0.1)}
+    skeleton, state = truth.skeleton, truth.state
+    results = {
+        f"PCKh@{threshold}": pckh(errors, skeleton, threshold) for threshold in (0.5, 0.2, 0.1)
+    }
     results["AUC"] = metrics.summarize(
-        *metrics.area_under_curve(errors, scored, 0.5), truth.skeleton
+        *metrics.area_under_curve(errors, state != MISSING, 0.5), skeleton
     )
-    if (truth.state == OCCLUDED).any():
-        results["PCKh@0.5 visible"] = at(0.5, truth.state == LABELLED)
-        results["PCKh@0.5 occluded"] = at(0.5, truth.state == OCCLUDED)
+    if (state == OCCLUDED).any():
+        results["PCKh@0.5 visible"] = pckh(errors, skeleton, scored=state == LABELLED)
+        results["PCKh@0.5 occluded"] = pckh(errors, skeleton, scored=state == OCCLUDED)
     return results
 
 
@@ -118,7 +145,7 @@ def interval(
 ) -> dict[str, list[float]]:
     """95 % interval of each mean by a bootstrap of photographs.
 
-    People of one photograph share its difficulty, so photographs, not people, are drawn with
+    People of one photograph share its difficulty, so photographs, not people, are sampled with
     replacement.
 
     Args:
@@ -142,12 +169,9 @@ def interval(
     times = np.bincount(drawn.ravel(), minlength=resamples * count).reshape(resamples, count)
     times = times.astype(np.float64)
     row = metrics.summarize(times @ hits, times @ counts, skeleton)
-    return {mean: _middle_95(row[mean]) for mean in MEANS}
-
-
-def _middle_95(values: np.ndarray) -> list[float]:
-    values = values[~np.isnan(values)]
-    return np.percentile(values, [2.5, 97.5]).tolist() if len(values) else [float("nan")] * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of means without joints
+        return {mean: np.nanpercentile(row[mean], [2.5, 97.5]).tolist() for mean in MEANS}
 
 
 def bias(predicted: np.ndarray, truth: Truth, errors: np.ndarray) -> dict:

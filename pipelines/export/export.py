@@ -10,13 +10,14 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from hourglass import bn_folding
+from hourglass import bn_folding, heatmap
 from hourglass.model import STRIDE
 from pipelines import checkpoints
+from pipelines.cli import POSITIVE, option
 from pipelines.data import input_pipeline, preprocessing, tfrecords
 from pipelines.evaluation import evaluate, ground_truth, report
 from pipelines.export import formats, signatures, verify
-from pipelines.inference import forward
+from pipelines.inference.options import InferenceOptions, for_weights
 from pipelines.io import write_atomically
 
 # People that int8's ranges are measured on.
@@ -30,70 +31,73 @@ BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
-    """What is to be exported, and how it is verified.
+class ExportOptions:
+    """What is exported, and what verifies it.
 
     Attributes:
-      checkpoint: folder of a run, or one checkpoint.
-      format: one of ``formats.FORMATS``.
-      output: file, or for a SavedModel the folder that holds its version, ``1/``.
-      records: record set of the same joints; its people verify the export.
-      quantize: one of ``formats.QUANTIZE``.
-      with_preprocessing: the network takes uint8 RGB instead of normalised float32.
-      split: whose people verify.
-      people: at most so many of them, evenly chosen.
-      weights: "best", "averaged" or "raw".
-      flip: mirror-averaged test, inside the SavedModel's joints and in verification.
-      decode: one of ``heatmap.DECODERS``, or "auto": what the weights expect.
-      sigma: heatmap px, of training; only "dark" needs it.
+      records: of the same joints as the network; its people verify the export, evenly chosen.
       accept_loss: keep an export that loses more than ``verify.LIMITS``.
     """
 
-    checkpoint: str
-    format: str
-    output: str
-    records: str
-    quantize: str = "none"
-    with_preprocessing: bool = False
-    split: str = "validation"
-    people: int = 300
-    weights: str = "best"
-    flip: bool = True
-    decode: str = "auto"
-    sigma: float = 1.0
-    accept_loss: bool = False
+    checkpoint: str = option(dataclasses.MISSING, "run or checkpoint", group="Network")
+    format: str = option(dataclasses.MISSING, "kind of file", choices=formats.FORMATS, group="File")
+    output: str = option(dataclasses.MISSING, "file (savedmodel: folder) to write")
+    weights: str = option(
+        "best", "kind of weights", choices=("best", "averaged", "raw"), group="Network"
+    )
+    quantize: str = option(
+        "none", "numbers of a tflite file", choices=formats.QUANTIZE, group="File"
+    )
+    with_preprocessing: bool = option(False, "input is uint8 RGB; scaling and mean are inside")
+    flip: bool = option(
+        True,
+        "mirror-averaged test, in the joints of a SavedModel too",
+        group="Joints from heatmaps",
+    )
+    decoder: str = option(
+        "auto",
+        "auto: what the weights expect",
+        choices=("auto", *heatmap.DECODERS),
+        formerly="decode",
+    )
+    sigma: float = option(
+        1.0, "heatmap px, as trained; only --decoder=dark needs it", rule=POSITIVE
+    )
+    records: str = option(
+        "", "record set of people who verify it, and calibrate int8", group="Verification"
+    )
+    split: str = option("validation", "the people who verify it")
+    people: int = option(300, "at most so many of them", lower=1)
+    accept_loss: bool = option(False, "keep an export that loses too much; its JSON says so")
 
 
-def _check(request: Request) -> None:
-    if not request.output:
+def _check(options: ExportOptions) -> None:
+    if not options.output:
         raise ValueError("--output is empty; name the file to write")
-    if not request.records:
+    if not options.records:
         raise ValueError(
             "--records is missing: every export is verified on people; name the record set that "
             "the network was trained on, or another of the same joints"
         )
-    if request.quantize != "none" and request.format != "tflite":
+    if options.quantize != "none" and options.format != "tflite":
         raise ValueError(
-            f"--quantize={request.quantize} needs --format=tflite; {request.format} is float32"
+            f"--quantize={options.quantize} needs --format=tflite; {options.format} is float32"
         )
-    if request.with_preprocessing and request.format == "savedmodel":
+    if options.with_preprocessing and options.format == "savedmodel":
         raise ValueError(
             "--with_preprocessing is for tflite, onnx and frozen: a SavedModel's signature "
             '"joints" takes whole photographs already'
         )
-    for path in (request.output, request.output + ".json"):
+    for path in (options.output, options.output + ".json"):
         if tf.io.gfile.exists(path):
             raise ValueError(f"{path} is there already; choose another --output, or delete it")
-    formats.check_installed(request.format)
+    formats.check_installed(options.format)
 
 
-def _how(request: Request, info: tfrecords.DatasetInfo) -> dict:
-    """Keyword arguments of ``forward.joints_of``."""
-    folder, _ = checkpoints.split_place(request.checkpoint)
-    mean, expected = checkpoints.read_expected(folder)
-    decode = forward.decode_rule(request.decode, expected)
-    how = {"flip": request.flip, "decode": decode, "sigma": request.sigma}
-    return {**how, "mirror": info.skeleton.mirror, "mean": mean}
+def _inference_options(options: ExportOptions) -> InferenceOptions:
+    folder, _ = checkpoints.split_place(options.checkpoint)
+    expected = checkpoints.read_expected(folder)
+    return for_weights(expected, flip=options.flip, decoder=options.decoder, sigma=options.sigma)
 
 
 def calibration(info: tfrecords.DatasetInfo, exported: verify.Exported, mean) -> np.ndarray:
@@ -107,113 +111,138 @@ def calibration(info: tfrecords.DatasetInfo, exported: verify.Exported, mean) ->
     return np.concatenate(pictures)
 
 
-def write(request: Request, path: str, network, info: tfrecords.DatasetInfo, how: dict) -> str:
+def write(
+    options: ExportOptions,
+    path: str,
+    network,
+    info: tfrecords.DatasetInfo,
+    inference: InferenceOptions,
+) -> str:
     """Write an export that is not verified yet.
 
     Args:
-      request: the format, quantization and input.
+      options: the format, quantization and input.
       path: of the file; a SavedModel lies in its folder ``1``.
       network: to be written, from ``bn_folding.fold``.
       info: geometry of its records; people to calibrate on.
-      how: see ``_how``.
+      inference: how joints are predicted.
 
     Returns:
       What the runtime loads: ``path``, or the folder in it.
     """
-    function = signatures.heatmaps(network, request.with_preprocessing, how["mean"])
-    if request.format == "savedmodel":
+    function = signatures.heatmaps(network, options.with_preprocessing, inference.mean)
+    if options.format == "savedmodel":
         joints = {
-            name: signatures.joints(network, info.geometry, encoded, **how)
+            name: signatures.joints(
+                network, info.geometry, info.skeleton.mirror, inference, encoded=encoded
+            )
             for name, encoded in JOINTS.items()
         }
         path = os.path.join(path, "1")
         formats.write_savedmodel(path, {"heatmaps": function, **joints}, network.variables)
-    elif request.format == "tflite":
+    elif options.format == "tflite":
         size, pictures = network.input_shape[1], None
-        if request.quantize == "int8":
-            like = verify.Exported(None, size, request.with_preprocessing, how["mean"])
-            pictures = calibration(info, like, how["mean"])
-        formats.write_tflite(path, function, request.quantize, pictures)
+        if options.quantize == "int8":
+            like = verify.Exported(None, size, options.with_preprocessing, inference.mean)
+            pictures = calibration(info, like, inference.mean)
+        formats.write_tflite(path, function, options.quantize, pictures)
     else:
-        {"onnx": formats.write_onnx, "frozen": formats.write_frozen}[request.format](path, function)
+        {"onnx": formats.write_onnx, "frozen": formats.write_frozen}[options.format](path, function)
     return path
 
 
-def _ways(request: Request, place: str, network, one: dict, how: dict) -> dict:
-    """Checkpoint and export by name, each a ``verify.Way``; ``one`` is a batch of one."""
-    size, mean = network.input_shape[1], how["mean"]
+def _variants(
+    options: ExportOptions, path: str, network, mirror, one: dict, inference: InferenceOptions
+) -> dict[str, verify.Variant]:
+    """Checkpoint and export by name; ``one`` is a batch of one person."""
+    size, mean = network.input_shape[1], inference.mean
     picture = preprocessing.images(one, size, mean=mean)[0]
     # The checkpoint sees what the export sees: whole grey levels where that takes bytes.
-    plain = signatures.heatmaps(network, request.with_preprocessing, mean)
-    name = "heatmaps" if request.format == "savedmodel" else request.format
+    plain = signatures.heatmaps(network, options.with_preprocessing, mean)
+    name = "heatmaps" if options.format == "savedmodel" else options.format
     runs = {
         "checkpoint": lambda pictures: plain(pictures)["heatmaps"],
-        name: formats.LOAD[request.format](place),
+        name: formats.LOAD[options.format](path),
     }
-
-    def way(run) -> verify.Way:
-        exported = verify.Exported(run, size, request.with_preprocessing, mean)
-        given = exported.pictures(picture)
-        return verify.Way(verify.by_heatmaps(exported, **how), lambda: np.asarray(run(given)))
-
-    ways = {name: way(run) for name, run in runs.items()}
-    if request.format == "savedmodel":
-        loaded = tf.saved_model.load(place)
+    variants = {}
+    for name, run in runs.items():
+        exported = verify.Exported(run, size, options.with_preprocessing, mean)
+        variants[name] = verify.by_heatmaps(exported, picture, mirror, inference)
+    if options.format == "savedmodel":
+        loaded = tf.saved_model.load(path)
         for name, encoded in JOINTS.items():
-            ways[name] = verify.by_joints(loaded, name, encoded, one)
-    return ways
+            variants[name] = verify.by_joints(loaded, name, encoded, one)
+    return variants
 
 
-def compare(request: Request, place: str, network, info: tfrecords.DatasetInfo, how: dict) -> dict:
+def compare(
+    options: ExportOptions,
+    path: str,
+    network,
+    info: tfrecords.DatasetInfo,
+    inference: InferenceOptions,
+) -> dict:
     """Compare an export with its checkpoint on people.
 
     Args:
-      request: the format and the people.
-      place: what ``write`` returned.
+      options: the format and the people.
+      path: what ``write`` returned.
       network: the checkpoint's, not folded.
       info: records of its people.
-      how: see ``_how``.
+      inference: how joints are predicted.
 
     Returns:
-      "checkpoint" and each way to use the export -> ``verify.compare``, "milliseconds" and
+      "checkpoint" and each signature of the export -> ``verify.compare``, "milliseconds" and
       "bytes".
     """
-    every = math.ceil(info.count(request.split) / request.people)
-    facts = input_pipeline.facts(info, request.split, every)
-    truth = ground_truth.of_records(info, request.split, facts)
-    dataset = input_pipeline.evaluation(info, request.split, batch=BATCH, every=every)
+    every = math.ceil(info.count(options.split) / options.people)
+    facts = input_pipeline.facts(info, options.split, every)
+    truth = ground_truth.of_records(info, options.split, facts)
+    dataset = input_pipeline.evaluation(info, options.split, batch=BATCH, every=every)
     one = {key: part[:1] for key, part in next(iter(dataset)).items()}
-    ways, strategy = _ways(request, place, network, one, how), tf.distribute.get_strategy()
-    found = {
-        name: evaluate.predict(strategy, way.predict, dataset, facts) for name, way in ways.items()
+    variants = _variants(options, path, network, info.skeleton.mirror, one, inference)
+    strategy = tf.distribute.get_strategy()
+    predicted = {
+        name: evaluate.predict(strategy, variant.predict, dataset, facts)
+        for name, variant in variants.items()
     }
-    rows, size, times = {}, network.input_shape[1], verify.milliseconds(ways)
-    for name in ways:
-        row = verify.compare(truth, size, found["checkpoint"], found[name])
-        rows[name] = {**row, "milliseconds": times[name], "bytes": formats.size_of(place)}
+    rows, size, times = {}, network.input_shape[1], verify.milliseconds(variants)
+    for name in variants:
+        row = verify.compare(truth, size, predicted["checkpoint"], predicted[name])
+        rows[name] = {**row, "milliseconds": times[name], "bytes": formats.size_of(path)}
     rows["checkpoint"]["bytes"] = sum(v.numpy().nbytes for v in network.variables)
     return rows
 
 
-def _interface(request: Request, network, how: dict) -> dict:
+def _interface(options: ExportOptions, network, mean: tuple[float, ...]) -> dict:
     """What a user of the file must know."""
     size, joints = network.input_shape[1], network.outputs[-1].shape[-1]
     pictures = f"images [B, {size}, {size}, 3] "
-    pictures += "uint8 RGB" if request.with_preprocessing else "float32 RGB in [0, 1] less the mean"
+    pictures += "uint8 RGB" if options.with_preprocessing else "float32 RGB in [0, 1] less the mean"
     sides = f"[B, {size // STRIDE}, {size // STRIDE}, {joints}]"
     interface = {
-        "mean": how["mean"],
+        "mean": mean,
         "heatmaps": f"{pictures} -> heatmaps {sides} float32",
         "input_px": f"(heatmap px + 0.5) * {STRIDE} - 0.5; pixel centres on integers",
     }
-    if request.format == "savedmodel":
+    if options.format == "savedmodel":
         people = f"boxes [N, 4] float32 x, y, width, height -> joints [N, {joints}, 2], confidences"
         interface["joints"] = f"images [N] JPEG or PNG, {people} [N, {joints}]"
         interface["joints_of_pixels"] = f"images [N, H, W, 3] uint8 RGB, {people} [N, {joints}]"
     return interface
 
 
-def run(request: Request) -> dict:
+def _judge(options: ExportOptions, name: str, rows: dict) -> str:
+    """Print the table; the loss in a sentence if it is accepted, "" without any, or ValueError."""
+    people = rows["checkpoint"]["people"]
+    report.show(verify.table(rows, f"{options.output}: {name} {options.split}, {people} people"))
+    loss = verify.problem(rows, options.quantize)
+    if loss and not options.accept_loss:
+        raise ValueError(f"{loss}; nothing was kept. --accept_loss keeps it")
+    return loss
+
+
+def run(options: ExportOptions) -> dict:
     """Export, verify, print the table; the file and ``<output>.json`` appear only when it is good.
 
     Returns:
@@ -221,44 +250,40 @@ def run(request: Request) -> dict:
 
     Raises:
       FileNotFoundError, OSError: no checkpoint, no records, or a package that is not installed.
-      ValueError: a request that contradicts itself, other joints, or an export that loses too much.
+      ValueError: options that contradict each other, other joints, or an export that loses too
+        much.
     """
-    _check(request)
-    info = tfrecords.read_info(request.records)
-    tfrecords.check_shards(info, request.split)
-    network, prefix, part = checkpoints.load_for(info, request.checkpoint, weights=request.weights)
-    how, partial = _how(request, info), request.output.rstrip("/") + ".partial"
+    _check(options)
+    info = tfrecords.read_info(options.records)
+    tfrecords.check_shards(info, options.split)
+    network, prefix, part = checkpoints.load_for(info, options.checkpoint, weights=options.weights)
+    inference, output = _inference_options(options), options.output.rstrip("/")
+    partial = output + ".partial"
     try:
         _remove(partial)
-        place = write(request, partial, bn_folding.fold(network), info, how)
-        rows = compare(request, place, network, info, how)
-        title = (
-            f"{request.output}: {info.name} {request.split}, {rows['checkpoint']['people']} people"
-        )
-        report.show(verify.table(rows, title))
-        loss = verify.problem(rows, request.quantize)
-        if loss and not request.accept_loss:
-            raise ValueError(f"{loss}; nothing was kept. --accept_loss keeps it all the same")
+        path = write(options, partial, bn_folding.fold(network), info, inference)
+        rows = compare(options, path, network, info, inference)
+        loss = _judge(options, info.name, rows)
         document = {
-            **dataclasses.asdict(request),
-            **{"checkpoint": prefix, "weights": part, "decode": how["decode"]},
+            **dataclasses.asdict(options),
+            **{"checkpoint": prefix, "weights": part, "decoder": inference.decoder},
             "joints": info.skeleton.joints,
-            "interface": _interface(request, network, how),
+            "interface": _interface(options, network, inference.mean),
             "verification": rows,
             "accepted_loss": loss,
             "tensorflow": tf.__version__,
         }
-        # Before the export itself: whoever finds that finds how good it is.
+        # Before the export itself, which is never there without its verification.
         text = json.dumps(report.no_nan(document), indent=1, allow_nan=False)
-        write_atomically(request.output.rstrip("/") + ".json", text.encode())
-        tf.io.gfile.rename(partial, request.output.rstrip("/"))
+        write_atomically(output + ".json", text.encode())
+        tf.io.gfile.rename(partial, output)
     except tf.errors.OpError as error:
-        raise OSError(f"cannot write {request.output}: {error.message}") from error
+        raise OSError(f"cannot write {options.output}: {error.message}") from error
     finally:
         _remove(partial)
     if loss:
-        print(f"accepted all the same: {loss}")
-    print(f"{prefix} ({part} weights) -> {request.output}, {request.output.rstrip('/')}.json")
+        print(f"accepted: {loss}")
+    print(f"{prefix} ({part} weights) -> {options.output}, {output}.json")
     return document
 
 

@@ -123,7 +123,7 @@ def write_onnx(path: str, function) -> None:
 
 
 def _plain_resize(node) -> None:
-    """Repeat pixels by the mode that every runtime knows, not by TensorFlow's deprecated one."""
+    """Repeat pixels in the mode that every runtime knows, not in TensorFlow's deprecated one."""
     modes = {"coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
     for attribute in node.attribute:
         if attribute.name in modes:

@@ -1,7 +1,7 @@
 """Graphs for use outside this project: heatmaps of crops, joints of whole photographs.
 
 Photographs are cut inside the graph, by ``cropping.graph_crop``, so that an exported network sees
-what the checkpoint's does; the rest is evaluation's own code.
+what the checkpoint's sees; the rest is evaluation's own code.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import tensorflow as tf
 from hourglass import affine
 from pipelines.data import cropping, preprocessing
 from pipelines.inference import forward
+from pipelines.inference.options import InferenceOptions
 
 
 def _decode(data: tf.Tensor) -> tf.Tensor:
@@ -18,7 +19,7 @@ def _decode(data: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
 
 
-def heatmaps(network: tf.keras.Model, preprocess: bool, mean=preprocessing.MEAN):
+def heatmaps(network: tf.keras.Model, preprocess: bool, mean: tuple[float, ...]):
     """Return a function of pictures "images" to {"heatmaps": [B, size / 4, size / 4, J] float32}.
 
     Args:
@@ -38,7 +39,14 @@ def heatmaps(network: tf.keras.Model, preprocess: bool, mean=preprocessing.MEAN)
     return run
 
 
-def joints(network: tf.keras.Model, geometry: cropping.Geometry, encoded: bool, **how):
+def joints(
+    network: tf.keras.Model,
+    geometry: cropping.Geometry,
+    mirror: tuple[int, ...],
+    options: InferenceOptions,
+    *,
+    encoded: bool,
+):
     """Return a function of "images" and "boxes" to {"joints": ..., "confidences": ...}.
 
     images: [N] string, JPEG or PNG, or with ``encoded`` False [N, H, W, 3] uint8 RGB; boxes [N, 4]
@@ -47,8 +55,9 @@ def joints(network: tf.keras.Model, geometry: cropping.Geometry, encoded: bool, 
     Args:
       network: from ``hourglass.model.build`` or folded.
       geometry: of the records that it was trained on.
+      mirror: [J] permutation, ``Skeleton.mirror``.
+      options: see ``InferenceOptions``.
       encoded: whether pictures are files.
-      **how: decode, sigma, flip, mirror and mean of ``forward.joints_of``.
     """
     shape, kind = ([None], tf.string) if encoded else ([None, None, None, 3], tf.uint8)
     n = geometry.canvas + 1
@@ -67,7 +76,9 @@ def joints(network: tf.keras.Model, geometry: cropping.Geometry, encoded: bool, 
             *batch, crop_to_image = tf.map_fn(one, (images, boxes), fn_output_signature=crops)
         batch = dict(zip(("image", "center", "side"), batch))
         # A server may be built without XLA.
-        points, confidences = forward.joints_of(network, batch, compiled=False, **how)
+        points, confidences = forward.predict_joints(
+            network, batch, mirror, options, compiled=False
+        )
         return {"joints": affine.apply(crop_to_image, points), "confidences": confidences}
 
     return run

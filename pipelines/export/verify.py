@@ -1,4 +1,4 @@
-"""An export beside its checkpoint: joints, PCKh, latency and size on the same people."""
+"""An export compared with its checkpoint: joints, PCKh, latency and size on the same people."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipelines.data import cropping
 from pipelines.evaluation import scoring
 from pipelines.evaluation.ground_truth import Truth
 from pipelines.inference import forward
+from pipelines.inference.options import InferenceOptions
 
 # A joint whose peak is at least half of a perfect Gaussian's: one that will not jump elsewhere.
 CONFIDENT = 0.5
@@ -24,12 +25,12 @@ LIMITS = {"none": 0.2, "float16": 0.2, "int8": 1.0}
 
 
 class Exported:
-    """A loaded export in the place of a network: normalised pictures to a tuple of heatmaps."""
+    """A loaded export as a network: normalised pictures to a tuple of heatmaps."""
 
     def __init__(self, run: Callable, size: int, preprocess: bool, mean: tuple[float, ...]):
         """Wrap ``run``, of ``formats.LOAD``; with ``preprocess`` it takes uint8 pictures."""
         self.input_shape = (None, size, size, 3)
-        self._run, self._preprocess, self._mean = run, preprocess, mean
+        self.run, self._preprocess, self._mean = run, preprocess, mean
 
     def pictures(self, images: tf.Tensor) -> tf.Tensor:
         """Pictures as the export takes them, of [B, size, size, 3] float32 normalised."""
@@ -41,12 +42,12 @@ class Exported:
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor]:
         """Heatmaps ([B, h, w, J] float32,)."""
-        return (tf.convert_to_tensor(self._run(self.pictures(images))),)
+        return (tf.convert_to_tensor(self.run(self.pictures(images))),)
 
 
 @dataclasses.dataclass(frozen=True)
-class Way:
-    """One way to use a network.
+class Variant:
+    """The checkpoint, or one signature of its export.
 
     Attributes:
       predict: as ``forward.make_predict`` makes it.
@@ -57,28 +58,37 @@ class Way:
     once: Callable
 
 
-def milliseconds(ways: dict[str, Way], repeats: int = 15) -> dict[str, float]:
+def milliseconds(variants: dict[str, Variant], repeats: int = 15) -> dict[str, float]:
     """Median time of each ``once``, in alternation, after two rounds that are not counted."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(repeats + 2):
-        for name, way in ways.items():
+        for name, variant in variants.items():
             start = time.perf_counter()
-            way.once()
+            variant.once()
             times[name].append(time.perf_counter() - start)
     return {name: 1e3 * statistics.median(taken[2:]) for name, taken in times.items()}
 
 
-def by_heatmaps(exported: Exported, **how) -> Callable:
-    """A function as ``forward.make_predict`` makes, of an export that gives heatmaps.
+def by_heatmaps(
+    exported: Exported, picture: tf.Tensor, mirror: tuple[int, ...], options: InferenceOptions
+) -> Variant:
+    """An export, or the checkpoint, that gives heatmaps.
 
     Args:
       exported: the export.
-      **how: decode, sigma, flip, mirror and mean of ``forward.joints_of``.
+      picture: [1, size, size, 3] float32 normalised, to be timed.
+      mirror: [J] permutation, ``Skeleton.mirror``.
+      options: see there.
     """
-    return lambda batch: (batch["index"], *forward.joints_of(exported, batch, **how))
+
+    def predict(batch: dict) -> tuple[tf.Tensor, ...]:
+        return batch["index"], *forward.predict_joints(exported, batch, mirror, options)
+
+    given = exported.pictures(picture)
+    return Variant(predict, lambda: np.asarray(exported.run(given)))
 
 
-def by_joints(loaded, name: str, encoded: bool, one: dict) -> Way:
+def by_joints(loaded, name: str, encoded: bool, one: dict) -> Variant:
     """A SavedModel's signature for photographs; the stored crops stand for these.
 
     Args:
@@ -91,11 +101,11 @@ def by_joints(loaded, name: str, encoded: bool, one: dict) -> Way:
 
     def predict(batch: dict) -> tuple[tf.Tensor, ...]:
         images, boxes = photographs(batch, encoded)
-        found = signature(images=images, boxes=boxes)
-        return batch["index"], found["joints"], found["confidences"]
+        predicted = signature(images=images, boxes=boxes)
+        return batch["index"], predicted["joints"], predicted["confidences"]
 
     images, boxes = photographs(one, encoded)
-    return Way(predict, lambda: signature(images=images, boxes=boxes)["joints"].numpy())
+    return Variant(predict, lambda: signature(images=images, boxes=boxes)["joints"].numpy())
 
 
 def photographs(batch: dict, encoded: bool) -> tuple[tf.Tensor, tf.Tensor]:
@@ -122,15 +132,15 @@ def compare(truth: Truth, size: int, reference: tuple, exported: tuple) -> dict:
       checkpoint is better.
     """
     distance = np.linalg.norm(exported[0] - reference[0], axis=-1)
-    in_input, sure = distance * (size / truth.side)[:, None], reference[1] >= CONFIDENT
+    in_input, confident = distance * (size / truth.side)[:, None], reference[1] >= CONFIDENT
     mean14 = scoring.mean14(exported[0], truth)
     return {
         "all_image_px": _spread(distance),
         "all_input_px": _spread(in_input),
-        "confident_input_px": _spread(in_input[sure]),
-        "confident": int(sure.sum()),
-        "joints": int(sure.size),
-        "people": len(sure),
+        "confident_input_px": _spread(in_input[confident]),
+        "confident": int(confident.sum()),
+        "joints": int(confident.size),
+        "people": len(confident),
         "mean14": mean14,
         "loss": scoring.mean14(reference[0], truth) - mean14,
     }
@@ -146,13 +156,13 @@ def problem(rows: dict[str, dict], quantize: str) -> str:
     """Why an export must not be used, in one sentence; "" when it may.
 
     Args:
-      rows: what -> ``compare``.
+      rows: name of a variant -> ``compare``.
       quantize: key of ``LIMITS``.
     """
     limit = LIMITS[quantize]
     for name, row in rows.items():
         if np.isnan(row["loss"]):
-            return f"{name}: nobody among these people can be scored by PCKh, so no loss is known"
+            return f"{name}: none of these people can be scored by PCKh, so no loss is known"
         if row["loss"] > limit:
             return (
                 f"{name} loses {row['loss']:.3f} points of PCKh@0.5 and reaches mean14 "
@@ -163,10 +173,10 @@ def problem(rows: dict[str, dict], quantize: str) -> str:
 
 def table(rows: dict[str, dict], title: str) -> rich.table.Table:
     """Rows of ``compare``, with "milliseconds" and "bytes", as a table."""
-    sure, joints = (next(iter(rows.values()))[key] for key in ("confident", "joints"))
+    confident, joints = (next(iter(rows.values()))[key] for key in ("confident", "joints"))
     caption = (
         "Distances from the checkpoint's joints. Sure: its confidence is "
-        f"{CONFIDENT} or more, as for {sure} of {joints} joints."
+        f"{CONFIDENT} or more, as for {confident} of {joints} joints."
     )
     shown = rich.table.Table(title=title, caption=caption)
     shown.add_column("")

@@ -7,18 +7,19 @@ import tensorflow as tf
 from hourglass import affine, heatmap
 from hourglass.model import STRIDE
 from pipelines.data import preprocessing
+from pipelines.inference.options import InferenceOptions
 
 
-def heatmaps_of(
-    network: tf.keras.Model, images: tf.Tensor, flip: bool, mirror: tuple[int, ...]
+def predict_heatmaps(
+    network: tf.keras.Model, images: tf.Tensor, mirror: tuple[int, ...], flip: bool
 ) -> tf.Tensor:
     """Heatmaps [B, h, w, J] float32 of the last stack, averaged with the mirrored picture's.
 
     Args:
       network: from ``hourglass.model.build``.
       images: [B, size, size, 3] float32 normalised.
-      flip: mirror-averaged test (Newell et al. 2016, section 4).
       mirror: [J] permutation, ``Skeleton.mirror``.
+      flip: whether the mirrored picture is predicted too.
     """
     if not flip:
         return network(images, training=False)[-1]
@@ -27,14 +28,11 @@ def heatmaps_of(
     return 0.5 * (straight + heatmap.unmirror(mirrored, mirror))
 
 
-def multi_scale(
+def predict_scales(
     network: tf.keras.Model,
     batch: dict,
-    *,
-    flip: bool,
-    mirror,
-    scales: tuple[float, ...] = (1.0,),
-    mean=preprocessing.MEAN,
+    mirror: tuple[int, ...],
+    options: InferenceOptions,
     compiled: bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Heatmaps averaged over crops of several sizes about the same centre, in the frame of size 1.
@@ -44,70 +42,58 @@ def multi_scale(
     Args:
       network: from ``hourglass.model.build``.
       batch: of ``input_pipeline.evaluation``.
-      flip: mirror-averaged test at each scale.
-      mirror: [J] permutation.
-      scales: factors of the crop's side; (1.0,) costs nothing more than one forward pass.
-      mean: RGB [3], subtracted from pictures in [0, 1].
+      mirror: [J] permutation, ``Skeleton.mirror``.
+      options: of which flip, scales and mean are used.
       compiled: see ``preprocessing.images``.
 
     Returns:
       Heatmaps [B, h, w, J] float32 and crop_to_input [B, 2, 3] float32 of scale 1.
     """
-    size, total, seen = network.input_shape[1], 0.0, 0.0
-    for scale in scales:
+    size, total, coverage = network.input_shape[1], 0.0, 0.0
+    for scale in options.scales:
         scaled = {**batch, "side": batch["side"] * scale}
-        images, _ = preprocessing.images(scaled, size, mean=mean, compiled=compiled)
-        maps = heatmaps_of(network, images, flip, mirror)
-        if scales == (1.0,):
+        images, _ = preprocessing.images(scaled, size, mean=options.mean, compiled=compiled)
+        maps = predict_heatmaps(network, images, mirror, options.flip)
+        if options.scales == (1.0,):
             return maps, preprocessing.crop_to_input(batch, size)
         width = maps.shape[1]
         to_one = tf.broadcast_to(affine.zoom(width, scale), [tf.shape(maps)[0], 2, 3])
         total += affine.warp(maps, to_one, width)
-        seen += affine.warp(tf.ones([1, width, width, 1]), to_one[:1], width)
-    return tf.math.divide_no_nan(total, seen), preprocessing.crop_to_input(batch, size)
+        coverage += affine.warp(tf.ones([1, width, width, 1]), to_one[:1], width)
+    return tf.math.divide_no_nan(total, coverage), preprocessing.crop_to_input(batch, size)
 
 
-def decode_rule(asked: str, expected: str = "") -> str:
-    """The decoder meant: "auto" is what imported weights expect, and "quarter" for ours."""
-    return (expected or "quarter") if asked == "auto" else asked
-
-
-def joints_of(
+def predict_joints(
     network: tf.keras.Model,
     batch: dict,
+    mirror: tuple[int, ...],
+    options: InferenceOptions,
     *,
-    decode: str,
-    sigma: float = 1.0,
     heatmaps: bool = False,
-    **scaled,
+    compiled: bool = True,
 ) -> tuple[tf.Tensor, ...]:
-    """Joints [B, J, 2] float32 crop px and confidences [B, J] of stored crops.
+    """Joints [B, J, 2] float32 crop px and confidences [B, J] float32 of stored crops.
 
     Args:
       network: from ``hourglass.model.build``.
       batch: image, center and side as ``input_pipeline.evaluation`` gives them.
-      decode: one of ``heatmap.DECODERS``.
-      sigma: heatmap px; only "dark" needs it.
+      mirror: [J] permutation, ``Skeleton.mirror``.
+      options: see there.
       heatmaps: return them too, [B, h, w, J] float32.
-      **scaled: further arguments of ``multi_scale``.
+      compiled: see ``preprocessing.images``.
     """
-    maps, crop_to_input = multi_scale(network, batch, **scaled)
-    joints, confidence = heatmap.decode(maps, decode, sigma)
-    input_joints = heatmap.to_input(joints, STRIDE)
-    found = affine.apply(affine.invert(crop_to_input), input_joints), confidence
-    return (*found, maps) if heatmaps else found
+    maps, crop_to_input = predict_scales(network, batch, mirror, options, compiled)
+    heatmap_joints, confidence = heatmap.decode(maps, options.decoder, options.sigma)
+    input_joints = heatmap.to_input(heatmap_joints, STRIDE)
+    joints = affine.apply(affine.invert(crop_to_input), input_joints)
+    return (joints, confidence, maps) if heatmaps else (joints, confidence)
 
 
 def make_predict(
-    strategy,
+    strategy: tf.distribute.Strategy,
     network: tf.keras.Model,
-    *,
-    flip: bool,
-    decode: str,
-    mirror,
-    sigma: float = 1.0,
-    scales=(1.0,),
-    mean=preprocessing.MEAN,
+    mirror: tuple[int, ...],
+    options: InferenceOptions,
 ) -> callable:
     """A function from a batch of ``input_pipeline.evaluation`` to crop px, traced once.
 
@@ -117,7 +103,6 @@ def make_predict(
     """
 
     def replica_predict(batch: dict):
-        how = {"flip": flip, "decode": decode, "mirror": mirror, "sigma": sigma, "mean": mean}
-        return (batch["index"], *joints_of(network, batch, scales=scales, **how))
+        return batch["index"], *predict_joints(network, batch, mirror, options)
 
     return tf.function(lambda batch: strategy.run(replica_predict, (batch,)))

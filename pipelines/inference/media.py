@@ -22,7 +22,7 @@ class Video:
 
     Attributes:
       rate: frames per second.
-      count: frames that the file claims; 0 for a camera, or where it does not say.
+      count: frames according to the file; 0 for a camera, or where it is unknown.
       seen: frames read so far.
     """
 
@@ -45,9 +45,9 @@ class Video:
 
     @property
     def ended_early(self) -> bool:
-        """Whether more than 2 % of the claimed frames are missing, and more than 2.
+        """Whether more than 2 % of the frames are missing, and more than 2.
 
-        Some containers only estimate their count.
+        Some containers only estimate how many they hold.
         """
         return self.count - self.seen > max(2, 0.02 * self.count)
 
@@ -62,8 +62,9 @@ def open_video(source: str) -> Video:
         raise FileNotFoundError(f"no file at {source}; check the path (videos must be local)")
     capture = cv2.VideoCapture(int(source) if camera else source)
     if not capture.isOpened():
-        what = f"camera {source} does not answer" if camera else "not readable as a video"
-        raise ValueError(f"{what}; is it connected, is it a kind that OpenCV's FFmpeg reads?")
+        if camera:
+            raise ValueError(f"camera {source} does not answer; check that it is connected")
+        raise ValueError("not readable as a video; convert it to a kind that FFmpeg reads")
     if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_PIXELS:
         raise ValueError(f"frames of more than {MAX_PIXELS // 10**6} megapixels; make it smaller")
     rate = capture.get(cv2.CAP_PROP_FPS)
@@ -72,7 +73,7 @@ def open_video(source: str) -> Video:
 
 
 def is_camera(source: str) -> bool:
-    """Whether an input means a camera: a number that is no file."""
+    """Whether an input is a camera: a number that is not the name of a file."""
     return source.isdigit() and not os.path.exists(source)
 
 
@@ -82,7 +83,7 @@ def is_video(source: str) -> bool:
 
 
 def expand(inputs: list[str], listed: list[str], without: str = "") -> tuple[list[tuple], int]:
-    """Find the files that inputs mean.
+    """List the files that inputs name.
 
     Args:
       inputs: files, folders (all pictures in them and in their folders, in the order of their
@@ -95,27 +96,27 @@ def expand(inputs: list[str], listed: list[str], without: str = "") -> tuple[lis
       how many files of the folders are not pictures by their names.
 
     Raises FileNotFoundError for a pattern or folder without pictures and where no input exists (one
-    that is missing among others is found out when it is read), ValueError without inputs.
+    that is missing among others is reported when it is read), ValueError without inputs.
     """
-    found, others = {}, 0
-    for source in [one for given in inputs for one in (listed if given == "-" else [given])]:
+    names, others = {}, 0  # path -> name
+    for source in [line for word in inputs for line in (listed if word == "-" else [word])]:
         if tf.io.gfile.isdir(source):
-            pairs, strange = _in_folder(source, without)
-            others += strange
+            pairs, other = _in_folder(source, without)
+            others += other
         elif any(sign in source for sign in "*?[") and not tf.io.gfile.exists(source):
             pairs = _matching(source, without)
         else:
             pairs = [(source, os.path.basename(source))]
-        found.update({path: name for path, name in pairs if path not in found})
-    if not found:
+        names.update({path: name for path, name in pairs if path not in names})
+    if not names:
         raise ValueError("no input: name pictures, folders, a video, a camera, or - for a list")
-    if not any(is_camera(path) or tf.io.gfile.exists(path) for path in found):
-        absent = ", ".join([*found][:5]) + (", ..." if len(found) > 5 else "")
+    if not any(is_camera(path) or tf.io.gfile.exists(path) for path in names):
+        missing = ", ".join([*names][:5]) + (", ..." if len(names) > 5 else "")
         raise FileNotFoundError(
-            f"there is no file or folder {absent}; an input is a path as seen from {os.getcwd()}, "
+            f"there is no file or folder {missing}; an input is a path as seen from {os.getcwd()}, "
             "or a pattern in quotes: check the spelling"
         )
-    return list(found.items()), others
+    return list(names.items()), others
 
 
 def _matching(pattern: str, without: str) -> list[tuple[str, str]]:
@@ -129,18 +130,18 @@ def _matching(pattern: str, without: str) -> list[tuple[str, str]]:
 
 
 def _in_folder(folder: str, without: str) -> tuple[list[tuple[str, str]], int]:
-    pairs, strange = [], 0
-    for place, folders, names in tf.io.gfile.walk(folder):
-        if without and os.path.abspath(place) == os.path.abspath(without):
+    pairs, others = [], 0
+    for parent, folders, names in tf.io.gfile.walk(folder):
+        if without and os.path.abspath(parent) == os.path.abspath(without):
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
-            path = os.path.join(place, name)
+            path = os.path.join(parent, name)
             if name.lower().endswith(PICTURES):
                 pairs.append((path, os.path.relpath(path, folder)))
             else:
-                strange += 1
+                others += 1
     if not pairs:
         raise FileNotFoundError(f"no pictures in {folder}: looked for {', '.join(PICTURES)}")
-    return pairs, strange
+    return pairs, others

@@ -1,4 +1,4 @@
-"""Calmer joints in videos: the One Euro filter (Casiez, Roussel and Vogel, CHI 2012)."""
+"""Smoother joints in videos: the One Euro filter (Casiez, Roussel and Vogel, CHI 2012)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 
-def _share(cutoff: np.ndarray | float, rate: float) -> np.ndarray | float:
+def _weight(cutoff: np.ndarray | float, rate: float) -> np.ndarray | float:
     """Weight of the new value in a low-pass filter; cutoff and rate in Hz."""
     return 1.0 / (1.0 + rate / (2.0 * math.pi * cutoff))
 
@@ -15,17 +15,17 @@ def _share(cutoff: np.ndarray | float, rate: float) -> np.ndarray | float:
 class OneEuro:
     """A low-pass filter of points whose cutoff rises with their speed.
 
-    Resting joints stop trembling, fast ones are not late. As in the paper's algorithm 1, but the
+    Resting joints stop trembling, fast ones do not lag. As in the paper's algorithm 1, but the
     speed is that of the point, not of each coordinate: filtering does not depend on its direction.
     """
 
     def __init__(self, rate: float, cutoff: float = 1.0, gain: float = 5.0, speed: float = 1.0):
-        """Start without a past.
+        """Start without a previous frame.
 
         Args:
           rate: frames per second.
-          cutoff: Hz, of points at rest; lower is calmer.
-          gain: Hz per crop side per second; higher is less late.
+          cutoff: Hz, of points at rest; lower is smoother.
+          gain: Hz per crop side per second; higher lags less.
           speed: Hz, cutoff of the speed itself.
         """
         if not all(0 < value < math.inf for value in (rate, cutoff, speed)) or gain < 0:
@@ -38,7 +38,7 @@ class OneEuro:
 
         Args:
           points: px. The first frame's come back as they are, and so do those of a frame with
-            another J: the past is then forgotten.
+            another J, after which filtering starts from the beginning.
           side: px, the person's crop side, by which speeds are measured: near and far people are
             smoothed alike.
         """
@@ -47,8 +47,8 @@ class OneEuro:
             self._points, self._velocity = points, np.zeros_like(points)
             return points
         velocity = (points - self._points) * (self._rate / side)
-        self._velocity += _share(self._speed, self._rate) * (velocity - self._velocity)
+        self._velocity += _weight(self._speed, self._rate) * (velocity - self._velocity)
         speeds = np.linalg.norm(self._velocity, axis=-1, keepdims=True)
-        share = _share(self._cutoff + self._gain * speeds, self._rate)
-        self._points = self._points + share * (points - self._points)
+        weight = _weight(self._cutoff + self._gain * speeds, self._rate)
+        self._points = self._points + weight * (points - self._points)
         return self._points

@@ -22,7 +22,8 @@ from hourglass.skeleton import Skeleton
 from pipelines import checkpoints
 from pipelines.data import cropping, image_io
 from pipelines.inference import boxes as people_boxes
-from pipelines.inference import compiled, forward
+from pipelines.inference import compiled
+from pipelines.inference.options import InferenceOptions, for_weights
 
 # A window this wide takes 48 MB. People beyond it (crop sides from 2,000 px on at the default
 # context, a fifth of a thousandth of MPII's) are halved first, or divided further.
@@ -77,10 +78,10 @@ class Predictor:
         network: tf.keras.Model,
         skeleton: Skeleton,
         geometry: cropping.Geometry,
+        options: InferenceOptions,
         *,
-        largest: int = 32,
+        batch_size: int = 32,
         heatmaps: bool = False,
-        **how,
     ):
         """Compile nothing yet; the first pictures take seconds.
 
@@ -88,29 +89,49 @@ class Predictor:
           network: from ``hourglass.model.build``, or folded.
           skeleton: its joints.
           geometry: how the records of training are cut.
-          largest: people per call of the network.
-          heatmaps: give them with each pose.
-          **how: flip, decode, sigma and mean of ``forward.make_predict``.
+          options: see ``InferenceOptions``.
+          batch_size: most people in one call of the network.
+          heatmaps: return them with each pose.
+
+        Raises ValueError as ``compiled.make_predict``.
         """
-        self.skeleton, self.geometry, self.largest = skeleton, geometry, largest
-        how = {"flip": True, "mirror": skeleton.mirror, "decode": "quarter", **how}
-        self._run = compiled.of_crops(network, largest=largest, heatmaps=heatmaps, **how)
+        self.skeleton, self.geometry, self.batch_size = skeleton, geometry, batch_size
+        self._predict = compiled.make_predict(
+            network, skeleton.mirror, options, batch_size=batch_size, heatmaps=heatmaps
+        )
 
     @classmethod
-    def load(cls, path: str, **changes) -> Predictor:
-        """Load what was trained: mirror test, decode rule and mean as evaluation takes them.
+    def load(
+        cls,
+        path: str,
+        options: InferenceOptions | None = None,
+        *,
+        batch_size: int = 32,
+        heatmaps: bool = False,
+    ) -> Predictor:
+        """Load what was trained.
 
         Args:
           path: folder of a run, its best/, or one checkpoint.
-          **changes: of the constructor's keyword arguments.
+          options: None for evaluation's own: mirror test, and decoder and mean that the weights
+            expect. ``options.for_weights(checkpoints.read_expected(folder), flip=False)`` makes
+            others for the same weights.
+          batch_size: see the constructor, as for ``heatmaps``.
+          heatmaps: return them with each pose.
 
         Raises FileNotFoundError or ValueError when there is none, or it is damaged.
         """
-        folder = checkpoints.split_place(path)[0]
-        mean, decode = checkpoints.read_expected(folder)
+        folder, _ = checkpoints.split_place(path)
+        options = options or for_weights(checkpoints.read_expected(folder))
         network, skeleton, *_ = checkpoints.load_network(path)
-        how = {"mean": mean, "decode": forward.decode_rule("auto", decode), **changes}
-        return cls(bn_folding.fold(network), skeleton, checkpoints.read_geometry(folder), **how)
+        return cls(
+            bn_folding.fold(network),
+            skeleton,
+            checkpoints.read_geometry(folder),
+            options,
+            batch_size=batch_size,
+            heatmaps=heatmaps,
+        )
 
     def __call__(
         self,
@@ -183,16 +204,16 @@ class Predictor:
           (the same thing, list of Pose).
         """
         waiting, crops, poses = collections.deque(), [], collections.deque()
-        for key, found in items:
-            waiting.append((key, len(found)))
-            crops.extend(found)
-            while len(crops) >= self.largest or len(waiting) > 2 * self.largest:
-                poses.extend(self._poses(crops[: self.largest]))
-                del crops[: self.largest]
+        for key, own in items:
+            waiting.append((key, len(own)))
+            crops.extend(own)
+            while len(crops) >= self.batch_size or len(waiting) > 2 * self.batch_size:
+                poses.extend(self._poses(crops[: self.batch_size]))
+                del crops[: self.batch_size]
                 yield from _finished(waiting, poses)
         while crops:
-            poses.extend(self._poses(crops[: self.largest]))
-            del crops[: self.largest]
+            poses.extend(self._poses(crops[: self.batch_size]))
+            del crops[: self.batch_size]
         yield from _finished(waiting, poses)
 
     def _poses(self, crops: list[Crop]) -> list[Pose]:
@@ -204,17 +225,15 @@ class Predictor:
             square[: len(crop.square), : len(crop.square)] = crop.square
         centers = np.stack([crop.center for crop in crops]).astype(np.float32)
         sides = np.array([crop.side for crop in crops], np.float32)
-        found, confidence, *maps = (part.numpy() for part in self._run(squares, centers, sides))
-        to_image = np.stack([crop.crop_to_image for crop in crops])
-        joints = cropping.to_image(found.astype(np.float64), to_image)
-        maps = maps[0] if maps else [None] * len(crops)
-        center = cropping.to_image(np.stack([crop.center for crop in crops])[:, None], to_image)[
-            :, 0
-        ]
-        return [
-            Pose(points, sure, crop.box, middle, float(crop.side * crop.crop_to_image[0, 0]), heat)
-            for points, sure, crop, middle, heat in zip(joints, confidence, crops, center, maps)
-        ]
+        crop_joints, confidence, *maps = (p.numpy() for p in self._predict(squares, centers, sides))
+        crop_to_image = np.stack([crop.crop_to_image for crop in crops])
+        joints = cropping.to_image(crop_joints.astype(np.float64), crop_to_image)
+        crop_centers = np.stack([crop.center for crop in crops])[:, None]
+        center = cropping.to_image(crop_centers, crop_to_image)[:, 0]
+        side = [float(crop.side * crop.crop_to_image[0, 0]) for crop in crops]
+        heatmaps = maps[0] if maps else [None] * len(crops)
+        boxes = [crop.box for crop in crops]
+        return [*map(Pose, joints, confidence, boxes, center, side, heatmaps)]
 
 
 def _divided(image: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:

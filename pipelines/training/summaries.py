@@ -142,7 +142,7 @@ def write_pictures(
     Args:
       writer: of the run.
       step: validated.
-      shown: what ``samples.picture`` returned; first people who stay the same from one validation
+      shown: what ``samples.predict`` returned; first people who stay the same from one validation
         to the next, then those who are predicted worst now, the worst first.
       skeleton: names the joints.
       even: how many are of the first kind; heatmaps are shown of them.

@@ -17,9 +17,6 @@ from pipelines.inference import forward
 from pipelines.training import precise_bn, summaries
 from pipelines.training.state import TrainState
 
-# People in each grid of pictures.
-SHOWN = 12
-
 
 def line(step: int, results: dict, best: bool) -> str:
     """One line of a validation's means."""
@@ -58,7 +55,7 @@ def make(
     if state.averaged is not None:
         networks["averaged"] = state.averaged
     if not devices.is_multi_worker(state.strategy):
-        return _make_alone(config, state.strategy, info, networks, whole, options)
+        return Validator(config, state.strategy, info, networks, whole, options).validate
     if not devices.is_chief(state.strategy):
         return lambda writer, step: _values(networks)
     alone = devices.make_strategy("one")
@@ -66,12 +63,12 @@ def make(
         arguments = {**build_arguments(config, info.skeleton), "sync_bn": False}
         copies = {weights: model.build(**arguments) for weights in networks}
     whole = checkpoints.state(state.step, copies["raw"], copies.get("averaged"), None)
-    validate_copies = _make_alone(config, alone, info, copies, whole, options)
+    validator = Validator(config, alone, info, copies, whole, options)
 
     def validate(writer, step: int) -> None:
         for weights, values in _values(networks).items():
             copies[weights].set_weights(values)
-        validate_copies(writer, step)
+        validator.validate(writer, step)
 
     return validate
 
@@ -80,52 +77,67 @@ def _values(networks: dict) -> dict:
     return {weights: network.get_weights() for weights, network in networks.items()}
 
 
-def _make_alone(config: Config, strategy, info, networks: dict, whole, options):
-    tfrecords.check_shards(info, "validation")
-    how = evaluate.how(config)
-    facts, mirror = input_pipeline.facts(info, "validation"), info.skeleton.mirror
-    truth = ground_truth.of_records(info, "validation", facts)
-    predicts = {
-        weights: forward.make_predict(strategy, one, mirror=mirror, mean=options.mean, **how)
-        for weights, one in networks.items()
-    }
-    recomputed = {
-        weights: precise_bn.make(
-            strategy,
-            one,
-            info,
-            options,
-            examples=config.precise_bn_examples,
-            batch_size=config.evaluation_batch_size,
-        )
-        for weights, one in networks.items()
-    }
-    batch = devices.round_up(config.evaluation_batch_size, strategy)
-    dataset = input_pipeline.evaluation(info, "validation", batch=batch)
-    last = networks.get("averaged", networks["raw"])
-    even = samples.evenly(len(facts["row"]), SHOWN)
+class Validator:
+    """Validation by one process, on networks that exist there."""
 
-    def validate(writer, step: int) -> None:
+    def __init__(self, config: Config, strategy, info, networks: dict, whole, training):
+        """Read the validation people's truth; see ``make`` for the arguments.
+
+        Raises ValueError for damaged records.
+        """
+        tfrecords.check_shards(info, "validation")
+        self.info, self.strategy, self.whole, self.workdir = info, strategy, whole, config.workdir
+        self.options = evaluate.options_of(config, (training.mean, ""))
+        self.facts = input_pipeline.facts(info, "validation")
+        self.truth = ground_truth.of_records(info, "validation", self.facts)
+        batch = devices.round_up(config.evaluation_batch_size, strategy)
+        self.dataset = input_pipeline.evaluation(info, "validation", batch=batch)
+        self.predicts = {
+            weights: forward.make_predict(strategy, network, info.skeleton.mirror, self.options)
+            for weights, network in networks.items()
+        }
+        self.recomputed = {
+            weights: precise_bn.make(
+                strategy,
+                network,
+                info,
+                training,
+                examples=config.precise_bn_examples,
+                batch_size=config.evaluation_batch_size,
+            )
+            for weights, network in networks.items()
+        }
+        self.networks, self.last = networks, [*networks][-1]
+
+    def validate(self, writer, step: int) -> None:
+        """Score each kind of weights with recomputed statistics; log, and keep the best state."""
         with contextlib.ExitStack() as statistics:
-            for weights, recompute in recomputed.items():
+            for weights, recompute in self.recomputed.items():
                 stale = statistics.enter_context(recompute())
                 summaries.write_staleness(writer, step, weights, stale)
-            results = score(writer, step)
-            best = checkpoints.save_best(whole, config.workdir, step, results)
+            results, errors = self._score(writer, step)
+            self._write_last(writer, step, errors)
+            best = checkpoints.save_best(self.whole, self.workdir, step, results)
         tqdm.tqdm.write(line(step, results, best))
 
-    def score(writer, step: int) -> dict:
+    def _score(self, writer, step: int) -> tuple[dict, np.ndarray]:
+        """Rows of each kind of weights, and the errors [N, J] of the last one."""
         results, errors = {}, None
-        for weights, predict_batch in predicts.items():
-            found, _ = evaluate.predict(strategy, predict_batch, dataset, facts)
-            results[weights] = scoring.rows(found, truth)
-            errors = scoring.errors(found, truth.joints, truth)
+        for weights, predict_batch in self.predicts.items():
+            predicted, _ = evaluate.predict(self.strategy, predict_batch, self.dataset, self.facts)
+            results[weights] = scoring.rows(predicted, self.truth)
+            errors = scoring.errors(predicted, self.truth)
             summaries.write_validation(writer, step, weights, results[weights])
-        summaries.write_thresholds(writer, step, weights, errors, info.skeleton)
-        # The errors are now those of ``last``. One pass over the records for both choices.
-        places = np.concatenate([even, scoring.worst(errors)[:SHOWN]])
-        shown = samples.picture(last, info, "validation", places=places, mean=options.mean, **how)
-        summaries.write_pictures(writer, step, shown, info.skeleton, len(even))
-        return results
+        return results, errors
 
-    return validate
+    def _write_last(self, writer, step: int, errors: np.ndarray) -> None:
+        """Curve and pictures of the last kind of weights, of errors [N, J]."""
+        skeleton = self.info.skeleton
+        summaries.write_thresholds(writer, step, self.last, errors, skeleton)
+        even = samples.evenly(len(errors), samples.COUNT)
+        # One pass over the records for both choices.
+        indices = np.concatenate([even, scoring.worst(errors)[: samples.COUNT]])
+        shown = samples.predict(
+            self.networks[self.last], self.info, "validation", self.options, indices
+        )
+        summaries.write_pictures(writer, step, shown, skeleton, len(even))

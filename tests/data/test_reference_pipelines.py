@@ -10,7 +10,7 @@ augmentation, for three photographed people and for every 30th of the 2,958 vali
   ``get_affine_transform`` and ``generate_target`` with the settings of w32_256x256_adam_lr1e-3;
 
 run with numpy 1.26, OpenCV 4.9 and torch 2.13. Pictures are kept as means of 16 x 16 px only.
-``pytest tests/data/test_reference_pipelines.py -k table -s`` prints the table of BUILD_NOTES.md.
+``pytest tests/data/test_reference_pipelines.py -k table -s`` prints the table of docs/parity.md.
 """
 
 import functools

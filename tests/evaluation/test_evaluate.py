@@ -17,8 +17,9 @@ import tensorflow as tf
 from hourglass.skeleton import LSP, MPII
 from pipelines import checkpoints, devices
 from pipelines.config import Config
-from pipelines.data import input_pipeline, preprocessing
+from pipelines.data import input_pipeline
 from pipelines.data.annotations import MISSING
+from pipelines.data.preprocessing import MEAN
 from pipelines.evaluation import (
     evaluate,
     ground_truth,
@@ -29,10 +30,12 @@ from pipelines.evaluation import (
 )
 from pipelines.evaluation import report as results_module
 from pipelines.inference import forward
+from pipelines.inference.options import InferenceOptions
 from tests.helpers.people import draw_person, write_records
 from tests.helpers.spots import SPOTS, dots_network, spots
 
 MEANS = ("mean14", "weighted14", "pooled16")
+PLAIN = InferenceOptions(flip=False)
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +44,12 @@ def spotted(tmp_path_factory):
     return write_records(folder, {"validation": 10}, skeleton=SPOTS, draw=spots)
 
 
-def find(
-    spotted, batch, *, flip=False, strategy=None, data=lambda data: data, decode="quarter", **more
-):
+def predict_spots(spotted, batch, options=PLAIN, *, strategy=None, data=lambda data: data):
     info, _ = spotted
     strategy = strategy or devices.make_strategy("one")
     with strategy.scope():
         network = dots_network()
-    predict = forward.make_predict(
-        strategy, network, flip=flip, decode=decode, mirror=info.skeleton.mirror, **more
-    )
+    predict = forward.make_predict(strategy, network, info.skeleton.mirror, options)
     facts = input_pipeline.facts(info, "validation")
     dataset = data(input_pipeline.evaluation(info, "validation", batch=batch))
     return evaluate.predict(strategy, predict, dataset, facts)
@@ -58,22 +57,32 @@ def find(
 
 class TestPredict:
     def test_auto_decodes_as_the_weights_expect(self):
-        def rule(*args, **more):
-            return evaluate.how(Config(**more), *args)["decode"]
+        def decoder(asked, expected):
+            return evaluate.options_of(Config(decoder=asked), (MEAN, expected)).decoder
 
-        assert [rule(), rule(""), rule("hourglass")] == ["quarter", "quarter", "hourglass"]
-        assert rule("hourglass", decode="dark") == "dark"
+        assert [decoder("auto", expected) for expected in ("", "hourglass")] == [
+            "quarter",
+            "hourglass",
+        ]
+        assert decoder("dark", "hourglass") == "dark"
 
-    def test_the_sigma_of_the_configuration_reaches_the_decoder(self, spotted):
-        options = evaluate.how(Config(decoder="dark", sigma=3.0))
-        assert (options["decode"], options["sigma"]) == ("dark", 3.0)
-        sharp, blurred = (find(spotted, 5, decode="dark", sigma=s)[0] for s in (1.0, 3.0))
+    def test_options_are_those_of_the_configuration_and_the_weights(self):
+        config = Config(decoder="dark", sigma=3.0, flip=False, test_scales="1.0,0.5")
+        options = evaluate.options_of(config, ((0.1, 0.2, 0.3), "hrnet"))
+        assert options == InferenceOptions(False, "dark", 3.0, (1.0, 0.5), (0.1, 0.2, 0.3))
+
+    def test_sigma_reaches_the_decoder(self, spotted):
+        dark = dataclasses.replace(PLAIN, decoder="dark")
+        sharp, blurred = (
+            predict_spots(spotted, 5, dataclasses.replace(dark, sigma=sigma))[0]
+            for sigma in (1.0, 3.0)
+        )
         assert (sharp != blurred).any()
 
     @pytest.mark.parametrize("flip", [False, True])
     def test_spots_are_found_where_they_are_in_the_photograph(self, spotted, flip):
         """Within half a heatmap px, that is 1/32 of the crop's side."""
-        found, confidence = find(spotted, 5, flip=flip)
+        found, confidence = predict_spots(spotted, 5, InferenceOptions(flip=flip))
         people = spotted[1]["validation"]
         for joints, peaks, person in zip(found, confidence, people):
             assert np.abs(joints - person.joints).max() < person.side / 32
@@ -85,27 +94,29 @@ class TestPredict:
     def test_argmax_is_coarser(self, spotted):
         truth = np.stack([person.joints for person in spotted[1]["validation"]])
         errors = [
-            np.abs(find(spotted, 5, decode=decode)[0] - truth).mean()
-            for decode in ("argmax", "quarter")
+            np.abs(predict_spots(spotted, 5, InferenceOptions(False, decoder))[0] - truth).mean()
+            for decoder in ("argmax", "quarter")
         ]
         assert errors[0] > errors[1]
 
     @pytest.mark.parametrize("batch", [4, 16])
     def test_padding_changes_nothing(self, spotted, batch):
-        for padded, exact in zip(find(spotted, batch), find(spotted, 10)):
+        for padded, exact in zip(predict_spots(spotted, batch), predict_spots(spotted, 10)):
             np.testing.assert_allclose(padded, exact, atol=1e-4)
 
     def test_two_replicas_find_the_same(self, spotted, two_replicas):
-        for two, one in zip(find(spotted, 4, strategy=two_replicas), find(spotted, 10)):
+        for two, one in zip(
+            predict_spots(spotted, 4, strategy=two_replicas), predict_spots(spotted, 10)
+        ):
             np.testing.assert_allclose(two, one, atol=1e-4)
 
     def test_nobody_twice(self, spotted):
         with pytest.raises(RuntimeError, match="0 people never predicted, 10 twice"):
-            find(spotted, 5, data=lambda data: data.concatenate(data))
+            predict_spots(spotted, 5, data=lambda data: data.concatenate(data))
 
     def test_nobody_forgotten(self, spotted):
         with pytest.raises(RuntimeError, match="5 people never predicted, 0 twice"):
-            find(spotted, 5, data=lambda data: data.take(1))
+            predict_spots(spotted, 5, data=lambda data: data.take(1))
 
     def test_flip_averages_with_the_unmirrored_map(self):
         """Against NumPy, with a network that treats left and right differently."""
@@ -119,9 +130,9 @@ class TestPredict:
         straight = network(picture)[-1].numpy()
         mirrored = network(picture[:, :, ::-1])[-1].numpy()[:, :, ::-1]
         swap = [5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10]
-        maps = forward.heatmaps_of(network, tf.constant(picture), True, MPII.mirror)
+        maps = forward.predict_heatmaps(network, tf.constant(picture), MPII.mirror, True)
         np.testing.assert_allclose(maps, (straight + mirrored[..., swap]) / 2, atol=1e-5)
-        plain = forward.heatmaps_of(network, tf.constant(picture), False, MPII.mirror)
+        plain = forward.predict_heatmaps(network, tf.constant(picture), MPII.mirror, False)
         np.testing.assert_allclose(plain, straight, atol=1e-5)
 
 
@@ -263,10 +274,10 @@ class TestRun:
         best = checkpoints.find(config.checkpoint)
         assert written["source"] == {
             "flip": True,
-            "decode": "quarter",
+            "decoder": "quarter",
             "sigma": config.sigma,
             "scales": [1.0],
-            "mean": list(preprocessing.MEAN),
+            "mean": list(MEAN),
             "checkpoint": best,
             "weights": json.loads(pathlib.Path(best).with_name("best.json").read_text())["weights"],
         }
@@ -380,9 +391,7 @@ class TestRun:
 class TestPicture:
     def test_truth_and_prediction_lie_in_the_picture_they_belong_to(self, spotted):
         info, _ = spotted
-        shown = samples.picture(
-            dots_network(), info, "validation", flip=False, decode="quarter", count=4
-        )
+        shown = samples.predict(dots_network(), info, "validation", PLAIN, np.arange(4))
         assert shown["images"].shape == (4, 64, 64, 3)
         assert np.abs(shown["truth"] - shown["predicted"]).max() < 2.5
         for image, joints in zip(shown["images"], shown["truth"]):
@@ -393,24 +402,21 @@ class TestPicture:
 
     def test_chosen_people_come_in_the_order_asked_for(self, spotted):
         info, _ = spotted
-        options = {"flip": False, "decode": "quarter"}
         count = info.count("validation")
-        everybody = samples.picture(
-            dots_network(), info, "validation", places=np.arange(count), **options
-        )
-        places = np.array([count - 1, 0, count - 1])
-        shown = samples.picture(dots_network(), info, "validation", places=places, **options)
+        everybody = samples.predict(dots_network(), info, "validation", PLAIN, np.arange(count))
+        indices = np.array([count - 1, 0, count - 1])
+        shown = samples.predict(dots_network(), info, "validation", PLAIN, indices)
         assert shown.keys() == everybody.keys()
         assert not np.array_equal(shown["truth"][0], shown["truth"][1])
         for key, values in shown.items():
-            np.testing.assert_allclose(values, everybody[key][places], atol=1e-4)
+            np.testing.assert_allclose(values, everybody[key][indices], atol=1e-4)
 
 
 class TestWorst:
     def test_by_mean_error_with_infinity_first_and_unscored_last(self):
         nan, inf = np.nan, np.inf
         errors = np.array([[0.5, nan], [nan, nan], [0.1, 0.7], [3.0, 0.0], [0.2, inf], [0.5, 0.5]])
-        means = scoring.mean_errors(errors)
+        means = scoring.over_joints(np.nanmean, errors)
         np.testing.assert_allclose(means, [0.5, nan, 0.4, 1.5, inf, 0.5])
         assert scoring.worst(errors).tolist() == [4, 3, 0, 5, 2, 1]
 

@@ -306,7 +306,7 @@ class TestRefusals:
 
     def test_no_room(self, info, tmp_path):
         page = tmp_path / "p.html"
-        self.refused("holds nobody", ValueError, info.folder, str(page), megabytes=0.001)
+        self.refused("holds no person", ValueError, info.folder, str(page), megabytes=0.001)
         assert not page.exists()
 
     def test_damaged_shard(self, own_records, tmp_path):

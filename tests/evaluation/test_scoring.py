@@ -492,7 +492,7 @@ class TestBias:
         shift = self.results(tmp_path, (0.3, -0.6))["bias"]
         assert shift["image_px"] == pytest.approx([0.3, -0.6])
         assert shift["heatmap_px"] == pytest.approx([0.3 * 64 / SIDE, -0.6 * 64 / SIDE])
-        warning = "correct joints lie -0.15 in y heatmap px beside the truth"
+        warning = "correct joints lie -0.15 in y heatmap px off the truth"
         assert warning in capsys.readouterr().out
 
     def test_below_a_tenth_there_is_no_warning(self, tmp_path, capsys):
@@ -504,7 +504,7 @@ class TestBias:
         sides = np.array([100.0, 100, 100, 100, 400, 400])
         truth = dataclasses.replace(truth, side=sides)
         found = truth.joints + 0.3
-        shift = scoring.bias(found, truth, scoring.errors(found, truth.joints, truth))
+        shift = scoring.bias(found, truth, scoring.errors(found, truth))
         assert shift["heatmap_px"] == pytest.approx([0.192, 0.192])
         assert "+0.19 in x and +0.19 in y" in results_module.bias_warning(shift)
 
@@ -564,18 +564,19 @@ class TestOutput:
 class TestCommand:
     @pytest.fixture
     def answer(self, fork_script):
-        """A function from words to the exit code and all that eval_main.py says."""
+        """A function from words to the exit code and all that a command prints."""
 
-        def run(*words):
-            found = fork_script(ROOT, "eval_main.py", *words)
-            return found["code"], found["output"] + found["errors"]
+        def run(*words, script="eval_main.py"):
+            answer = fork_script(ROOT, script, *words)
+            return answer["code"], answer["output"] + answer["errors"]
 
         return run
 
-    def test_results_come_back(self, answer, tmp_path, truth, truth_file):
+    @pytest.mark.parametrize("script", ["eval_main.py", "scripts/score_predictions.py"])
+    def test_results_come_back(self, answer, tmp_path, truth, truth_file, script):
         found = own(tmp_path / "p.json", truth, truth.joints + 4.0)
         files = (f"--predictions={found}", f"--ground_truth={truth_file}")
-        code, output = answer(*files, f"--output={tmp_path / 'out'}")
+        code, output = answer(*files, f"--output={tmp_path / 'out'}", script=script)
         assert code == 0, output
         results = json.loads((tmp_path / "out" / "results.json").read_text())
         assert results["PCKh@0.2"]["mean14"] == 100 and results["PCKh@0.1"]["mean14"] == 0
@@ -611,9 +612,9 @@ class TestCommand:
     def test_no_more_of_tensorflow_than_needed(self, tmp_path, truth_file):
         found = npy(tmp_path / "p.npy", places(6))
         lines = (
-            "import sys, runpy",
-            f"sys.argv = ['eval_main.py', '--predictions={found}', '--ground_truth={truth_file}']",
-            "try: runpy.run_path('eval_main.py', run_name='__main__')",
+            "import sys, runpy; script = 'scripts/score_predictions.py'",
+            f"sys.argv = [script, '--predictions={found}', '--ground_truth={truth_file}']",
+            "try: runpy.run_path(script, run_name='__main__')",
             "except SystemExit as end: assert not end.code",
             "names = ('tensorflow_addons', 'hourglass.model', 'hourglass.heatmap', 'cv2',",
             "         'pipelines.evaluation.evaluate', 'pipelines.data.tfrecords')",
@@ -654,7 +655,7 @@ class TestPublished:
             f"--output={tmp_path}",
         )
         before = os.times()
-        process = start_python(str(ROOT / "eval_main.py"), *words)
+        process = start_python(str(ROOT / "scripts" / "score_predictions.py"), *words)
         output, _ = process.communicate(timeout=300)
         after = os.times()
         assert process.returncode == 0, output
@@ -689,7 +690,7 @@ class TestPublished:
         """pytorch-pose's files lie about a third of a heatmap pixel too low."""
         truth = ground_truth.read(os.path.join(DATA, "mpii", "valid.h5"))
         _, found = prediction_files.read_foreign(published("bearpaw-hg_s2_b1.mat"), 1, MPII)
-        shift = scoring.bias(found, truth, scoring.errors(found, truth.joints, truth))
+        shift = scoring.bias(found, truth, scoring.errors(found, truth))
         assert shift["heatmap_px"] == pytest.approx([-0.36, -0.43], abs=0.02)
         assert results_module.bias_warning(shift)
 

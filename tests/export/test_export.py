@@ -26,16 +26,11 @@ from pipelines.evaluation import evaluate
 from pipelines.evaluation.ground_truth import Truth
 from pipelines.export import export, formats, signatures, verify
 from pipelines.inference import forward
+from pipelines.inference.options import InferenceOptions
 from pipelines.training import train
 from tests.helpers.people import GEOMETRY, TRAIN, VALIDATION, draw_person, tiny
 
-HOW = {
-    "flip": True,
-    "mirror": MPII.mirror,
-    "decode": "quarter",
-    "sigma": 1.0,
-    "mean": preprocessing.MEAN,
-}
+OPTIONS = InferenceOptions()
 
 
 def needs(kind: str) -> None:
@@ -151,7 +146,7 @@ def expected(network, people: list) -> tuple[np.ndarray, np.ndarray]:
             "center": tf.constant(cropping.to_crop(person.center, crop_to_image)[None], tf.float32),
             "side": tf.constant([person.side / crop_to_image[0, 0]], tf.float32),
         }
-        points, peaks = forward.joints_of(network, batch, **HOW)
+        points, peaks = forward.predict_joints(network, batch, MPII.mirror, OPTIONS)
         joints.append(cropping.to_image(points.numpy().astype(float), crop_to_image[None])[0])
         confidences.append(peaks[0].numpy())
     return np.stack(joints), np.stack(confidences)
@@ -161,7 +156,7 @@ def expected(network, people: list) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
 def test_joints_of_files_are_those_of_records(network, kind):
     files, boxes, people = photographs(kind)
-    signature = signatures.joints(network, GEOMETRY, True, **HOW)
+    signature = signatures.joints(network, GEOMETRY, MPII.mirror, OPTIONS, encoded=True)
     found = signature(tf.constant(files), tf.constant(boxes))
     joints, confidences = expected(network, people)
     np.testing.assert_allclose(found["confidences"], confidences, atol=2e-3)
@@ -236,7 +231,7 @@ def known(tmp_path_factory, trained, info) -> str:
     """Records of the drawn people whose true joints are what the network predicts."""
     network, *_ = checkpoints.load_network(trained[0].workdir)
     strategy = tf.distribute.get_strategy()
-    predict = forward.make_predict(strategy, network, **HOW)
+    predict = forward.make_predict(strategy, network, MPII.mirror, OPTIONS)
     dataset, facts = (
         input_pipeline.evaluation(info, "validation", batch=5),
         input_pipeline.facts(info, "validation"),
@@ -258,11 +253,13 @@ def known(tmp_path_factory, trained, info) -> str:
 
 @pytest.fixture(scope="module")
 def ask_in(trained, known):
-    """A function that makes a Request of the trained network, to be written in a folder."""
+    """A function that makes ExportOptions for the trained network, to be written in a folder."""
 
-    def make(folder: pathlib.Path, kind: str, **changes) -> export.Request:
-        request = export.Request(trained[0].workdir, kind, str(folder / f"pose.{kind}"), known)
-        return dataclasses.replace(request, **changes)
+    def make(folder: pathlib.Path, kind: str, **changes) -> export.ExportOptions:
+        options = export.ExportOptions(
+            trained[0].workdir, kind, str(folder / f"pose.{kind}"), records=known
+        )
+        return dataclasses.replace(options, **changes)
 
     return make
 
@@ -274,16 +271,16 @@ def ask(tmp_path, ask_in):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, ask_in):
-    """A function: the folder of an export, its Request and what it printed; each made once."""
+    """A function: an export's folder, its options and what it printed; each made once."""
 
     @functools.cache
-    def make(kind: str, *changes) -> tuple[pathlib.Path, export.Request, str]:
+    def make(kind: str, *changes) -> tuple[pathlib.Path, export.ExportOptions, str]:
         needs(kind)
         folder = tmp_path_factory.mktemp("exported")
-        request = ask_in(folder, kind, **dict(changes))
+        options = ask_in(folder, kind, **dict(changes))
         with contextlib.redirect_stdout(io.StringIO()) as printed:
-            export.run(request)
-        return folder, request, printed.getvalue()
+            export.run(options)
+        return folder, options, printed.getvalue()
 
     return make
 
@@ -306,7 +303,7 @@ CASES = [
 @pytest.mark.slow
 @pytest.mark.parametrize("kind, changes", CASES)
 def test_export_equals_its_checkpoint(exported, trained, kind, changes):
-    folder, request, printed = exported(kind, *changes.items())
+    folder, options, printed = exported(kind, *changes.items())
     assert left(folder) == [f"pose.{kind}", f"pose.{kind}.json"]
     report = json.loads((folder / f"pose.{kind}.json").read_text())
     rows = report["verification"]
@@ -315,7 +312,7 @@ def test_export_equals_its_checkpoint(exported, trained, kind, changes):
     # The truth is what the checkpoint finds, in pictures that are not rounded to grey levels.
     best = rows["checkpoint"]["mean14"]
     assert list(rows) == ["checkpoint", *ways]
-    assert best > 95 if request.with_preprocessing else best == 100.0
+    assert best > 95 if options.with_preprocessing else best == 100.0
     for way, row in rows.items():
         assert row["people"] == VALIDATION and row["joints"] == VALIDATION * len(MPII)
         assert row["mean14"] == best and row["loss"] == 0.0, way
@@ -324,12 +321,12 @@ def test_export_equals_its_checkpoint(exported, trained, kind, changes):
         assert way in printed
     assert report["accepted_loss"] == "" and report["joints"] == list(MPII.joints)
 
-    place = request.output + ("/1" if kind == "savedmodel" else "")
+    place = options.output + ("/1" if kind == "savedmodel" else "")
     pictures = np.random.default_rng(0).integers(0, 256, [3, 32, 32, 3], np.uint8)
-    given = pictures if request.with_preprocessing else preprocessing.normalize(pictures).numpy()
+    given = pictures if options.with_preprocessing else preprocessing.normalize(pictures).numpy()
     network, *_ = checkpoints.load_network(trained[0].workdir)
     want = network(preprocessing.normalize(pictures), training=False)[-1].numpy()
-    within = 2e-3 if request.quantize == "float16" else 1e-5
+    within = 2e-3 if options.quantize == "float16" else 1e-5
     np.testing.assert_allclose(formats.LOAD[kind](place)(given), want, atol=within)
     np.testing.assert_allclose(formats.LOAD[kind](place)(given[:1]), want[:1], atol=within)
 
@@ -381,14 +378,14 @@ def test_int8_of_a_dead_layer_is_refused(tmp_path):
 @pytest.mark.slow
 def test_int8_loss_is_refused_unless_accepted(ask, tmp_path):
     """A network trained for seconds does not survive 8 bits: a real loss."""
-    request = ask("tflite", quantize="int8")
+    options = ask("tflite", quantize="int8")
     with pytest.raises(ValueError, match=r"loses .* points .* may lose 1.0.*--accept_loss"):
-        export.run(request)
+        export.run(options)
     assert left(tmp_path) == []
-    report = export.run(dataclasses.replace(request, accept_loss=True))
+    report = export.run(dataclasses.replace(options, accept_loss=True))
     assert "loses" in report["accepted_loss"]
     assert left(tmp_path) == ["pose.tflite", "pose.tflite.json"]
-    details = tf.lite.Interpreter(request.output).get_tensor_details()
+    details = tf.lite.Interpreter(options.output).get_tensor_details()
     kernels = [d for d in details if d["dtype"] == np.int8 and len(d["shape"]) == 4]
     assert len(kernels) > 10  # else nothing was quantised
 
@@ -396,15 +393,15 @@ def test_int8_loss_is_refused_unless_accepted(ask, tmp_path):
 @pytest.mark.slow
 def test_spoiled_export_is_found_out(ask, tmp_path, known):
     """Two joints' heatmaps exchanged between reading the checkpoint and writing the file."""
-    request, info = ask("frozen"), tfrecords.read_info(known)
-    network, *_ = checkpoints.load_network(request.checkpoint)
+    options, info = ask("frozen"), tfrecords.read_info(known)
+    network, *_ = checkpoints.load_network(options.checkpoint)
     spoiled = bn_folding.fold(network)
     kernel, bias = spoiled.layers[-2].get_weights()
     order = np.arange(len(MPII))
     order[[0, 9]] = order[[9, 0]]  # right ankle and head top
     spoiled.layers[-2].set_weights([kernel[..., order], bias[order]])
-    place = export.write(request, str(tmp_path / "spoiled"), spoiled, info, HOW)
-    rows = export.compare(request, place, network, info, HOW)
+    place = export.write(options, str(tmp_path / "spoiled"), spoiled, info, OPTIONS)
+    rows = export.compare(options, place, network, info, OPTIONS)
     assert rows["checkpoint"]["mean14"] == 100.0
     assert rows["frozen"]["all_input_px"]["largest"] > 1
     assert "frozen loses" in verify.problem(rows, "none")
@@ -424,7 +421,7 @@ def test_spoiled_export_is_found_out(ask, tmp_path, known):
         ("frozen", {"split": "test"}, "no people in the split 'test'"),
     ],
 )
-def test_requests_that_contradict_themselves(ask, tmp_path, kind, changes, words):
+def test_options_that_contradict_themselves(ask, tmp_path, kind, changes, words):
     if kind == "onnx":
         needs(kind)
     with pytest.raises(ValueError, match=words):
@@ -455,11 +452,11 @@ def test_people_without_head_size_cannot_clear_an_export(ask, own_records, tmp_p
         return image, dataclasses.replace(person, head_size=np.nan)
 
     unscored = own_records(counts={"train": 3, "validation": 3}, draw=draw)
-    request = ask("frozen", records=unscored.folder)
-    with pytest.raises(ValueError, match="nobody among these people can be scored"):
-        export.run(request)
+    options = ask("frozen", records=unscored.folder)
+    with pytest.raises(ValueError, match="none of these people can be scored"):
+        export.run(options)
     assert "pose.frozen" not in left(tmp_path)
-    report = export.run(dataclasses.replace(request, accept_loss=True))
+    report = export.run(dataclasses.replace(options, accept_loss=True))
     text = (tmp_path / "pose.frozen.json").read_text()
     assert json.loads(text)["verification"]["frozen"]["loss"] is None and report["accepted_loss"]
 
@@ -470,14 +467,14 @@ def test_people_without_head_size_cannot_clear_an_export(ask, own_records, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("package", ["tf2onnx", "onnxruntime"])
 def test_missing_package_is_one_sentence(ask, fork_script, tmp_path, package):
-    request = ask("onnx")
+    options = ask("onnx")
     (tmp_path / "without.py").write_text(f"""
 import sys
 sys.modules[{package!r}] = None
 from pipelines import cli
 from pipelines.export import export
-request = export.Request({request.checkpoint!r}, "onnx", {request.output!r}, {request.records!r})
-sys.exit(cli.answer(lambda: export.run(request)))
+options = export.ExportOptions(**{dataclasses.asdict(options)!r})
+sys.exit(cli.answer(lambda: export.run(options)))
 """)
     answer = fork_script(tmp_path, "without.py")
     assert answer["code"] == 1 and answer["errors"].startswith("error: ")

@@ -106,7 +106,7 @@ def compare(pair: Pair, what: str, found: dict, want: dict, within: float, least
     """Every tensor's largest difference, as a share of its largest value, is at most ``within``.
 
     Where all of a tensor is smaller than ``least``, as a share of that. Prints the worst one: a row
-    of the parity table in BUILD_NOTES.md.
+    of the parity table in docs/parity.md.
     """
     assert set(found) == set(want)
     sizes = {name: max(np.abs(array).max(), least) for name, array in want.items()}
@@ -322,7 +322,7 @@ class TestFiles:
         path = save(tmp_path / "less.pth", "pytorch_pose", state)
         refused(path, r"missing are 1 \(hg.0.hg.1.2.0.conv2.weight\)")
         path = save(tmp_path / "more.pth", "pytorch_pose", {**tensors, "fc_.0.bias": torch.ones(8)})
-        refused(path, r"without a place in our network are 1 \(fc_.0.bias\)")
+        refused(path, r"unknown to our network are 1 \(fc_.0.bias\)")
 
     def test_other_joints(self, tensors, tmp_path, refused):
         path = save(tmp_path / "w.pth", "anibali", tensors)
@@ -333,11 +333,11 @@ class TestFiles:
         path = save(tmp_path / "w.pth", "anibali", {**tensors, name: tensors[name] * torch.nan})
         refused(path, rf"NaN or infinite values: 1 \({name}\)")
 
-    def test_a_view_that_claims_more_than_the_file_holds(self, tensors, tmp_path, refused):
+    def test_a_view_of_more_than_the_file_holds(self, tensors, tmp_path, refused):
         name = "fc.0.0.weight"
         wide = torch.zeros(1).expand(100_000, 100_000, 1, 1)
         path = save(tmp_path / "w.pth", "anibali", {**tensors, name: wide})
-        refused(path, "claim .* bytes, the file has")
+        refused(path, "need .* bytes, the file has")
 
     def test_files_that_are_something_else(self, tensors, tmp_path, refused):
         refused(tmp_path / "none.pth", "no file at")
@@ -419,7 +419,7 @@ def test_the_commands(tmp_path, info, fork_script):
     code, output = command(str(ROOT / "eval_main.py"), *flags)
     assert code == 0 and "trained for" not in output
     results = json.loads((tmp_path / "scores" / "results.json").read_text())
-    assert (results["people"], results["source"]["decode"]) == (
+    assert (results["people"], results["source"]["decoder"]) == (
         info.count("validation"),
         "hourglass",
     )

@@ -164,7 +164,7 @@ class TestRefusals:
         with pytest.raises(ValueError) as error:
             golden.take(tensors)
         assert f"missing are 1 ({gone})" in str(error.value)
-        assert "without a place in our network are 1 (extra.weight)" in str(error.value)
+        assert "unknown to our network are 1 (extra.weight)" in str(error.value)
 
     def test_counters_of_batches_may_be_missing(self, golden, tensors):
         old = {n: t for n, t in tensors.items() if "num_batches" not in n}
@@ -211,8 +211,8 @@ class TestRefusals:
         with pytest.raises(ValueError, match="export it to a layout with that stem"):
             layouts.give(golden.layout, arguments, golden.ours, {})
         mobile = model.build(**{**SMALL, "stem": golden.arguments["stem"]}, size=16, block="mobile")
-        with pytest.raises(ValueError, match="has no place for .*depthwise"):
+        with pytest.raises(ValueError, match="has no tensor for .*depthwise"):
             layouts.names(golden.layout, SMALL, shapes_of(mobile))
         if golden.layout == "princeton":
-            with pytest.raises(ValueError, match="1 residual block at each place, not 2"):
+            with pytest.raises(ValueError, match="1 residual block per branch, not 2"):
                 layouts.names("princeton", {**SMALL, "blocks": 2}, [])

@@ -15,13 +15,14 @@ GROUPS = {
     "scripts/draw_records.py": ["People", "Picture"],
     "scripts/export.py": ["Network", "File", "Joints from heatmaps", "Verification"],
     "scripts/export_torch.py": ["Network", "File"],
-    "scripts/import_torch.py": ["Files", "What the file does not say"],
+    "scripts/import_torch.py": ["Files", "What the file lacks"],
     "scripts/list_gpu_kernels.py": ["File"],
     "scripts/make_mpii_validation.py": [],
     "scripts/make_submission.py": ["Files"],
     "scripts/make_tfrecords.py": ["Data", "Records", "Stored crops", "--dataset=coco only"],
     "scripts/plot_runs.py": ["Curves"],
     "scripts/predict.py": ["Network", "People and pictures", "What is written"],
+    "scripts/score_predictions.py": ["Files"],
 }
 
 

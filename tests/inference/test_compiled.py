@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hourglass import bn_folding, heatmap, model
+from hourglass import bn_folding, model
 from hourglass.skeleton import MPII
 from pipelines import devices
 from pipelines.data import input_pipeline
 from pipelines.inference import compiled, forward
+from pipelines.inference.options import InferenceOptions
 from tests.helpers.networks import far_from_identity
 
-SIZE = 32
+SIZE, CANVAS = 32, 48
+ARGUMENTS = {"joints": len(MPII), "stacks": 2, "channels": 16, "depth": 1, "size": SIZE}
+PLAIN = InferenceOptions(flip=False)
 
 
 @pytest.fixture(scope="module")
 def plain():
-    arguments = {"stacks": 2, "channels": 16, "depth": 1, "size": SIZE}
-    return far_from_identity(model.build(joints=len(MPII), **arguments))
+    return far_from_identity(model.build(**ARGUMENTS))
 
 
 @pytest.fixture(scope="module")
@@ -27,40 +29,54 @@ def fast(plain):
     return bn_folding.fold(plain)
 
 
-def _images(batch):
-    return tf.random.stateless_normal([batch, SIZE, SIZE, 3], [3, 4])
+def _crops(count):
+    """image [B, CANVAS, CANVAS, 3] uint8, center [B, 2] and side [B] float32 crop px."""
+    draw = np.random.default_rng(3)
+    image = draw.integers(0, 256, [count, CANVAS, CANVAS, 3], np.uint8)
+    center = draw.uniform(20, 28, [count, 2]).astype(np.float32)
+    return image, center, draw.uniform(30, 60, count).astype(np.float32)
 
 
-def _plain_joints(network, images, flip, decode):
-    maps = forward.heatmaps_of(network, images, flip, MPII.mirror)
-    joints, confidence = heatmap.decode(maps, decode)
-    return heatmap.to_input(joints, model.STRIDE), confidence
+def _first(crops, count):
+    return tuple(part[:count] for part in crops)
 
 
-@pytest.mark.parametrize(("flip", "decode"), [(False, "quarter"), (True, "subpixel")])
-def test_within_a_twentieth_of_a_pixel_of_the_plain_path(plain, fast, flip, decode):
-    images = _images(8)
-    predict = compiled.of_images(fast, flip=flip, mirror=MPII.mirror, decode=decode)
-    joints, confidence = predict(images)
-    want, peaks = _plain_joints(plain, images, flip, decode)
+def _plain_joints(network, crops, options):
+    batch = dict(zip(("image", "center", "side"), map(tf.constant, crops)))
+    return forward.predict_joints(network, batch, MPII.mirror, options)
+
+
+@pytest.mark.parametrize("options", [PLAIN, InferenceOptions(decoder="subpixel")])
+def test_within_a_twentieth_of_a_pixel_of_the_plain_path(plain, fast, options):
+    crops = _crops(8)
+    joints, confidence = compiled.make_predict(fast, MPII.mirror, options)(*crops)
+    expected, peaks = _plain_joints(plain, crops, options)
     assert joints.shape == (8, len(MPII), 2) and np.ptp(joints) > SIZE / 2
-    np.testing.assert_allclose(joints, want, atol=0.05)
+    np.testing.assert_allclose(joints, expected, atol=0.05)
     np.testing.assert_allclose(confidence, peaks, rtol=1e-4)
 
 
-def test_any_number_of_pictures_gives_what_each_gives_alone(fast):
-    images, predict = _images(9), compiled.of_images(fast, largest=4)
-    alone = [predict(images[i : i + 1]) for i in range(9)]
+def test_any_number_of_crops_gives_what_each_gives_alone(fast):
+    crops, predict = _crops(9), compiled.make_predict(fast, MPII.mirror, PLAIN, batch_size=4)
+    alone = [predict(*(part[i : i + 1] for part in crops)) for i in range(9)]
     for count in range(1, 10):
-        joints, confidence = predict(images[:count])
+        joints, confidence = predict(*_first(crops, count))
         np.testing.assert_allclose(joints, np.concatenate([j for j, _ in alone[:count]]), atol=1e-3)
         peaks = np.concatenate([c for _, c in alone[:count]])
         np.testing.assert_allclose(confidence, peaks, rtol=1e-4)
 
 
-def test_no_picture_gives_no_joints(fast):
-    joints, confidence = compiled.of_images(fast)(np.zeros([0, SIZE, SIZE, 3], np.float32))
+def test_no_crop_gives_no_joints(fast):
+    joints, confidence = compiled.make_predict(fast, MPII.mirror, PLAIN)(*_crops(0))
     assert joints.shape == (0, len(MPII), 2) and confidence.shape == (0, len(MPII))
+
+
+def test_heatmaps_come_too_where_they_are_asked_for(plain, fast):
+    crops = _crops(3)
+    *_, maps = compiled.make_predict(fast, MPII.mirror, PLAIN, heatmaps=True)(*crops)
+    batch = dict(zip(("image", "center", "side"), map(tf.constant, crops)))
+    expected, _ = forward.predict_scales(plain, batch, MPII.mirror, PLAIN)
+    np.testing.assert_allclose(maps, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def _counting():
@@ -75,87 +91,72 @@ def _counting():
 
 
 def test_one_trace_per_length():
-    compiled, traced = _counting()
+    add, traced = _counting()
     draw = np.random.default_rng(0)
     for count in [*range(0, 15), *range(14, -1, -1)]:
         x, y = draw.normal(size=[count, 2]), draw.normal(size=[count])
-        (found,) = compiled(x, y)
-        np.testing.assert_array_equal(found, x + y[:, None])
+        (result,) = add(x, y)
+        np.testing.assert_array_equal(result, x + y[:, None])
     assert sorted(traced) == [1, 2, 4, 6]
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_the_folded_network_is_traced_once_per_length_and_static(precision):
-    arguments = {"stacks": 2, "channels": 16, "depth": 1, "size": SIZE, "precision": precision}
-    predict = compiled.of_images(bn_folding.fold(model.build(joints=16, **arguments)), largest=2)
+    network = bn_folding.fold(model.build(**ARGUMENTS, precision=precision))
+    predict = compiled.make_predict(network, MPII.mirror, PLAIN, batch_size=2)
     traced = []
 
-    def noting(images):
-        results = predict.step(images)
-        traced.append([images.shape, *(result.shape for result in results)])
+    def noting(image, center, side):
+        results = predict.step(image, center, side)
+        traced.append([image.shape, *(result.shape for result in results)])
         return results
 
     noted = dataclasses.replace(predict, step=noting)
     for count in (1, 2, 3, 5, 2, 1):
-        noted(_images(count))
-    assert traced == [[(n, SIZE, SIZE, 3), (n, 16, 2), (n, 16)] for n in (1, 2)]
+        noted(*_crops(count))
+    assert traced == [[(n, CANVAS, CANVAS, 3), (n, 16, 2), (n, 16)] for n in (1, 2)]
 
 
 @pytest.mark.parametrize(
-    ("largest", "want"), [(1, (1,)), (2, (1, 2)), (8, (1, 2, 4, 8)), (9, (1, 2, 4, 8, 9))]
+    ("largest", "lengths"), [(1, (1,)), (2, (1, 2)), (8, (1, 2, 4, 8)), (9, (1, 2, 4, 8, 9))]
 )
-def test_lengths_are_powers_of_two_and_the_largest(largest, want):
-    assert compiled.lengths_up_to(largest) == want
+def test_lengths_are_powers_of_two_and_the_largest(largest, lengths):
+    assert compiled.lengths_up_to(largest) == lengths
 
 
 def test_works_inside_a_function_of_the_callers(fast):
-    predict = compiled.of_images(fast, largest=4)
-    inside = tf.function(lambda images: predict(images))(_images(3))
-    for ours, theirs in zip(inside, predict(_images(3))):
+    predict, crops = compiled.make_predict(fast, MPII.mirror, PLAIN, batch_size=4), _crops(3)
+    inside = tf.function(lambda *parts: predict(*parts))(*map(tf.constant, crops))
+    for ours, theirs in zip(inside, predict(*crops)):
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.8)])
 def test_crops_give_what_evaluation_gives(plain, fast, info, scales):
-    how = {"flip": True, "mirror": MPII.mirror, "decode": "subpixel", "scales": scales}
+    options = InferenceOptions(decoder="subpixel", scales=scales)
     batch = next(iter(input_pipeline.evaluation(info, "validation", batch=5)))
     strategy = devices.make_strategy("one")
-    index, want, peaks = forward.make_predict(strategy, plain, **how)(batch)
+    index, expected, peaks = forward.make_predict(strategy, plain, MPII.mirror, options)(batch)
     np.testing.assert_array_equal(index, batch["index"])
-    predict = compiled.of_crops(fast, largest=8, **how)
+    predict = compiled.make_predict(fast, MPII.mirror, options, batch_size=8)
     joints, confidence = predict(batch["image"], batch["center"], batch["side"])
     # A crop's side here is up to 64 px, twice the network's input.
-    np.testing.assert_allclose(joints, want, atol=0.05)
+    np.testing.assert_allclose(joints, expected, atol=0.05)
     np.testing.assert_allclose(confidence, peaks, rtol=1e-3)
 
 
-def test_bfloat16_finds_nearly_the_same_heights(plain):
-    half = model.build(
-        joints=16, stacks=2, channels=16, depth=1, size=SIZE, precision="mixed_bfloat16"
-    )
+def test_bfloat16_predicts_nearly_the_same_heights(plain):
+    half = model.build(**ARGUMENTS, precision="mixed_bfloat16")
     half.set_weights(plain.get_weights())
-    images = _images(5)
-    _, peaks = compiled.of_images(bn_folding.fold(half))(images)
-    _, want = _plain_joints(plain, images, False, "quarter")
-    np.testing.assert_allclose(peaks, want, atol=0.02 * np.abs(want).max())
-    assert (peaks != want).numpy().any()
+    crops = _crops(5)
+    _, peaks = compiled.make_predict(bn_folding.fold(half), MPII.mirror, PLAIN)(*crops)
+    _, expected = _plain_joints(plain, crops, PLAIN)
+    np.testing.assert_allclose(peaks, expected, atol=0.02 * np.abs(expected).max())
+    assert (peaks != expected).numpy().any()
 
 
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (np.zeros([2, SIZE, SIZE, 3], np.uint8), r"pictures are uint8 .*takes float32"),
-        (np.zeros([2, 64, 64, 3], np.float32), r"float32 \[2, 64, 64, 3\]; .*\[B, 32, 32, 3\]"),
-        (np.zeros([SIZE, SIZE, 3], np.float32), r"float32 \[32, 32, 3\]; the network takes"),
-    ],
-)
-def test_other_pictures_are_refused(fast, images, message):
-    with pytest.raises(ValueError, match=message):
-        compiled.of_images(fast)(images)
-
-
-def test_a_mirror_test_needs_the_pairs_and_a_batch_one_example(fast):
-    with pytest.raises(ValueError, match="mirror test of 16 joints .* not 0: pass Skeleton.mirror"):
-        compiled.of_images(fast, flip=True)
+def test_a_mirror_test_needs_the_networks_joints_and_a_batch_one_example(fast):
+    with pytest.raises(ValueError, match="mirror test of 16 joints .* not 2: pass Skeleton.mirror"):
+        compiled.make_predict(fast, (1, 0), InferenceOptions())
     with pytest.raises(ValueError, match="1 example or more, not 0"):
-        compiled.of_images(fast, largest=0)
+        compiled.make_predict(fast, MPII.mirror, PLAIN, batch_size=0)

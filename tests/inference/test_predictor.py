@@ -19,6 +19,7 @@ from pipelines.data import cropping
 from pipelines.data.annotations import BOX_CONTEXT
 from pipelines.evaluation import evaluate
 from pipelines.inference import forward, predict_media, writers
+from pipelines.inference.options import InferenceOptions, for_weights
 from pipelines.inference.predictor import Pose, Predictor
 from pipelines.visualization import draw
 from tests.helpers.forked import ROOT
@@ -30,7 +31,7 @@ PEOPLE = 10
 
 @pytest.fixture(scope="module")
 def predictor(trained) -> Predictor:
-    return Predictor.load(trained[0].workdir, largest=4)
+    return Predictor.load(trained[0].workdir, batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +61,9 @@ def by_evaluation(config, info, crowd):
     batch = {key: tf.constant(np.stack(parts)) for key, parts in batch.items()}
     batch["index"] = tf.range(len(crowd), dtype=tf.int64)
     strategy = devices.make_strategy("one")
-    how = {"flip": True, "decode": "quarter", "mirror": skeleton.mirror}
-    _, found, confidence = forward.make_predict(strategy, network, **how)(batch)
-    return cropping.to_image(np.float64(found), np.stack(matrices)), confidence.numpy()
+    predict = forward.make_predict(strategy, network, skeleton.mirror, InferenceOptions())
+    _, joints, confidence = predict(batch)
+    return cropping.to_image(np.float64(joints), np.stack(matrices)), confidence.numpy()
 
 
 def test_the_same_joints_as_evaluation(trained, info, crowd, predictor):
@@ -85,14 +86,15 @@ def test_evaluations_own_files_differ_by_their_jpegs_only(trained, crowd, predic
     evaluate.run(config)
     written = json.loads((tmp_path / "predictions.json").read_text())["people"]
     joints = np.array([person["joints"] for person in written])
-    with_rule = Predictor.load(trained[0].workdir, decode="subpixel")
-    poses = with_rule([image for image, *_ in crowd], [[box] for *_, box in crowd])
+    expected = checkpoints.read_expected(trained[0].workdir)
+    subpixel = Predictor.load(trained[0].workdir, for_weights(expected, decoder="subpixel"))
+    poses = subpixel([image for image, *_ in crowd], [[box] for *_, box in crowd])
     apart = np.linalg.norm(np.stack([p.joints for (p,) in poses]) - joints, axis=-1)
     side = np.array([who.side for _, who, _ in crowd])[:, None]
     assert np.median(apart / side) < 0.01
 
 
-def test_places_and_weights(trained, info, predictor):
+def test_a_run_and_its_best_checkpoint(trained, info, predictor):
     folder = trained[0].workdir
     prefix = checkpoints.latest(folder + "/checkpoints")
     assert checkpoints.split_place(folder + "/best/")[0] == folder
@@ -100,7 +102,7 @@ def test_places_and_weights(trained, info, predictor):
     assert checkpoints.find(folder) == checkpoints.find(folder + "/best")
     assert checkpoints.read_geometry(folder) == info.geometry == predictor.geometry
     image = np.full([40, 30, 3], 90, np.uint8)
-    (one,), (same,) = (Predictor.load(place)([image]) for place in (folder, folder + "/best"))
+    (one,), (same,) = (Predictor.load(path)([image]) for path in (folder, folder + "/best"))
     np.testing.assert_array_equal(one[0].joints, same[0].joints)
     with pytest.raises(FileNotFoundError, match="holds no trained network"):
         Predictor.load(folder + "/nothing")
@@ -202,7 +204,7 @@ def test_streaming_holds_two_batches_at_most(crowd, predictor):
 
     for number, (k, poses) in enumerate(predictor.stream(items())):
         assert k == number and len(poses) == (3 if k % 20 == 7 else 0 if 20 < k < 50 else 1)
-        assert read - number <= 2 * predictor.largest + 1
+        assert read - number <= 2 * predictor.batch_size + 1
     assert number == 59
 
 

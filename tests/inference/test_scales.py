@@ -9,6 +9,7 @@ from pipelines import devices
 from pipelines.data import input_pipeline, preprocessing
 from pipelines.evaluation import evaluate
 from pipelines.inference import forward
+from pipelines.inference.options import InferenceOptions
 from tests.helpers.people import write_records
 from tests.helpers.spots import SPOTS, dots_network, spots
 
@@ -26,21 +27,26 @@ def batch(spotted):
     return next(iter(input_pipeline.evaluation(spotted[0], "validation", batch=10)))
 
 
-def make(network, **options):
+def make(network, options):
     strategy = devices.make_strategy("one")
-    options = {"flip": False, "decode": "quarter", "mirror": SPOTS.mirror, **options}
-    return strategy, forward.make_predict(strategy, network, **options)
+    return strategy, forward.make_predict(strategy, network, SPOTS.mirror, options)
+
+
+def averaged(network, batch, scales):
+    """Heatmaps [B, h, w, 3] without the mirror test."""
+    options = InferenceOptions(flip=False, scales=scales)
+    return forward.predict_scales(network, batch, SPOTS.mirror, options)[0]
 
 
 def offsets(spotted, scales, flip=False):
-    """[10, 3, 2] found less true joints, in crop sides."""
+    """[10, 3, 2] predicted less true joints, in crop sides."""
     info, people = spotted
-    strategy, predict = make(dots_network(), scales=scales, flip=flip)
+    strategy, predict = make(dots_network(), InferenceOptions(flip=flip, scales=scales))
     dataset = input_pipeline.evaluation(info, "validation", batch=5)
-    found, _ = evaluate.predict(
+    predicted, _ = evaluate.predict(
         strategy, predict, dataset, input_pipeline.facts(info, "validation")
     )
-    return np.stack([(f - p.joints) / p.side for f, p in zip(found, people["validation"])])
+    return np.stack([(j - p.joints) / p.side for j, p in zip(predicted, people["validation"])])
 
 
 class TestZoom:
@@ -61,16 +67,14 @@ class TestMultiScale:
 
     def test_scale_one_is_the_plain_test(self, batch):
         network = dots_network()
-        maps, matrix = forward.multi_scale(network, batch, flip=True, mirror=SPOTS.mirror)
+        maps, matrix = forward.predict_scales(network, batch, SPOTS.mirror, InferenceOptions())
         images, plain_matrix = preprocessing.images(batch, 64)
-        plain = forward.heatmaps_of(network, images, True, SPOTS.mirror)
+        plain = forward.predict_heatmaps(network, images, SPOTS.mirror, True)
         np.testing.assert_array_equal(maps, plain)
         np.testing.assert_array_equal(matrix, plain_matrix)
 
     def test_naming_scale_one_twice_changes_nothing(self, batch):
-        options = {"flip": False, "mirror": SPOTS.mirror}
-        once, _ = forward.multi_scale(dots_network(), batch, **options)
-        twice, _ = forward.multi_scale(dots_network(), batch, **options, scales=(1.0, 1.0))
+        once, twice = (averaged(dots_network(), batch, scales) for scales in ((1.0,), (1.0, 1.0)))
         np.testing.assert_allclose(twice, once, atol=1e-5)
 
     def test_average_is_that_of_the_crops_that_reach(self, batch):
@@ -78,16 +82,14 @@ class TestMultiScale:
         images = tf.keras.Input([64, 64, 3])
         ones = tf.keras.layers.AveragePooling2D(4)(images * 0.0 + 1.0)
         network = tf.keras.Model(images, [ones, ones])
-        options = {"flip": False, "mirror": SPOTS.mirror}
-        maps, _ = forward.multi_scale(network, batch, **options, scales=(0.5, 1.0))
-        np.testing.assert_allclose(maps, 1, atol=1e-6)
-        maps, _ = forward.multi_scale(network, batch, **options, scales=(0.5,))
+        np.testing.assert_allclose(averaged(network, batch, (0.5, 1.0)), 1, atol=1e-6)
+        maps = averaged(network, batch, (0.5,))
         assert maps[0, 0, 0, 0] == 0 and maps[0, 8, 8, 0] == 1  # nobody looked there
 
     def test_one_trace_and_one_forward_pass_per_scale(self, spotted):
         info, _ = spotted
         for scales, passes in (((1.0,), 1), ((1.0, 0.9, 1.1), 3)):
-            _, predict = make(dots_network(), scales=scales)
+            _, predict = make(dots_network(), InferenceOptions(flip=False, scales=scales))
             for batch in input_pipeline.evaluation(info, "validation", batch=5):
                 predict(batch)
             assert predict.experimental_get_tracing_count() == 1

@@ -21,6 +21,7 @@ from pipelines import devices
 from pipelines.data import augmentation, cropping, input_pipeline
 from pipelines.export import signatures
 from pipelines.inference import compiled, forward
+from pipelines.inference.options import InferenceOptions
 from pipelines.training import precise_bn, train_step
 from pipelines.training.state import create_train_state
 
@@ -224,9 +225,8 @@ def network() -> tf.keras.Model:
 @pytest.mark.parametrize("decode", heatmap.DECODERS)
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.9)], ids=["one scale", "two scales"])
 def test_validation(one, network, decode, scales):
-    predict = forward.make_predict(
-        one, network, flip=True, decode=decode, mirror=MPII.mirror, scales=scales
-    )
+    options = InferenceOptions(decoder=decode, scales=scales)
+    predict = forward.make_predict(one, network, MPII.mirror, options)
     assert audit(predict.get_concrete_function(crop_specs(32)).graph) == []
 
 
@@ -238,9 +238,9 @@ def test_precise_batch_norm(one, network):
 
 
 def test_compiled_prediction(network):
-    predict = compiled.of_crops(
-        bn_folding.fold(network), flip=True, mirror=MPII.mirror, decode="subpixel", heatmaps=True
-    )
+    options = InferenceOptions(decoder="subpixel")
+    folded = bn_folding.fold(network)
+    predict = compiled.make_predict(folded, MPII.mirror, options, heatmaps=True)
     image, center, side, _ = (spec for spec in crop_specs(32).values())
     function = predict._function(
         [tf.zeros(spec.shape, spec.dtype) for spec in (image, center, side)]
@@ -250,20 +250,15 @@ def test_compiled_prediction(network):
 
 @pytest.mark.parametrize("encoded", [True, False])
 def test_served_joints_but_for_the_pictures_themselves(network, encoded):
-    function = signatures.joints(
-        bn_folding.fold(network),
-        GEOMETRY,
-        encoded,
-        flip=True,
-        mirror=MPII.mirror,
-        decode="subpixel",
-    )
+    options = InferenceOptions(decoder="subpixel")
+    folded = bn_folding.fold(network)
+    function = signatures.joints(folded, GEOMETRY, MPII.mirror, options, encoded=encoded)
     assert audit(function.get_concrete_function().graph) == []
 
 
 @pytest.mark.parametrize("preprocess", [True, False])
 def test_served_heatmaps(network, preprocess):
-    function = signatures.heatmaps(bn_folding.fold(network), preprocess)
+    function = signatures.heatmaps(bn_folding.fold(network), preprocess, (0.4, 0.4, 0.4))
     assert audit(function.get_concrete_function().graph) == []
 
 

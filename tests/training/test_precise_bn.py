@@ -145,3 +145,42 @@ def test_a_training_validates_and_keeps_its_best_with_statistics_of_its_weights(
     with recomputed():
         for one, other in zip(statistics(passing), statistics(kept)):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+def plain_keras(norm) -> tf.keras.Model:
+    """A network of Keras' own layers, with ``norm`` between its two convolutions."""
+    images = tf.keras.Input([SIZE, SIZE, 3])
+    x = tf.keras.layers.Conv2D(4, 4, 4, name="conv")(images)
+    return tf.keras.Model(images, (tf.keras.layers.Conv2D(16, 1)(norm(x)),))
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_batch_norm_of_any_class_is_recomputed(info, two_replicas, replicas):
+    strategy = two_replicas if replicas == 2 else devices.make_strategy("one")
+    with strategy.scope():
+        network = plain_keras(tf.keras.layers.BatchNormalization(name="norm"))
+    features = tf.keras.Model(network.input, network.get_layer("conv").output)(pictures(info, 24))
+    recomputed = precise_bn.make(strategy, network, info, OPTIONS, examples=24, batch_size=8)
+    with recomputed():
+        (norm,) = precise_bn.batch_norms(network)
+        np.testing.assert_allclose(norm.moving_mean, np.mean(features, (0, 1, 2)), atol=1e-5)
+        np.testing.assert_allclose(norm.moving_variance, np.var(features, (0, 1, 2)), rtol=1e-3)
+    np.testing.assert_array_equal(norm.moving_mean.numpy(), np.zeros(4))
+
+
+class RunningMean(tf.keras.layers.Layer):
+    """Subtracts a mean that training moves, under names that nobody knows."""
+
+    def build(self, shape):
+        self.running = self.add_weight("running", shape[-1:], trainable=False)
+
+    def call(self, x, training=None):
+        return x - self.running
+
+
+def test_statistics_that_cannot_be_recomputed_are_an_error(info):
+    network, strategy = plain_keras(RunningMean(name="own")), devices.make_strategy("one")
+    arguments = {"strategy": strategy, "network": network, "info": info, "options": OPTIONS}
+    with pytest.raises(ValueError, match="own/running:0: statistics .*--precise_bn_examples=0"):
+        precise_bn.make(**arguments, examples=24, batch_size=8)
+    precise_bn.make(**arguments, examples=0, batch_size=8)

@@ -504,7 +504,7 @@ class TestLongRuns:
     def test_fine_tuning_to_other_joints(self, trained, tmp_path, own_records, capfd):
         """Without a validation split, in bfloat16, with AdamW; LSP's 14 of MPII's joints."""
         lsp = own_records(counts={"train": 8}, skeleton=LSP)
-        changes = dict(stacks=2, steps=2, optimizer="adamw", weight_decay=0.01, average=0.0)
+        changes = dict(stacks=2, steps=2, optimizer="adamw", weight_decay=0.01, ema_decay=0.0)
         new = tiny(tmp_path / "run", lsp, **changes, precision="mixed_bfloat16")
         new = dataclasses.replace(new, init_from=trained[0].workdir, learning_rate=1e-6)
         assert train.run(new) == 0

@@ -50,7 +50,7 @@ def read(path: str) -> dict[str, np.ndarray]:
     torch, data = _torch(), read_whole(path)
     try:
         whole = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    # A foreign parser on an untrusted file raises whatever it likes.
+    # A parser that is not ours may raise anything on an untrusted file.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ValueError(
@@ -61,13 +61,13 @@ def read(path: str) -> dict[str, np.ndarray]:
     state = whole.get("state_dict", whole) if isinstance(whole, dict) else whole
     if not isinstance(state, dict) or not state:
         raise ValueError(f"{path} holds no weights by name (a {type(state).__name__})")
-    strange = [f"{k!r:.60}" for k, v in state.items() if not _is_tensor(torch, k, v)]
-    if strange:
-        raise ValueError(f"{path} holds entries that are no tensors by name: {some(strange)}")
-    # A view can claim any shape over a few bytes.
-    claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    if claimed > len(data):
-        raise ValueError(f"{path}: its tensors claim {claimed} bytes, the file has {len(data)}")
+    others = [f"{k!r:.60}" for k, v in state.items() if not _is_tensor(torch, k, v)]
+    if others:
+        raise ValueError(f"{path} holds entries that are no tensors by name: {some(others)}")
+    # A view can have any shape over a few bytes.
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if needed > len(data):
+        raise ValueError(f"{path}: its tensors need {needed} bytes, the file has {len(data)}")
     return {name: _array(torch, tensor) for name, tensor in state.items()}
 
 
@@ -87,11 +87,11 @@ def write(path: str, tensors: dict[str, np.ndarray], layout: str) -> None:
 
     Raises OSError when PyTorch is not installed or the file cannot be written.
     """
-    torch, how = _torch(), LAYOUTS[layout]
+    torch, names = _torch(), LAYOUTS[layout]
     # Copies, in C order: PyTorch takes neither arrays that are read-only nor NumPy's scalars.
     copies = {name: np.array(array, order="C") for name, array in tensors.items()}
-    state = {how.prefix + name: torch.from_numpy(copy) for name, copy in copies.items()}
-    whole = {"epoch": 0, "best_acc": 0.0, "state_dict": state} if how.wrapped else state
+    state = {names.prefix + name: torch.from_numpy(copy) for name, copy in copies.items()}
+    whole = {"epoch": 0, "best_acc": 0.0, "state_dict": state} if names.wrapped else state
     buffer = io.BytesIO()
     torch.save(whole, buffer)
     write_atomically(path, buffer.getvalue())
@@ -126,23 +126,23 @@ def import_run(source: str, output: str, skeleton: Skeleton, size: int = 256) ->
         "build": arguments,
         **skeleton.to_parts(),
         "data": {"imported": os.path.basename(source), "layout": layout},
-        "expects": {"mean": LAYOUTS[layout].mean, "decode": LAYOUTS[layout].decode},
+        "expects": {"mean": LAYOUTS[layout].mean, "decode": LAYOUTS[layout].decoder},
     }
     checkpoints.write_run(output, parts, network, kept)
     return {"layout": layout, **arguments}
 
 
 def _fill(tensors: dict, skeleton: Skeleton, size: int):
-    """(layout, arguments of build, network with these weights, tensors that decide nothing)."""
+    """(layout, arguments of build, network with these weights, tensors without effect)."""
     layout, prefix = layouts.recognise(tensors)
     tensors = {name[len(prefix) :]: array for name, array in tensors.items()}
-    found = layouts.architecture(layout, {n: a.shape for n, a in tensors.items()})
-    if found["joints"] != len(skeleton):
+    read_off = layouts.architecture(layout, {n: a.shape for n, a in tensors.items()})
+    if read_off["joints"] != len(skeleton):
         raise ValueError(
-            f"it has heatmaps of {found['joints']} joints, the skeleton asked for has "
+            f"it has heatmaps of {read_off['joints']} joints, the skeleton asked for has "
             f"{len(skeleton)}; name the one that it was trained on with --skeleton"
         )
-    arguments = {**found, "size": size, "block": "residual", "sync_bn": False}
+    arguments = {**read_off, "size": size, "block": "residual", "sync_bn": False}
     arguments.update(precision="float32", seed=0)
     network = model.build(**arguments)
     variables = checkpoints.by_name(network.variables)
@@ -153,11 +153,11 @@ def _fill(tensors: dict, skeleton: Skeleton, size: int):
     return layout, arguments, network, kept
 
 
-def export_run(place: str, layout: str, output: str, weights: str = "best") -> int:
-    """Write a run's weights as a PyTorch checkpoint file; the way back of ``import_run``.
+def export_run(path: str, layout: str, output: str, weights: str = "best") -> int:
+    """Write a run's weights as a PyTorch checkpoint file; the inverse of ``import_run``.
 
     Args:
-      place: folder of a run or one checkpoint, as for evaluation.
+      path: folder of a run or one checkpoint, as for evaluation.
       layout: key of ``LAYOUTS``.
       output: .pth file.
       weights: "best", "averaged" or "raw".
@@ -168,9 +168,9 @@ def export_run(place: str, layout: str, output: str, weights: str = "best") -> i
     Raises:
       FileNotFoundError, OSError, ValueError: no such run, or a network the layout cannot hold.
     """
-    folder, _ = checkpoints.split_place(place)
+    folder, _ = checkpoints.split_place(path)
     arguments, _ = checkpoints.read_network(folder)
-    prefix = checkpoints.find(place)
+    prefix = checkpoints.find(path)
     values = checkpoints.values(prefix, checkpoints.part_of(prefix, weights))
     tensors = layouts.give(layout, arguments, values, checkpoints.values(prefix, "kept"))
     write(output, tensors, layout)

@@ -2,22 +2,21 @@
 
 Layouts are what the classes of bearpaw/pytorch-pose, anibali/pytorch-stacked-hourglass (the same
 network) and princeton-vl/pytorch_stacked_hourglass call their tensors. Every tensor is mapped by
-name; what has no place on the other side is an error, never a guess.
+name; what has no counterpart on the other side is an error, never a guess.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+import typing
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from pipelines.data.preprocessing import MEAN
 
-Pairs = Iterator[tuple[str, str]]
-
-# Variable of a Keras layer -> tensor of the PyTorch module of the same place.
+# Variable of a Keras layer -> tensor of the PyTorch module that it corresponds to.
 _TENSORS = {
     "kernel": "weight",
     "bias": "bias",
@@ -28,40 +27,59 @@ _TENSORS = {
 }
 
 
+class Pair(typing.NamedTuple):
+    """A layer of ours and the PyTorch module that holds the same weights.
+
+    Attributes:
+      ours: name of the layer.
+      theirs: name of the module.
+      skip_of: of a skip convolution, its residual block's prefix; otherwise "".
+    """
+
+    ours: str
+    theirs: str
+    skip_of: str = ""
+
+
+Pairs = Iterator[Pair]
+
+
 def _residual(ours: str, theirs: str, conv: str, skip: str) -> Pairs:
     for k in "123":
-        yield f"{ours}_bn{k}", f"{theirs}.bn{k}"
-        yield f"{ours}_conv{k}", f"{theirs}.conv{k}{conv}"
-    yield f"{ours}_skip", f"{theirs}.{skip}"
+        yield Pair(f"{ours}_bn{k}", f"{theirs}.bn{k}")
+        yield Pair(f"{ours}_conv{k}", f"{theirs}.conv{k}{conv}")
+    yield Pair(f"{ours}_skip", f"{theirs}.{skip}", skip_of=ours)
 
 
-def _places(stack: int, depth: int) -> Iterator[tuple[int, str, str]]:
-    """(level, place, our layers' prefix) of one hourglass, from the largest grid inwards."""
+def _branches(stack: int, depth: int) -> Iterator[tuple[int, str, str]]:
+    """(level, branch, our layers' prefix) of one hourglass, from the largest grid inwards."""
     name = f"stack{stack}_hourglass"
     for level in range(depth, 0, -1):
         name += f"_{level}"
-        for place in ("skip", "down", "up") + (("middle",) if level == 1 else ()):
-            yield level, place, f"{name}_{place}"
+        for branch in ("skip", "down", "up") + (("middle",) if level == 1 else ()):
+            yield level, branch, f"{name}_{branch}"
 
 
 def _pytorch_pose_pairs(stacks: int, blocks: int, depth: int) -> Pairs:
     def residual(ours: str, theirs: str) -> Pairs:
         return _residual(ours, theirs, "", "downsample.0")
 
-    yield from (("stem_conv", "conv1"), ("stem_bn", "bn1"))
+    yield Pair("stem_conv", "conv1")
+    yield Pair("stem_bn", "bn1")
     for k in (1, 2, 3):
         yield from residual(f"stem_{k}", f"layer{k}.0")
     order = ("skip", "down", "up", "middle")
     for s in range(stacks):
         for b in range(blocks):
-            for level, place, ours in _places(s, depth):
-                theirs = f"hg.{s}.hg.{level - 1}.{order.index(place)}.{b}"
+            for level, branch, ours in _branches(s, depth):
+                theirs = f"hg.{s}.hg.{level - 1}.{order.index(branch)}.{b}"
                 yield from residual(f"{ours}_{b}", theirs)
             yield from residual(f"stack{s}_head_{b}", f"res.{s}.{b}")
-        yield from ((f"stack{s}_linear", f"fc.{s}.0"), (f"stack{s}_linear_bn", f"fc.{s}.1"))
-        yield f"stack{s}_heatmaps", f"score.{s}"
-        yield f"stack{s}_features_back", f"fc_.{s}"
-        yield f"stack{s}_heatmaps_back", f"score_.{s}"
+        yield Pair(f"stack{s}_linear", f"fc.{s}.0")
+        yield Pair(f"stack{s}_linear_bn", f"fc.{s}.1")
+        yield Pair(f"stack{s}_heatmaps", f"score.{s}")
+        yield Pair(f"stack{s}_features_back", f"fc_.{s}")
+        yield Pair(f"stack{s}_heatmaps_back", f"score_.{s}")
 
 
 def _princeton_pairs(stacks: int, blocks: int, depth: int) -> Pairs:
@@ -69,21 +87,22 @@ def _princeton_pairs(stacks: int, blocks: int, depth: int) -> Pairs:
         return _residual(ours, theirs, ".conv", "skip_layer.conv")
 
     if blocks != 1:
-        raise ValueError(f"layout princeton has 1 residual block at each place, not {blocks}")
-    yield from (("stem_conv", "pre.0.conv"), ("stem_bn", "pre.0.bn"))
-    for k, place in ((1, 1), (2, 3), (3, 4)):
-        yield from residual(f"stem_{k}", f"pre.{place}")
+        raise ValueError(f"layout princeton has 1 residual block per branch, not {blocks}")
+    yield Pair("stem_conv", "pre.0.conv")
+    yield Pair("stem_bn", "pre.0.bn")
+    for k, index in ((1, 1), (2, 3), (3, 4)):
+        yield from residual(f"stem_{k}", f"pre.{index}")
     names = {"skip": "up1", "down": "low1", "middle": "low2", "up": "low3"}
     for s in range(stacks):
-        for level, place, ours in _places(s, depth):
+        for level, branch, ours in _branches(s, depth):
             theirs = f"hgs.{s}.0" + ".low2" * (depth - level)
-            yield from residual(f"{ours}_0", f"{theirs}.{names[place]}")
+            yield from residual(f"{ours}_0", f"{theirs}.{names[branch]}")
         yield from residual(f"stack{s}_head_0", f"features.{s}.0")
-        yield f"stack{s}_linear", f"features.{s}.1.conv"
-        yield f"stack{s}_linear_bn", f"features.{s}.1.bn"
-        yield f"stack{s}_heatmaps", f"outs.{s}.conv"
-        yield f"stack{s}_features_back", f"merge_features.{s}.conv.conv"
-        yield f"stack{s}_heatmaps_back", f"merge_preds.{s}.conv.conv"
+        yield Pair(f"stack{s}_linear", f"features.{s}.1.conv")
+        yield Pair(f"stack{s}_linear_bn", f"features.{s}.1.bn")
+        yield Pair(f"stack{s}_heatmaps", f"outs.{s}.conv")
+        yield Pair(f"stack{s}_features_back", f"merge_features.{s}.conv.conv")
+        yield Pair(f"stack{s}_heatmaps_back", f"merge_preds.{s}.conv.conv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,19 +110,19 @@ class Layout:
     """One implementation's names, and what weights trained with it expect.
 
     Attributes:
-      pairs: function(stacks, blocks, depth) -> (our layer, their module) of every place.
+      pairs: function(stacks, blocks, depth) -> every ``Pair`` of layer and module.
       stem: of ``hourglass.model.STEMS``.
       mean: RGB subtracted from [0, 1] pictures.
-      decode: name of the rule that finds joints in heatmaps.
+      decoder: one of ``heatmap.DECODERS``.
       prefix: before every name in the files that its training script saves.
       wrapped: whether those files hold the weights under "state_dict".
-      spare_skips: whether blocks that need no skip convolution have one all the same, unused.
+      spare_skips: whether blocks that need no skip convolution have an unused one.
     """
 
     pairs: Callable[[int, int, int], Pairs]
     stem: str
     mean: tuple[float, float, float]
-    decode: str
+    decoder: str
     prefix: str
     wrapped: bool
     spare_skips: bool = False
@@ -126,7 +145,7 @@ _MARKS = {"pytorch_pose": "score.0.weight", "princeton": "outs.0.conv.weight"}
 
 
 def some(names: Iterable[str], most: int = 6) -> str:
-    """The first few of many names, in a sentence, with how many they are."""
+    """How many names there are, and the first few, for a sentence."""
     names = sorted(names)
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{len(names)} ({', '.join(names[:most])}{rest})"
@@ -141,12 +160,12 @@ def recognise(names: Iterable[str]) -> tuple[str, str]:
     """
     names = list(names)
     for layout, mark in _MARKS.items():
-        found = [n for n in names if n == mark or n.endswith("." + mark)]
-        if found:
-            prefix = min(found, key=len)[: -len(mark)]
-            strange = [name for name in names if not name.startswith(prefix)]
-            if strange:
-                raise ValueError(f"not all tensors begin with {prefix!r}: {some(strange)}")
+        matches = [n for n in names if n == mark or n.endswith("." + mark)]
+        if matches:
+            prefix = min(matches, key=len)[: -len(mark)]
+            others = [name for name in names if not name.startswith(prefix)]
+            if others:
+                raise ValueError(f"not all tensors begin with {prefix!r}: {some(others)}")
             return layout, prefix
     marks = " nor ".join(_MARKS.values())
     raise ValueError(
@@ -157,11 +176,12 @@ def recognise(names: Iterable[str]) -> tuple[str, str]:
 
 def _highest(pattern: str, names: Iterable[str]) -> int:
     """1 + the highest number that the pattern's group matches in any name."""
-    found = [int(match[1]) for name in names for match in [re.match(pattern, name)] if match]
-    # More places than tensors: an absurd number in a name must not become an endless loop.
-    if not found or max(found) >= len(list(names)):
+    names = list(names)
+    numbers = [int(match[1]) for match in (re.match(pattern, name) for name in names) if match]
+    # Larger than the number of tensors: an absurd name must not become an endless loop.
+    if not numbers or max(numbers) >= len(names):
         raise ValueError(f"its tensors {pattern} are missing or numbered with gaps")
-    return 1 + max(found)
+    return 1 + max(numbers)
 
 
 def architecture(layout: str, shapes: dict[str, tuple[int, ...]]) -> dict:
@@ -186,7 +206,7 @@ def architecture(layout: str, shapes: dict[str, tuple[int, ...]]) -> dict:
         depth = _highest(r"hg\.0\.hg\.(\d{1,9})\.", names)
         head = "score.0"
     joints = _conv_shape(shapes, head)[0]
-    # From a tensor of channels x channels numbers: a width that only a name claims costs nothing.
+    # From a square tensor: a large width takes a large file, not only a large number in a name.
     channels = _conv_shape(shapes, square)[0]
     if _conv_shape(shapes, square)[:2] != (channels, channels):
         raise ValueError(f"{square}.weight should be square, not {shapes[square + '.weight']}")
@@ -216,30 +236,30 @@ def names(layout: str, arguments: dict, variables: Iterable[str]) -> dict[str, s
       variables: names as ``checkpoints.by_name`` gives them.
 
     Raises:
-      ValueError: variables that the layout has no place for.
+      ValueError: variables that the layout has no tensor for.
     """
-    places = _places_of(layout, arguments)
-    named, strange = {}, []
+    modules = {pair.ours: pair.theirs for pair in _pairs(layout, arguments)}
+    named, unknown = {}, []
     for variable in variables:
         layer, _, part = variable.rpartition(".")
-        if layer in places and part in _TENSORS:
-            named[variable] = f"{places[layer]}.{_TENSORS[part]}"
+        if layer in modules and part in _TENSORS:
+            named[variable] = f"{modules[layer]}.{_TENSORS[part]}"
         else:
-            strange.append(variable)
-    if strange:
+            unknown.append(variable)
+    if unknown:
         raise ValueError(
-            f"layout {layout} has no place for {some(strange)}; it holds networks of --block="
+            f"layout {layout} has no tensor for {some(unknown)}; it holds networks of --block="
             "residual with batch norm and one width"
         )
     return named
 
 
-def _places_of(layout: str, arguments: dict) -> dict[str, str]:
-    return dict(LAYOUTS[layout].pairs(arguments["stacks"], arguments["blocks"], arguments["depth"]))
+def _pairs(layout: str, arguments: dict) -> Pairs:
+    return LAYOUTS[layout].pairs(arguments["stacks"], arguments["blocks"], arguments["depth"])
 
 
 def unused(layout: str, arguments: dict, shapes: dict[str, tuple[int, ...]]) -> dict:
-    """Their tensors that decide nothing and have no variable here, as zeros by name.
+    """Their tensors that have no effect and no variable here, as zeros by name.
 
     These are batch norm's counters of batches, and in princeton-vl's blocks of equal width a skip
     convolution that is made and never called.
@@ -250,15 +270,15 @@ def unused(layout: str, arguments: dict, shapes: dict[str, tuple[int, ...]]) -> 
       shapes: our variable name -> shape.
     """
     zeros = {}
-    for ours, theirs in _places_of(layout, arguments).items():
-        if f"{ours}.gamma" in shapes:
-            zeros[f"{theirs}.num_batches_tracked"] = np.zeros([], np.int64)
-        block = f"{ours[: -len('_skip')]}_bn1.gamma"
-        spare = LAYOUTS[layout].spare_skips and ours.endswith("_skip") and block in shapes
-        if spare and f"{ours}.kernel" not in shapes:
-            width = shapes[block][0]
-            zeros[f"{theirs}.weight"] = np.zeros([width, width, 1, 1], np.float32)
-            zeros[f"{theirs}.bias"] = np.zeros([width], np.float32)
+    for pair in _pairs(layout, arguments):
+        if f"{pair.ours}.gamma" in shapes:
+            zeros[f"{pair.theirs}.num_batches_tracked"] = np.zeros([], np.int64)
+        first_norm = f"{pair.skip_of}_bn1.gamma"
+        spare = LAYOUTS[layout].spare_skips and pair.skip_of and first_norm in shapes
+        if spare and f"{pair.ours}.kernel" not in shapes:
+            width = shapes[first_norm][0]
+            zeros[f"{pair.theirs}.weight"] = np.zeros([width, width, 1, 1], np.float32)
+            zeros[f"{pair.theirs}.bias"] = np.zeros([width], np.float32)
     return zeros
 
 
@@ -275,7 +295,7 @@ def _to_theirs(array: np.ndarray) -> np.ndarray:
 def take(
     layout: str, arguments: dict, tensors: dict[str, np.ndarray], shapes: dict
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Weights by our variable names, and the tensors that decide nothing by theirs.
+    """Weights by our variable names, and the tensors without effect by theirs.
 
     Args:
       layout: key of ``LAYOUTS``.
@@ -311,7 +331,7 @@ def _check_names(needed: set[str], known: set[str], have: set[str]) -> None:
     if needed - have:
         parts.append(f"missing are {some(needed - have)}")
     if have - known:
-        parts.append(f"without a place in our network are {some(have - known)}")
+        parts.append(f"unknown to our network are {some(have - known)}")
     if parts:
         raise ValueError(f"its tensors are not those of a stacked hourglass: {'; '.join(parts)}")
 
@@ -328,13 +348,13 @@ def _check_values(tensors: dict[str, np.ndarray]) -> None:
 def give(
     layout: str, arguments: dict, weights: dict[str, np.ndarray], kept: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Tensors by their names without prefix; the way back of ``take``.
+    """Tensors by their names without prefix; the inverse of ``take``.
 
     Args:
       layout: key of ``LAYOUTS``.
       arguments: of ``hourglass.model.build``.
       weights: our variable name -> array.
-      kept: what ``take`` found that decides nothing; zeros stand for what is not in it.
+      kept: the tensors without effect that ``take`` returned; zeros replace missing ones.
 
     Raises:
       ValueError: a network that the layout's class cannot be.
