@@ -379,8 +379,8 @@ class TestPlaces:
     def test_a_run_or_one_checkpoint(self, run_folder):
         folder = str(run_folder[0])
         prefix = folder + "/checkpoints/ckpt-7"
-        assert checkpoints.split_place(folder + "/") == (folder, "")
-        assert checkpoints.split_place(prefix) == (folder, prefix)
+        assert checkpoints.split_path(folder + "/") == (folder, "")
+        assert checkpoints.split_path(prefix) == (folder, prefix)
         assert checkpoints.find(prefix) == checkpoints.find(folder) == prefix
 
     def test_the_best_comes_first(self, copied, spare):
