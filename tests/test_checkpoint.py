@@ -265,7 +265,7 @@ class TestNetworkFile:
         assert checkpoints.read_network(str(run_folder[0])) == (BUILD, MPII)
 
     def test_missing(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="holds no trained network.*train_main.py"):
+        with pytest.raises(FileNotFoundError, match="contains no trained network.*train_main.py"):
             checkpoints.read_network(str(tmp_path))
 
     @pytest.mark.parametrize("text", ["", "{}", "[]", '{"build": 3, "joints": ["left_a"]}', "\xff"])
