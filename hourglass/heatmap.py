@@ -5,13 +5,13 @@ Heatmap px follow the convention of ``hourglass.affine``: pixel centres on integ
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from hourglass import addons, affine
-
-DECODERS = ("argmax", "quarter", "hourglass", "hrnet", "dark", "subpixel")
 
 
 def render(joints: tf.Tensor, size: int, sigma: float, rounded: bool = False) -> tf.Tensor:
@@ -116,15 +116,48 @@ def _dark(heatmaps: tf.Tensor, pixels: tf.Tensor, sigma: float) -> tf.Tensor:
     return tf.where(top, tf.clip_by_value(step, -2.0, 2.0), 0.0)
 
 
-def _reference(maps: tf.Tensor, pixels: tf.Tensor, peak: tf.Tensor, method: str) -> tf.Tensor:
-    """Joints [B, J, 2] of "hourglass" or "hrnet", see ``decode``."""
-    # Newell and pytorch-pose: 1 < x < W counted from 1. HRNet: 1 < x < W - 1 counted from 0.
-    before = 1 if method == "hourglass" else 2
-    both = tf.reduce_all(_inside(maps, pixels, before, 1), -1, keepdims=True)
-    joints = tf.cast(pixels, tf.float32) + tf.where(both, _quarter(maps, pixels), 0.0)
-    # They decode an empty map as coordinate 0, which is -1 for us where they count from 1.
-    empty, ours = (-1.0, 0.0) if method == "hourglass" else (0.0, -0.5)
-    return tf.where(peak[..., None] > 0, joints, empty) + ours
+class _Peaks(NamedTuple):
+    """The highest pixel of each map: what every decoder starts from."""
+
+    heatmaps: tf.Tensor  # [B, H, W, J]
+    maps: tf.Tensor  # [B, J, H, W]
+    pixels: tf.Tensor  # [B, J, 2] int64, x and y
+    heights: tf.Tensor  # [B, J]
+    sigma: float
+
+    def shifted(self, shift: tf.Tensor | float) -> tf.Tensor:
+        return tf.cast(self.pixels, tf.float32) + shift
+
+
+def _peaks(heatmaps: tf.Tensor, sigma: float) -> _Peaks:
+    _, height, width, joints = heatmaps.shape
+    maps = tf.transpose(heatmaps, [0, 3, 1, 2])
+    flat = tf.reshape(maps, [-1, joints, height * width])
+    # int64: TensorFlow keeps int32 of GPU graphs in host memory.
+    index = tf.argmax(flat, axis=-1)
+    pixels = tf.stack([index % width, index // width], -1)
+    heights = tf.gather(flat, index[..., None], batch_dims=2)[..., 0]
+    return _Peaks(heatmaps, maps, pixels, heights, sigma)
+
+
+def _reference(peaks: _Peaks, before: int, empty: float, offset: float) -> tf.Tensor:
+    """Joints of a reference: a quarter pixel where ``before`` px and one after it are inside."""
+    both = tf.reduce_all(_inside(peaks.maps, peaks.pixels, before, 1), -1, keepdims=True)
+    joints = peaks.shifted(tf.where(both, _quarter(peaks.maps, peaks.pixels), 0.0))
+    return tf.where(peaks.heights[..., None] > 0, joints, empty) + offset
+
+
+# Functions of ``_Peaks`` to joints [B, J, 2] heatmap px. Of the references' two: Newell and
+# pytorch-pose shift where 1 < x < W counted from 1, HRNet where 1 < x < W - 1 counted from 0; they
+# decode an empty map as coordinate 0, which is -1 for us where they count from 1.
+DECODERS = {
+    "argmax": lambda peaks: peaks.shifted(0.0),
+    "quarter": lambda peaks: peaks.shifted(_quarter_inside(peaks.maps, peaks.pixels)),
+    "hourglass": functools.partial(_reference, before=1, empty=-1.0, offset=0.0),
+    "hrnet": functools.partial(_reference, before=2, empty=0.0, offset=-0.5),
+    "dark": lambda peaks: peaks.shifted(_dark(peaks.heatmaps, peaks.pixels, peaks.sigma)),
+    "subpixel": lambda peaks: peaks.shifted(_subpixel(peaks.maps, peaks.pixels, peaks.heights)),
+}
 
 
 def decode(
@@ -163,26 +196,12 @@ def decode(
       ValueError: unknown method, or maps too small.
     """
     if method not in DECODERS:
-        raise ValueError(f"decode method {method!r} is not one of {DECODERS}")
-    _, height, width, joints = heatmaps.shape
+        raise ValueError(f"decoder {method!r} is not one of {tuple(DECODERS)}")
+    _, height, width, _ = heatmaps.shape
     if method == "subpixel" and min(height, width) < 3:
         raise ValueError(f"subpixel needs heatmaps of 3x3 px or more, not {width}x{height}")
-    maps = tf.transpose(heatmaps, [0, 3, 1, 2])
-    flat = tf.reshape(maps, [-1, joints, height * width])
-    # int64: TensorFlow keeps int32 of GPU graphs in host memory.
-    index = tf.argmax(flat, axis=-1)
-    pixels = tf.stack([index % width, index // width], -1)
-    peak = tf.gather(flat, index[..., None], batch_dims=2)[..., 0]
-    if method in ("hourglass", "hrnet"):
-        return _reference(maps, pixels, peak, method), peak
-    decoded = tf.cast(pixels, tf.float32)
-    if method == "quarter":
-        decoded += _quarter_inside(maps, pixels)
-    elif method == "subpixel":
-        decoded += _subpixel(maps, pixels, peak)
-    elif method == "dark":
-        decoded += _dark(heatmaps, pixels, sigma)
-    return decoded, peak
+    peaks = _peaks(heatmaps, sigma)
+    return DECODERS[method](peaks), peaks.heights
 
 
 def to_input(joints: tf.Tensor, stride: int) -> tf.Tensor:

@@ -113,6 +113,68 @@ def calibration(info: tfrecords.DatasetInfo, exported: verify.Exported, mean) ->
     return np.concatenate(pictures)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Export:
+    """What is written, and to where."""
+
+    options: ExportOptions
+    path: str
+    network: tf.keras.Model
+    info: tfrecords.DatasetInfo
+    inference: InferenceOptions
+
+    def heatmaps(self):
+        """The function from pictures to heatmaps."""
+        mean = self.inference.mean
+        return signatures.heatmaps(self.network, self.options.with_preprocessing, mean)
+
+
+def _write_savedmodel(export: _Export) -> str:
+    joints = {
+        name: signatures.joints(
+            export.network,
+            export.info.geometry,
+            export.info.skeleton.mirror,
+            export.inference,
+            encoded=encoded,
+        )
+        for name, encoded in JOINTS.items()
+    }
+    functions = {"heatmaps": export.heatmaps(), **joints}
+    path = os.path.join(export.path, "1")
+    formats.write_savedmodel(path, functions, export.network.variables)
+    return path
+
+
+def _write_tflite(export: _Export) -> str:
+    options, mean, pictures = export.options, export.inference.mean, None
+    if options.quantize == "int8":
+        size = export.network.input_shape[1]
+        exported = verify.Exported(None, size, options.with_preprocessing, mean)
+        pictures = calibration(export.info, exported, mean)
+    formats.write_tflite(export.path, export.heatmaps(), options.quantize, pictures)
+    return export.path
+
+
+def _write_onnx(export: _Export) -> str:
+    formats.write_onnx(export.path, export.heatmaps())
+    return export.path
+
+
+def _write_frozen(export: _Export) -> str:
+    formats.write_frozen(export.path, export.heatmaps())
+    return export.path
+
+
+# Each writes an export and returns the path that its runtime, in ``formats.LOAD``, loads.
+WRITE = {
+    "savedmodel": _write_savedmodel,
+    "tflite": _write_tflite,
+    "onnx": _write_onnx,
+    "frozen": _write_frozen,
+}
+
+
 def write(
     options: ExportOptions,
     path: str,
@@ -132,25 +194,7 @@ def write(
     Returns:
       The path that the runtime loads: ``path``, or the folder in it.
     """
-    function = signatures.heatmaps(network, options.with_preprocessing, inference.mean)
-    if options.format == "savedmodel":
-        joints = {
-            name: signatures.joints(
-                network, info.geometry, info.skeleton.mirror, inference, encoded=encoded
-            )
-            for name, encoded in JOINTS.items()
-        }
-        path = os.path.join(path, "1")
-        formats.write_savedmodel(path, {"heatmaps": function, **joints}, network.variables)
-    elif options.format == "tflite":
-        size, pictures = network.input_shape[1], None
-        if options.quantize == "int8":
-            exported = verify.Exported(None, size, options.with_preprocessing, inference.mean)
-            pictures = calibration(info, exported, inference.mean)
-        formats.write_tflite(path, function, options.quantize, pictures)
-    else:
-        {"onnx": formats.write_onnx, "frozen": formats.write_frozen}[options.format](path, function)
-    return path
+    return WRITE[options.format](_Export(options, path, network, info, inference))
 
 
 def _variants(

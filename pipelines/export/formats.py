@@ -19,7 +19,6 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from hourglass import quiet
 from pipelines.io import read_whole, write_atomically
 
-FORMATS = ("savedmodel", "tflite", "onnx", "frozen")
 QUANTIZE = ("none", "float16", "int8")
 
 # The newest that both tf2onnx with TensorFlow 2.15 and onnxruntime for Python 3.9 support well.
@@ -180,6 +179,9 @@ LOAD = {
     "onnx": load_onnx,
     "frozen": load_frozen,
 }
+
+
+FORMATS = tuple(LOAD)
 
 
 def size_of(path: str) -> int:

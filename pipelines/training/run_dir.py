@@ -103,7 +103,9 @@ def checkpoint_manager(checkpoint: tf.train.Checkpoint, config: Config):
     checkpoint_files.remove_leftovers(folder)
     there = checkpoint_files.complete(folder)
     if there:
-        tf.train.update_checkpoint_state(folder, there[-1], all_model_checkpoint_paths=there)
+        tf.compat.v1.train.update_checkpoint_state(
+            folder, there[-1], all_model_checkpoint_paths=there
+        )
     return tf.train.CheckpointManager(checkpoint, folder, config.max_checkpoints)
 
 

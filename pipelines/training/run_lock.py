@@ -32,6 +32,7 @@ def hold(folder: str) -> Iterator[None]:
       ValueError: another training holds it; names its machine, its process and the remedy.
     """
     path, ours = os.path.join(folder, LOCK_FILE), _this_process()
+    created = not tf.io.gfile.exists(folder)
     holder = _read(path)
     if holder and not _is_held_by(path, ours) and _is_alive(holder):
         raise ValueError(
@@ -52,6 +53,8 @@ def hold(folder: str) -> Iterator[None]:
         renewal.join()
         if _is_held_by(path, ours):
             tf.io.gfile.remove(path)
+        if created and not tf.io.gfile.listdir(folder):
+            tf.io.gfile.rmtree(folder)  # nothing came of the training
 
 
 def _this_process() -> dict:

@@ -479,3 +479,7 @@ sys.exit(cli.answer(lambda: export.run(options)))
     answer = fork_script(tmp_path, "without.py")
     assert answer["code"] == 1 and answer["errors"].startswith("error: ")
     assert "make export-tools" in answer["errors"] and "Traceback" not in answer["errors"]
+
+
+def test_every_format_is_written_and_loaded():
+    assert set(export.WRITE) == set(formats.LOAD) == set(formats.FORMATS)

@@ -393,7 +393,7 @@ def test_the_ceilings_on_mpii(mpii_rows, key):
 
 @pytest.mark.slow
 def test_subpixel_loses_nothing_of_mpii_but_what_is_outside_the_crop(mpii_rows):
-    ours = mpii_rows[decoder_bounds.OURS[heatmap.DECODERS.index("subpixel")]]
+    ours = mpii_rows[decoder_bounds.OURS[list(heatmap.DECODERS).index("subpixel")]]
     assert ours.inside[0.1] >= 99.9 and ours.inside[0.05] >= 99.9
     assert all(ours.all[0.1] >= row.all[0.1] for row in mpii_rows.values())
 

@@ -44,6 +44,12 @@ def test_it_is_there_while_it_is_held(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_nothing_was_written_to_goes(tmp_path):
+    with run_lock.hold(str(tmp_path / "new" / "run")):
+        pass
+    assert not (tmp_path / "new" / "run").exists()
+
+
 def test_a_running_process_keeps_others_out(tmp_path, holder):
     with pytest.raises(ValueError, match=f"process {holder.pid} on .* another --workdir"):
         with run_lock.hold(str(tmp_path)):

@@ -66,7 +66,7 @@ class TestRun:
         events = {name for name in names if name.startswith("logs/events.out.tfevents")}
         assert len(events) == 1
         assert names - events == {
-            *("flags.txt", "model.json", "best/best.json", "best/checkpoint"),
+            *("flags.txt", "model.json", "validated.json", "best/best.json", "best/checkpoint"),
             "checkpoints/checkpoint",  # of the four epochs the first one is pruned
             *(file + end for file in files for end in ends),
         }
