@@ -13,14 +13,14 @@ from pipelines import cli, config
 FLAGS = flags.FLAGS
 with cli.group("A prediction file, without a network"):
     flags.DEFINE_string("predictions", "", "file to score: .mat, .h5, .npy, .json")
-    flags.DEFINE_string("ground_truth", "", "its truth: annotation file or record set folder")
+    flags.DEFINE_string("ground_truth", "", "ground truth: annotation file or record set folder")
     flags.DEFINE_string("output", "", "folder to write results.json and curve.* to")
 
 
 def main() -> None:
-    """Evaluate a network, or as scripts/score_predictions.py a prediction file."""
+    """Evaluate a network or, like scripts/score_predictions.py, a prediction file."""
     if FLAGS.predictions or FLAGS.ground_truth or FLAGS.output:
-        # No GPU: scoring runs next to a training that has all of its memory.
+        # No GPU: scoring may run next to a training that occupies all GPU memory.
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
         from pipelines.evaluation import score_predictions
 

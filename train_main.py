@@ -4,7 +4,7 @@ from pipelines import cli
 
 
 def main() -> int:
-    """Train what the flags say; the same command resumes."""
+    """Train as the flags specify; the same command resumes."""
     from pipelines import config
     from pipelines.training import train
 
@@ -13,7 +13,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     cli.use_huge_pages()
-    from pipelines import config  # it takes seconds, which should not be spent twice
+    from pipelines import config  # slow, so only after the restart
 
     config.define_flags()
     cli.run(main)

@@ -1,7 +1,7 @@
-"""AdamW and DARK's blur: tensorflow-addons' where it is installed, the same formulas where not.
+"""AdamW and DARK's blur: from tensorflow-addons if installed, else the same formulas here.
 
 tensorflow-addons 0.23 belongs to TensorFlow 2.15 and has no packages for Linux on aarch64.
-Checkpoints of either AdamW are read by the other: their variables have the same names.
+The two AdamWs can read each other's checkpoints: their variables have the same names.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class AdamW(tf.keras.optimizers.legacy.Adam):
     """tensorflow-addons' AdamW for dense gradients: decays a weight, then takes Adam's step."""
 
     def __init__(self, weight_decay, name="AdamW", **settings):
-        """Like ``adamw``."""
+        """Arguments as in ``adamw``."""
         super().__init__(name=name, **settings)
         self._set_hyper("weight_decay", weight_decay)
         self._decayed = None
@@ -63,11 +63,11 @@ class AdamW(tf.keras.optimizers.legacy.Adam):
         apply_state[(var_device, var_dtype)]["wd_t"] = decay
 
     def _resource_apply_dense(self, grad, var, apply_state=None):
-        first = []
+        decays = []
         if not self._decayed or var.ref() in self._decayed:
             decay = apply_state[(var.device, var.dtype.base_dtype)]["wd_t"]
-            first = [var.assign_sub(decay * var, self._use_locking)]
-        with tf.control_dependencies(first):
+            decays = [var.assign_sub(decay * var, self._use_locking)]
+        with tf.control_dependencies(decays):
             return super()._resource_apply_dense(grad, var, apply_state=apply_state)
 
 

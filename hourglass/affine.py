@@ -4,8 +4,8 @@ Points are (x, y), 0-based, with pixel centres on integers: a picture W wide cov
 [-0.5, W - 0.5]. A matrix named ``source_to_target`` is [..., 2, 3] and sends source points to
 target points. No other module adds or subtracts half a pixel.
 
-No matrix product stands here: GPUs take them in TF32 by default, whose ten bits of mantissa are
-half a pixel at 1,000 px. Sums of products keep float32.
+There are no matrix products here: GPUs compute them in TF32 by default, and its ten bits of
+mantissa are half a pixel at 1,000 px. Sums of products keep float32.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def apply(source_to_target: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
 def resample(points: tf.Tensor, factor: float) -> tf.Tensor:
     """Points [..., 2] on a grid that is ``factor`` times as fine: (p + 0.5) * factor - 0.5.
 
-    From the 256 px input to the 64 px heatmap the factor is 0.25; the way back is 4.
+    From the 256 px input to the 64 px heatmap the factor is 0.25; from heatmap to input it is 4.
     """
     return (points + 0.5) * factor - 0.5
 
@@ -92,7 +92,7 @@ def window_to_input(
 def warp(images: tf.Tensor, source_to_target: tf.Tensor, size: int) -> tf.Tensor:
     """Resample images bilinearly through an affine map; outside the source is black.
 
-    TensorFlow's own kernel, which GPUs have for float32 only: of uint8 it would cut its result off.
+    TensorFlow's own kernel. On GPUs it exists for float32 only; for uint8 it truncates its result.
 
     Args:
       images: [B, H, W, C] uint8 or float32.
@@ -114,7 +114,7 @@ def warp(images: tf.Tensor, source_to_target: tf.Tensor, size: int) -> tf.Tensor
 
 
 def _neighbours(position: tf.Tensor, length: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """Index and weight of the pixel before and of the one behind; outside they weigh 0."""
+    """(index, weight) of the pixels before and after a position; weight 0 outside the image."""
     before, neighbours = tf.floor(position), []
     for pixel, weight in ((before, before + 1.0 - position), (before + 1.0, position - before)):
         inside = (pixel >= 0.0) & (pixel <= length - 1.0)
@@ -126,8 +126,8 @@ def _neighbours(position: tf.Tensor, length: int) -> list[tuple[tf.Tensor, tf.Te
 def warp_gathered(images: tf.Tensor, source_to_target: tf.Tensor, size: int) -> tf.Tensor:
     """``warp`` as four gathers, which XLA compiles to one loop over the bytes that are read.
 
-    On CPUs that takes a third of the kernel's time: most of a stored crop is never read, and never
-    made a float. Not for GPUs, where TensorFlow cannot gather uint8 and keeps int32 on the host.
+    On CPUs that takes a third of the kernel's time, because most of a stored crop is never read or
+    cast. Not for GPUs, where TensorFlow cannot gather uint8 and keeps int32 on the host.
     """
     height, width, channels = images.shape[1:]
     pixels = tf.reshape(images, [-1, height * width, channels])
@@ -137,6 +137,6 @@ def warp_gathered(images: tf.Tensor, source_to_target: tf.Tensor, size: int) -> 
     warped = 0.0
     for row, row_weight in _neighbours(source[..., 1], height):
         for column, weight in _neighbours(source[..., 0], width):
-            read = tf.gather(pixels, row * width + column, batch_dims=1)
-            warped += (row_weight * weight)[..., None] * tf.cast(read, tf.float32)
+            neighbour = tf.gather(pixels, row * width + column, batch_dims=1)
+            warped += (row_weight * weight)[..., None] * tf.cast(neighbour, tf.float32)
     return tf.reshape(warped, [-1, size, size, channels])

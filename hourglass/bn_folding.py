@@ -1,7 +1,7 @@
-"""A trained network as a smaller one for inference only: the same joints for less arithmetic.
+"""Batch norms folded into convolutions, for inference: the same joints for less arithmetic.
 
-The layers of the Keras graph are read, rewritten and built again, so that the topology stands in
-``hourglass.model`` alone and a new block needs nothing here. What is not known stays as it is.
+The layers of the Keras graph are read, rewritten and rebuilt, so that only ``hourglass.model``
+defines the topology and a new block needs nothing here. Unknown layers are left unchanged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ layers = tf.keras.layers
 
 @dataclasses.dataclass(frozen=True)
 class _Node:
-    """A layer as it is to be built: its class, configuration, weights and the keys it reads."""
+    """A layer to be built: its class, configuration, weights and the keys of its inputs."""
 
     kind: type
     config: dict
@@ -25,22 +25,22 @@ class _Node:
     inputs: tuple[str, ...]
 
 
-_Graph = dict[str, _Node]  # by the name of the layer whose output it stands for, inputs first
+_Graph = dict[str, _Node]  # by layer name, in topological order
 
 
 def _read(network: tf.keras.Model) -> _Graph:
-    maker = {id(layer.output): layer.name for layer in network.layers}
+    producer = {id(layer.output): layer.name for layer in network.layers}
     graph = {}
     for layer in network.layers:
         inputs = () if isinstance(layer, layers.InputLayer) else tf.nest.flatten(layer.input)
-        keys = tuple(maker[id(tensor)] for tensor in inputs)
+        keys = tuple(producer[id(tensor)] for tensor in inputs)
         weights = tuple(layer.get_weights())
         graph[layer.name] = _Node(type(layer), layer.get_config(), weights, keys)
     return graph
 
 
-def _reached(graph: _Graph, output: str) -> _Graph:
-    """What ``output`` depends on: earlier stacks' heads go."""
+def _pruned(graph: _Graph, output: str) -> _Graph:
+    """The nodes that ``output`` depends on: earlier stacks' heads are dropped."""
     wanted = {output}
     for key in reversed(graph):
         if key in wanted:
@@ -52,14 +52,14 @@ def _uses(graph: _Graph) -> collections.Counter:
     return collections.Counter(key for node in graph.values() for key in node.inputs)
 
 
-def _scaled(conv: _Node, norm: _Node) -> _Node:
-    """One convolution that does what ``conv`` and the batch norm after it do."""
+def _folded(conv: _Node, norm: _Node) -> _Node:
+    """One convolution equivalent to ``conv`` followed by the batch norm ``norm``."""
     gamma, beta, mean, variance = (np.float64(array) for array in norm.weights)
     factor = gamma / np.sqrt(variance + norm.config["epsilon"])
     kernel, bias = conv.weights if conv.config["use_bias"] else (*conv.weights, 0.0)
-    # A depthwise kernel's channels are its last axis but one; the last is of length 1.
-    deep = conv.kind is layers.DepthwiseConv2D
-    weights = kernel * (factor[:, None] if deep else factor), (bias - mean) * factor + beta
+    # A depthwise kernel's channels are its second to last axis; the last has length 1.
+    depthwise = conv.kind is layers.DepthwiseConv2D
+    weights = kernel * (factor[:, None] if depthwise else factor), (bias - mean) * factor + beta
     return dataclasses.replace(conv, config={**conv.config, "use_bias": True}, weights=weights)
 
 
@@ -70,7 +70,7 @@ def _fold_norms(graph: _Graph) -> _Graph:
         kinds = (layers.Conv2D, layers.DepthwiseConv2D)
         convolves = before and issubclass(before.kind, kinds)
         if convolves and _linear(before) and uses[norm.inputs[0]] == 1:
-            folded[key] = _scaled(before, norm)
+            folded[key] = _folded(before, norm)
             del folded[norm.inputs[0]]
     return folded
 
@@ -80,7 +80,7 @@ def _linear(conv: _Node) -> bool:
 
 
 def _is_matrix(node: _Node) -> bool:
-    """Whether a node only multiplies each pixel's channels by a matrix and adds a bias."""
+    """Whether a node is a plain 1x1 convolution: a matrix and a bias for each pixel."""
     if not issubclass(node.kind, layers.Conv2D) or not _linear(node):
         return False
     config = node.config
@@ -89,7 +89,7 @@ def _is_matrix(node: _Node) -> bool:
 
 
 def _chain(graph: _Graph, key: str) -> tuple[str, np.ndarray, np.ndarray]:
-    """Source of ``key`` through 1x1 convolutions, and their product: matrix [in, out], bias."""
+    """Input of the chain of 1x1 convolutions that ends at ``key``; its matrix [in, out], bias."""
     node = graph[key]
     kernel, bias = (np.float64(array) for array in node.weights)
     matrix, source = kernel[0, 0], node.inputs[0]
@@ -100,9 +100,9 @@ def _chain(graph: _Graph, key: str) -> tuple[str, np.ndarray, np.ndarray]:
 
 
 def _merge(graph: _Graph) -> _Graph:
-    """Make one convolution of those that an addition receives from the same source.
+    """Merge the 1x1 convolutions of one source that are added together into one convolution.
 
-    At a stack's end these are ``features_back`` and ``heatmaps_back`` of ``heatmaps``.
+    At the end of a stack these are ``features_back`` and ``heatmaps_back``.
     """
     uses, merged = _uses(graph), dict(graph)
     for key, node in graph.items():
@@ -111,10 +111,10 @@ def _merge(graph: _Graph) -> _Graph:
         sources = {source for source, _, _ in chains}
         if node.kind is layers.Add and 1 < len(terms) < len(node.inputs) and len(sources) == 1:
             weights = sum(c[1] for c in chains)[None, None], sum(c[2] for c in chains)
-            # In the place of the first: its source stands before it, and all have its width.
-            one = dataclasses.replace(graph[terms[0]], weights=weights, inputs=(*sources,))
+            # It replaces the first: the order stays topological, and all have the same width.
+            conv = dataclasses.replace(graph[terms[0]], weights=weights, inputs=(*sources,))
             kept = tuple(k for k in node.inputs if k not in terms[1:])
-            merged[terms[0]], merged[key] = one, dataclasses.replace(node, inputs=kept)
+            merged[terms[0]], merged[key] = conv, dataclasses.replace(node, inputs=kept)
     return merged
 
 
@@ -127,21 +127,21 @@ def _build(graph: _Graph, output: str) -> tf.keras.Model:
         layer.set_weights(node.weights)
     sources = [tensors[key] for key, node in graph.items() if not node.inputs]
     network = tf.keras.Model(sources[0], (tensors[output],), name="folded_hourglass")
-    network.trainable = False  # which reaches the layers only when set after they are made
+    network.trainable = False  # reaches only layers that exist already
     return network
 
 
 def fold(network: tf.keras.Model) -> tf.keras.Model:
-    """Rewrite a network for inference, with its weights as they are now.
+    """Rewrite a network for inference, with its current weights.
 
-    - A batch norm right after a convolution becomes part of its kernel and bias (arithmetic in
-      float64). One after an addition or a pooling stays: as TensorFlow's fused inference kernel
-      with the ReLU behind it, it is as fast as a scale and a shift or faster. Group norm stays.
-    - The two ways back at a stack's end, both linear in its features, become one convolution.
+    - A batch norm right after a convolution is folded into its kernel and bias (in float64). One
+      after an addition or a pooling stays: fused with the ReLU after it, TensorFlow's inference
+      kernel is at least as fast as a scale and a shift. Group norm stays.
+    - The two re-projections at a stack's end, both linear in its features, are merged.
     - Earlier stacks' heatmaps are not computed.
 
     Args:
-      network: from ``hourglass.model.build``; it is not changed.
+      network: from ``hourglass.model.build``; not modified.
 
     Returns:
       Keras model: [B, size, size, 3] float32 normalised RGB -> tuple of one tensor
@@ -149,5 +149,5 @@ def fold(network: tf.keras.Model) -> tf.keras.Model:
     """
     graph = _read(network)
     output = next(name for name in graph if network.get_layer(name).output is network.outputs[-1])
-    graph = _merge(_fold_norms(_reached(graph, output)))
-    return _build(_reached(graph, output), output)
+    graph = _merge(_fold_norms(_pruned(graph, output)))
+    return _build(_pruned(graph, output), output)

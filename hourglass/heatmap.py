@@ -18,7 +18,7 @@ def render(joints: tf.Tensor, size: int, sigma: float, rounded: bool = False) ->
     """Draw one Gaussian per joint, peak 1 at the joint's sub-pixel position.
 
     The two factors of a Gaussian are drawn along x and y and multiplied, all joints at once
-    (Newell et al. 2016, section 3.2; the references cut it off at 3 sigma and round its centre).
+    (Newell et al. 2016, section 3.2; the references truncate it at 3 sigma and round its centre).
 
     Args:
       joints: [B, J, 2] float32, heatmap px; may lie outside.
@@ -33,12 +33,12 @@ def render(joints: tf.Tensor, size: int, sigma: float, rounded: bool = False) ->
     grid = tf.range(size, dtype=tf.float32)
     falloff = tf.exp(-tf.square(grid - centers[..., None]) / (2.0 * sigma**2))
     falloff = tf.transpose(falloff, [2, 0, 3, 1])  # [axis, B, size, J]
-    # Not einsum: as B x J products of a column and a row it is several times slower on a CPU.
+    # Not einsum: its B x J products of a column and a row are several times slower on a CPU.
     return falloff[1][:, :, None, :] * falloff[0][:, None, :, :]
 
 
 def _around(maps: tf.Tensor, pixels: tf.Tensor, reach: int) -> tf.Tensor:
-    """[B, J, n, n], n = 2 reach + 1, of maps [B, J, H, W]; beyond the border it is repeated."""
+    """Patches [B, J, n, n], n = 2 reach + 1, of maps [B, J, H, W], border pixels repeated."""
     _, joints, height, width = maps.shape
     steps = tf.constant([*range(-reach, reach + 1)], pixels.dtype)
     columns = tf.clip_by_value(pixels[..., :1] + steps, 0, width - 1)
@@ -48,28 +48,28 @@ def _around(maps: tf.Tensor, pixels: tf.Tensor, reach: int) -> tf.Tensor:
 
 
 def _inside(maps: tf.Tensor, pixels: tf.Tensor, before: int, after: int) -> tf.Tensor:
-    """[B, J, 2] bool: along that axis there are ``before`` pixels before and ``after`` after it."""
+    """[B, J, 2] bool: whether ``before`` pixels precede and ``after`` follow it on that axis."""
     last = tf.constant([maps.shape[3] - 1, maps.shape[2] - 1], pixels.dtype)
     return (pixels >= before) & (pixels <= last - after)
 
 
 def _quarter(maps: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-    """[B, J, 2] of -0.25, 0 and 0.25 px: towards the larger neighbour."""
+    """[B, J, 2] of -0.25, 0 or 0.25 px: towards the larger neighbour."""
     near = _around(maps, pixels, 1)
     slope = tf.stack([near[..., 1, 2] - near[..., 1, 0], near[..., 2, 1] - near[..., 0, 1]], -1)
     return 0.25 * tf.sign(slope)
 
 
 def _quarter_inside(maps: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-    # At the border one neighbour does not exist: no shift on this axis (the references then leave
-    # out the other axis too, for no reason that we know of).
+    # At the border one neighbour is missing: no shift on this axis (the references then skip the
+    # other axis too, for no reason that we know of).
     return tf.where(_inside(maps, pixels, 1, 1), _quarter(maps, pixels), 0.0)
 
 
 def _newton(logs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """From the middle of logarithms [B, J, n, n] to the top of their parabola.
+    """Newton step from the middle of log heatmaps [B, J, n, n] to the top of their parabola.
 
-    Second derivatives along an axis span the whole patch, everything else the nearest pixels.
+    Second derivatives along an axis span the whole patch, all others the nearest pixels.
     Returns the step [B, J, 2] px and whether there is a top [B, J, 1].
     """
     reach = logs.shape[-1] // 2
@@ -88,11 +88,11 @@ def _newton(logs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _subpixel(maps: tf.Tensor, pixels: tf.Tensor, peak: tf.Tensor) -> tf.Tensor:
-    # On the border the fit is made around the next pixel inwards, so that it never needs a
-    # neighbour that does not exist; a joint beyond the border is found by extrapolation.
+    # On the border the parabola is fitted around the next pixel inwards, so that it never needs a
+    # missing neighbour; a joint beyond the border is extrapolated.
     limit = tf.constant([maps.shape[3] - 2, maps.shape[2] - 2], pixels.dtype)
     middle = tf.clip_by_value(pixels, 1, limit)
-    # Relative to the peak, so that the floor keeps its meaning for a low one.
+    # Relative to the peak, so that the floor of 1e-6 means the same for low peaks.
     near = _around(maps, middle, 1) / tf.maximum(peak, 1e-30)[..., None, None]
     step, top = _newton(tf.math.log(tf.maximum(near, 1e-6)))
     shift = tf.cast(middle - pixels, tf.float32) + step
@@ -100,8 +100,8 @@ def _subpixel(maps: tf.Tensor, pixels: tf.Tensor, peak: tf.Tensor) -> tf.Tensor:
 
 
 def _modulate(heatmaps: tf.Tensor, sigma: float) -> tf.Tensor:
-    """DARK's blur of [B, H, W, J], scaled back to the old peaks."""
-    # The paper's 11 px belong to its sigma of 2, its 17 px to 3.
+    """DARK's blur of [B, H, W, J], rescaled to the original peaks."""
+    # The paper uses 11 px for sigma 2 and 17 px for sigma 3.
     size = 2 * math.ceil(2.5 * sigma) + 1
     blurred = addons.blur(heatmaps, size, float(sigma))
     blurred = tf.ensure_shape(blurred, heatmaps.shape)
@@ -122,7 +122,7 @@ def _reference(maps: tf.Tensor, pixels: tf.Tensor, peak: tf.Tensor, method: str)
     before = 1 if method == "hourglass" else 2
     both = tf.reduce_all(_inside(maps, pixels, before, 1), -1, keepdims=True)
     joints = tf.cast(pixels, tf.float32) + tf.where(both, _quarter(maps, pixels), 0.0)
-    # An empty map gives them coordinate 0: one before the first pixel where counting is from 1.
+    # They decode an empty map as coordinate 0, which is -1 for us where they count from 1.
     empty, ours = (-1.0, 0.0) if method == "hourglass" else (0.0, -0.5)
     return tf.where(peak[..., None] > 0, joints, empty) + ours
 
@@ -130,26 +130,26 @@ def _reference(maps: tf.Tensor, pixels: tf.Tensor, peak: tf.Tensor, method: str)
 def decode(
     heatmaps: tf.Tensor, method: str = "quarter", sigma: float = 1.0
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Find each joint in its heatmap.
+    """Decode the position of each joint from its heatmap.
 
-    - "argmax": the highest pixel, the first one of several.
+    - "argmax": the highest pixel; of equal ones the first.
     - "quarter": a quarter pixel from there towards the larger neighbour on each axis.
     - "subpixel": the top of the parabola through the logarithms of the 3x3 pixels around it: exact
       for every Gaussian, hence for ``render``, also at the border. At most 1 px from the highest
       pixel; where the parabola has no top, or no pixel is positive, it is "quarter".
     - "dark": Zhang et al. 2020 (arXiv 1910.06278) sections 3.2 and 3.3 and their released code:
-      Gaussian blur, logarithm, Taylor step; none within 2 px of the border, and near it the blur's
-      zeros beyond pull inwards. Only a step to a top is taken, at most to the border of the 5x5
-      pixels that it was estimated from (theirs may jump anywhere).
+      Gaussian blur, logarithm, Taylor step. No step within 2 px of the border; near it the blur's
+      zero padding pulls inwards. Steps go only to a maximum, and at most to the border of the 5x5
+      pixels that they were estimated from (theirs are unbounded).
     - "hourglass": Newell et al.'s released code (``postprocess``) and pytorch-pose's
       (``final_preds``). A quarter pixel if neither axis is at the border; an empty map is (-1, -1).
-      Their pixels cover [x, x + 1], so that their + 0.5 is the middle of the pixel: our x.
+      Their pixels cover [x, x + 1], so that their + 0.5 is the pixel's centre: our x.
     - "hrnet": HRNet's ``get_final_preds``. A quarter pixel if both axes have 2 pixels before and 1
-      after. The same way to the photograph without + 0.5: half a pixel less than "hourglass".
+      after. Mapped to the photograph without the + 0.5: half a pixel less than "hourglass".
 
-    The last two give the joints for which our way from heatmap to photograph ends where theirs
-    does (but for pytorch-pose's cutting to whole image px). They belong to maps of networks that
-    were trained on the reference's own targets, see ``pipelines.evaluation.decoder_bounds``.
+    With the last two, our mapping from heatmap to photograph gives the same joints as theirs (up
+    to pytorch-pose's truncation to whole image px). They suit networks that were trained on the
+    reference's own targets, see ``pipelines.evaluation.decoder_bounds``.
 
     Args:
       heatmaps: [B, H, W, J] float32, H, W and J static; "subpixel" needs 3x3 pixels or more.
@@ -175,14 +175,14 @@ def decode(
     peak = tf.gather(flat, index[..., None], batch_dims=2)[..., 0]
     if method in ("hourglass", "hrnet"):
         return _reference(maps, pixels, peak, method), peak
-    found = tf.cast(pixels, tf.float32)
+    decoded = tf.cast(pixels, tf.float32)
     if method == "quarter":
-        found += _quarter_inside(maps, pixels)
+        decoded += _quarter_inside(maps, pixels)
     elif method == "subpixel":
-        found += _subpixel(maps, pixels, peak)
+        decoded += _subpixel(maps, pixels, peak)
     elif method == "dark":
-        found += _dark(heatmaps, pixels, sigma)
-    return found, peak
+        decoded += _dark(heatmaps, pixels, sigma)
+    return decoded, peak
 
 
 def to_input(joints: tf.Tensor, stride: int) -> tf.Tensor:
@@ -191,8 +191,8 @@ def to_input(joints: tf.Tensor, stride: int) -> tf.Tensor:
 
 
 def unmirror(heatmaps: tf.Tensor, mirror: tuple[int, ...]) -> tf.Tensor:
-    """Heatmaps [B, H, W, J] of mirrored pictures as those of the pictures themselves.
+    """Map heatmaps [B, H, W, J] of mirrored pictures to those of the original pictures.
 
-    With pixel centres on integers a mirrored map is the reversed map, with no pixel of shift.
+    With pixel centres on integers a mirrored map is the reversed map, without any shift.
     """
     return tf.gather(tf.reverse(heatmaps, axis=[2]), mirror, axis=3)

@@ -1,7 +1,7 @@
-"""Keras 2, whatever TensorFlow brings: the networks, optimizers and checkpoints are made with it.
+"""Keras 2 with any TensorFlow: the networks, optimizers and checkpoints depend on it.
 
-TensorFlow 2.15, for Python 3.9 to 3.11, has no other. Later ones take it from the package tf_keras,
-if TF_USE_LEGACY_KERAS is 1 when Keras is first used, and Keras 3 otherwise.
+TensorFlow 2.15, for Python 3.9 to 3.11, has only Keras 2. Later versions use Keras 2 from the
+package tf_keras if TF_USE_LEGACY_KERAS is 1 when Keras is first used, otherwise Keras 3.
 """
 
 import os
@@ -11,7 +11,7 @@ NAME = "TF_USE_LEGACY_KERAS"
 
 
 def choose() -> None:
-    """Have TensorFlow take Keras 2.
+    """Make TensorFlow use Keras 2.
 
     Raises ImportError where the user's environment or program has chosen Keras 3.
     """

@@ -1,4 +1,4 @@
-"""Layers that Keras lacks or computes slowly, and the gradients that make the difference."""
+"""Layers that Keras lacks or computes slowly, with custom gradients."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ layers = tf.keras.layers
 
 @tf.custom_gradient
 def _double(x: tf.Tensor):
-    """[B, H, W, C] -> [B, 2H, 2W, C], each pixel four times; the gradient adds the four."""
-    # XLA has no gradient of TensorFlow's own nearest resize. Left to autodiff, the broadcast's sum
-    # over two inner axes is several times slower on a CPU than this pooling.
+    """[B, H, W, C] -> [B, 2H, 2W, C], each pixel four times; the gradient sums the four."""
+    # XLA has no gradient of TensorFlow's own nearest resize, and autodiff's sum over the two inner
+    # axes of the broadcast is several times slower on a CPU than this pooling.
     height, width, channels = x.shape[1:]
     shape = [tf.shape(x)[0], height, 2, width, 2, channels]
     wide = tf.broadcast_to(x[:, :, None, :, None, :], shape)
@@ -23,14 +23,17 @@ def _double(x: tf.Tensor):
 def _pointwise(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor):
     """1x1 convolution [B, H, W, C] -> [B, H, W, D] with kernel [1, 1, C, D] and bias [D]."""
 
-    # On a CPU TensorFlow's own gradient by the kernel takes more than twice as long as a product.
+    # On a CPU TensorFlow's gradient of the kernel takes over twice as long as a matrix product.
     def backward(slope):
         pixels, slopes = (tf.reshape(t, [-1, t.shape[-1]]) for t in (x, slope))
-        down = tf.matmul(slopes, tf.reshape(kernel, kernel.shape[2:]), transpose_b=True)
-        by_kernel = tf.matmul(pixels, slopes, transpose_a=True)
-        by_bias = tf.matmul(tf.ones([1, tf.shape(slopes)[0]], slopes.dtype), slopes)
-        shaped = (down, tf.shape(x)), (by_kernel, kernel.shape), (by_bias, bias.shape)
-        return tuple(tf.reshape(*one) for one in shaped)
+        of_x = tf.matmul(slopes, tf.reshape(kernel, kernel.shape[2:]), transpose_b=True)
+        of_kernel = tf.matmul(pixels, slopes, transpose_a=True)
+        of_bias = tf.matmul(tf.ones([1, tf.shape(slopes)[0]], slopes.dtype), slopes)
+        return (
+            tf.reshape(of_x, tf.shape(x)),
+            tf.reshape(of_kernel, kernel.shape),
+            tf.reshape(of_bias, bias.shape),
+        )
 
     return tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "SAME"), bias), backward
 
@@ -46,9 +49,9 @@ class Pointwise(layers.Conv2D):
 
 
 class Upsample(layers.Layer):
-    """Twice the height and width by nearest neighbour; no weights.
+    """Nearest-neighbour upsampling to twice the height and width; no weights.
 
-    Outside training by TensorFlow's own operation, which TFLite knows.
+    Outside training it is TensorFlow's own operation, which TFLite supports.
     """
 
     def call(self, x, training=None):
@@ -59,24 +62,24 @@ class Upsample(layers.Layer):
 
 
 class BatchNorm(layers.BatchNormalization):
-    """Keras' batch norm, with moving averages that can be told to rest.
+    """Keras' batch norm with moving averages that can be frozen.
 
     Attributes:
-      rests: True while a recomputation is traced, whose batch has moved the averages already.
+      frozen: True while a recomputation is traced: its batch has updated the averages already.
     """
 
-    rests = False
+    frozen = False
 
     def add_update(self, updates):
-        """Move the averages, unless they rest."""
-        if not self.rests:
+        """Update the moving averages unless they are frozen."""
+        if not self.frozen:
             super().add_update(updates)
 
 
 class Recomputed(layers.Layer):
-    """Layers of which training keeps the input only; the backward pass computes them again.
+    """Layers of which training stores only the input; the backward pass recomputes them.
 
-    The layers stay a Keras graph of their own, with one input, whose variables keep their names.
+    The layers stay a Keras graph of their own with one input; variables keep their names.
     """
 
     def __init__(self, x, outputs, **options):
@@ -93,8 +96,8 @@ class Recomputed(layers.Layer):
         def forward(x):
             return self._part(x, training=True), backward
 
-        # Not tf.recompute_grad: what is to hold its second run back until the gradient arrives adds
-        # zero, which TensorFlow's graph optimizer takes away, and then nothing is saved.
+        # Not tf.recompute_grad: it delays the recomputation by adding a zero that depends on the
+        # gradient, which TensorFlow's graph optimizer removes, and then no memory is saved.
         def backward(*slopes, variables):
             with tf.control_dependencies(slopes):
                 kept = tf.identity(x)
@@ -109,9 +112,9 @@ class Recomputed(layers.Layer):
     def _recompute(self, x):
         norms = [layer for layer in self._part.submodules if isinstance(layer, BatchNorm)]
         for layer in norms:
-            layer.rests = True
+            layer.frozen = True
         try:
             return self._part(x, training=True)
         finally:
             for layer in norms:
-                layer.rests = False
+                layer.frozen = False

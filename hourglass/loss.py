@@ -12,14 +12,14 @@ def per_stack(
 ) -> tf.Tensor:
     """Mean squared error of every stack's heatmaps (Newell et al. 2016, section 3.2).
 
-    The mean is over all elements of the GLOBAL batch, so that adding the results of all replicas
-    gives what one replica would have computed. A joint of weight 0 adds nothing, and the divisor
-    does not change: a joint weighs the same in every batch, whatever else is missing there.
+    The mean is over all elements of the GLOBAL batch, so that the replicas' results add up to what
+    one replica would have computed. A joint of weight 0 adds nothing and does not change the
+    divisor: a joint weighs the same in every batch, whatever else is missing there.
 
     Args:
       predicted: S tensors [b, H, W, J], one per stack.
       target: [b, H, W, J] float32.
-      weight: [b, J] float32, 0 for joints that do not count.
+      weight: [b, J] float32, 0 for joints to ignore.
       global_batch: examples in the step over all replicas.
 
     Returns:

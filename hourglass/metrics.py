@@ -1,14 +1,14 @@
 """PCKh: hits and counts per joint; every "mean" that the literature uses, defined once and named.
 
-Three means are published under the one name "PCKh@0.5" and differ by more than a point on the same
-predictions. With h[j] hits among c[j] scored people of joint j, in percent:
+Three means are published as "PCKh@0.5" and differ by more than a point on the same predictions.
+With h[j] hits among c[j] scored people of joint j, in percent:
 
 - ``mean14``: mean of h[j] / c[j] over the joints other than pelvis and thorax (pytorch-pose);
 - ``weighted14``: sum h[j] / sum c[j] over the same joints (HRNet, mmpose);
 - ``pooled16``: sum h[j] / sum c[j] over all joints (princeton-vl).
 
-The numbers in the names are MPII's; a joint set without pelvis and thorax keeps the names, over the
-joints that it has, and there weighted14 equals pooled16.
+The numbers in the names are MPII's; a joint set without pelvis and thorax keeps the names for the
+means over its own joints, where weighted14 equals pooled16.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def normalized_errors(predicted: np.ndarray, truth: np.ndarray, size: np.ndarray
     """Distances in units of a person's normaliser.
 
     Args:
-      predicted: [..., J, 2] image px. A position that is not finite is an infinite error, so a
-        network that answers NaN misses instead of being excused.
+      predicted: [..., J, 2] image px. A position that is not finite has an infinite error: a
+        network that returns NaN misses instead of being excused.
       truth: [..., J, 2] image px, the same coordinates as ``predicted``.
       size: [...] image px, e.g. ``Person.head_size``. Where it is NaN, infinite or not positive,
         the person cannot be scored.
@@ -34,13 +34,13 @@ def normalized_errors(predicted: np.ndarray, truth: np.ndarray, size: np.ndarray
       [..., J] float64 without unit; NaN where the truth or the size is unknown.
 
     Raises:
-      ValueError: when the shapes do not belong together.
+      ValueError: when the shapes do not match.
     """
     predicted, truth, size = (np.asarray(a, np.float64) for a in (predicted, truth, size))
     if predicted.shape != truth.shape or truth.shape[-1:] != (2,) or size.shape != truth.shape[:-2]:
         raise ValueError(
-            f"predicted {predicted.shape}, truth {truth.shape} and size {size.shape} do not belong "
-            "together: pass [..., J, 2] twice and [...]"
+            f"predicted {predicted.shape}, truth {truth.shape} and size {size.shape} do not match: "
+            "pass [..., J, 2] twice and [...]"
         )
     predicted = np.where(np.isfinite(predicted), predicted, np.inf)
     offset = predicted - np.where(np.isfinite(truth), truth, np.nan)
@@ -75,15 +75,15 @@ def torso_pck(
     skeleton: Skeleton,
     threshold: float = 0.2,
 ) -> dict[str, float]:
-    """PCK@0.2 as the tables on LSP print it: person-centric, in units of the torso.
+    """PCK@0.2 as in the tables on LSP: person-centric, in units of the torso.
 
-    A joint is found within ``threshold`` x |left shoulder - right hip| of the truth (the person's
+    A joint is a hit within ``threshold`` x |left shoulder - right hip| of the truth (the person's
     own left and right; ``eval_pck.m`` of bearpaw/eval_pose, after Sapp and Taskar 2013). Everybody
     with both ends labelled is scored, occluded joints too. LSP's "head" column is the mean of neck
     and head top, unlike MPII's. The tables' last column is all joints pooled, hits over counts:
-    ``pooled16``; on LSP itself, where nobody lacks a joint, ``mean14`` is the same. (The measure
-    that Yang and Ramanan, 2013, called PCK divides by the longer side of the joints' box instead,
-    which is never shorter than the torso's sides: not these numbers.)
+    ``pooled16``; on LSP itself, where no joint is missing, ``mean14`` is the same. (What Yang and
+    Ramanan, 2013, called PCK divides by the longer side of the joints' bounding box instead, which
+    is never shorter than the torso's sides: different numbers.)
 
     Args:
       predicted: [N, J, 2] image px.
@@ -93,7 +93,7 @@ def torso_pck(
       threshold: in torsos.
 
     Returns:
-      A row as ``summarize`` gives it, in percent.
+      A row of ``summarize``, in percent.
     """
     errors = normalized_errors(predicted, truth, torso_size(truth, scored, skeleton))
     hits, counts = hits_and_counts(errors, scored, threshold)
@@ -105,7 +105,7 @@ def torso_pck(
 
 
 def _known(errors: np.ndarray, scored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Errors as float64, and where one is both asked for and known."""
+    """Errors as float64, and a mask of those that are scored and known."""
     errors, scored = np.asarray(errors, np.float64), np.asarray(scored, bool)
     if errors.ndim != 2 or errors.shape != scored.shape:
         raise ValueError(
@@ -117,10 +117,10 @@ def _known(errors: np.ndarray, scored: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def hits_and_counts(
     errors: np.ndarray, scored: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hits and scored joints, to be added over batches and divided once.
+    """Hits and scored joints, to be summed over batches and divided once.
 
     An error of exactly the threshold is a hit, as in MPII's own evalMPII, HRNet and Newell's Lua;
-    pytorch-pose and princeton-vl use "<". Only an exact tie tells the two apart.
+    pytorch-pose and princeton-vl use "<". They differ for exact ties only.
 
     Args:
       errors: [N, J] from ``normalized_errors``; NaN is never counted.
@@ -142,10 +142,10 @@ def area_under_curve(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Area under PCK(t) for t from 0 to ``limit``, divided by ``limit``: exact, without a grid.
 
-    One joint with error e is a hit from t = e on, hence contributes max(0, 1 - e / limit).
+    A joint with error e is a hit from t = e on, hence contributes max(0, 1 - e / limit).
 
     Returns:
-      Sums [J] and counts [J], float64, which add and summarize like hits and counts.
+      Sums [J] and counts [J], float64, to be summed and summarized like hits and counts.
 
     Raises:
       ValueError: when the two shapes differ or are not [N, J].
@@ -164,7 +164,7 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def per_joint(hits: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """[..., J] float64 percent; NaN where nobody's joint was scored."""
+    """[..., J] float64 percent; NaN for joints that were never scored."""
     return 100 * _ratio(np.asarray(hits, np.float64), np.asarray(counts, np.float64))
 
 
@@ -181,7 +181,7 @@ def summarize(
     Returns:
       Each of ``skeleton.groups`` (the mean of its joints), then ``mean14``, ``weighted14`` and
       ``pooled16`` as defined at the top of this module: floats, or [...] arrays for many rows.
-      Joints that nobody has are left out of the unweighted means; NaN where nothing is left.
+      Joints that were never scored are left out of the unweighted means; NaN if none is left.
 
     Raises:
       ValueError: when the arrays are not [..., J].
@@ -199,23 +199,3 @@ def summarize(
     row["weighted14"] = per_joint(hits[..., fourteen].sum(-1), counts[..., fourteen].sum(-1))
     row["pooled16"] = per_joint(hits.sum(-1), counts.sum(-1))
     return {name: value if np.ndim(value) else float(value) for name, value in row.items()}
-
-
-def scores(
-    errors: np.ndarray, scored: np.ndarray, skeleton: Skeleton
-) -> dict[str, dict[str, float]]:
-    """Return the three PCKh rows that every evaluation reports, in percent.
-
-    Args:
-      errors: [N, J] head sizes, from ``normalized_errors``.
-      scored: [N, J] bool.
-      skeleton: names the joints.
-
-    Returns:
-      "PCKh@0.5", "PCKh@0.1" and "AUC" (of PCKh from 0 to 0.5), each as ``summarize`` gives it.
-    """
-    return {
-        "PCKh@0.5": summarize(*hits_and_counts(errors, scored, 0.5), skeleton),
-        "PCKh@0.1": summarize(*hits_and_counts(errors, scored, 0.1), skeleton),
-        "AUC": summarize(*area_under_curve(errors, scored, 0.5), skeleton),
-    }

@@ -25,7 +25,7 @@ layers = tf.keras.layers
 
 @dataclasses.dataclass(frozen=True)
 class _Maker:
-    """What every layer shares: number type, initial seed, kinds of norm and block, memory."""
+    """What all layers share: precision, initial seed, kind of norm and block, rematerialisation."""
 
     precision: str
     seed: int
@@ -36,14 +36,14 @@ class _Maker:
 
     def _uniform(self, fan_in: int, name: str) -> tf.keras.initializers.Initializer:
         # PyTorch's default: U(+-1/sqrt(fan_in)) for kernel and bias alike. The seed comes from the
-        # layer's name, so that equal layers of two networks start equal whatever else they hold.
+        # layer's name, so that equal layers of two networks start equal whatever else they contain.
         limit = fan_in**-0.5
         seed = zlib.crc32(f"{self.seed}/{name}".encode())
         return tf.keras.initializers.RandomUniform(-limit, limit, seed=seed)
 
     def conv(self, x, filters: int, kernel: int, name: str, stride: int = 1):
         if stride > 1:
-            # PyTorch pads both sides alike; "same" would pad an even picture on one side more.
+            # PyTorch pads both sides equally; "same" pads pictures of even size asymmetrically.
             x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad", dtype=self.precision)(x)
         fan_in = kernel * kernel * x.shape[-1]
         wide = kernel == 1 and min(filters, x.shape[-1]) >= 128  # narrower it does not pay
@@ -84,10 +84,10 @@ class _Maker:
         return layers.ReLU(name=f"{name}_relu", dtype=self.precision)(x)
 
     def group_norm(self, x, name: str):
-        # 32 groups as published, or the most that leave two channels in each: one alone, where the
-        # grid is small, would be normalised to nothing. Other names than batch norm's, so that
-        # --init_from never takes the one's scale for the other's. Always float32: Keras sums up the
-        # variance in the layer's own type.
+        # 32 groups as published, or the most that leave two channels in each: a single channel on a
+        # small grid would be normalised to nothing. Names differ from batch norm's, so that
+        # --init_from never mixes up their scales. Always float32: Keras accumulates the variance in
+        # the layer's own type.
         width = x.shape[-1]
         groups = next(g for g in (32, 16, 8, 4, 2, 1) if width % g == 0 and width >= 2 * g)
         return layers.GroupNormalization(groups, epsilon=1e-5, name=name, dtype="float32")(x)
@@ -118,7 +118,7 @@ class _Maker:
         return self.add([skip, body], f"{name}_add")
 
     def stored_or_recomputed(self, part, x, name: str) -> list:
-        """Outputs of ``part(x)``, recomputed in the backward pass where that is asked."""
+        """Outputs of ``part(x)``, recomputed in the backward pass if ``remat`` is set."""
         if not self.remat:
             return tf.nest.flatten(part(x))
         inner = tf.keras.Input(x.shape[1:], dtype=x.dtype)
@@ -164,7 +164,7 @@ def _stack(
     name: str,
     last: bool,
 ) -> list:
-    """Heatmaps of the stack whose input is ``x``; unless it is the last, the next one's input."""
+    """[heatmaps] of the stack with the input ``x``; unless it is the last, also the next input."""
     features = _hourglass(make, x, channels, low, blocks, depth, f"{name}_hourglass")
     features = make.residuals(features, channels, blocks, f"{name}_head")
     features = make.conv(features, channels, 1, f"{name}_linear")
@@ -192,7 +192,7 @@ def _check(
     if size < step or size % step:
         raise ValueError(
             f"size must be a multiple of {step} px for depth {depth} "
-            f"(4 px per heatmap px, halved {depth} times), not {size}"
+            f"({STRIDE} px per heatmap px, halved {depth} times), not {size}"
         )
 
 
@@ -220,34 +220,34 @@ def stacked_hourglass(
     seed: int = 0,
     remat: bool = False,
 ) -> tf.keras.Model:
-    """The stacked hourglass, its weights drawn by PyTorch's rule from ``seed`` and layers' names.
+    """The stacked hourglass; its initial weights follow PyTorch's rule, ``seed`` and layer names.
 
     Args:
       joints: J, heatmaps per stack.
       stacks: hourglasses, each supervised.
-      blocks: residual blocks at each place of the hourglass and in each head.
+      blocks: residual blocks per branch and grid of the hourglass, and in each head.
       channels: width of the trunk; the bottleneck's inner width is half of it.
-      low_channels: the same below an hourglass' first grid, where width costs little; 0: as
+      low_channels: width below an hourglass' first grid, where width costs little; 0: as
         ``channels``. (CornerNet's hourglass widens, too: Law and Deng 2018, arXiv 1808.01244.)
-      depth: how often an hourglass halves its grid.
+      depth: times that an hourglass halves its grid.
       size: side of the square input, px.
       stem: one of ``STEMS``.
       block: one of ``BLOCKS``; "mobile" replaces the 3x3 convolution by a depthwise one.
-      norm: one of ``NORMS``; "group" normalises each example alone (Wu and He 2018), so that the
-        result depends neither on the batch nor on the number of replicas.
+      norm: one of ``NORMS``; "group" normalises each example on its own (Wu and He 2018), so that
+        the result depends neither on the batch nor on the number of replicas.
       sync_bn: batch norm over all replicas instead of each replica's own examples.
-      precision: Keras dtype policy, one of ``PRECISIONS``, or "float64" to compare others with.
+      precision: Keras dtype policy, one of ``PRECISIONS``, or "float64" as a reference.
       seed: of the initial weights.
-      remat: training keeps the input of each stack and computes the rest of it again in the
-        backward pass (Chen et al. 2016, arXiv 1604.06174), so that one stack's activations are in
-        memory at a time: less memory, more time, the same variables and results.
+      remat: training stores only the input of each stack and recomputes the rest in the backward
+        pass (Chen et al. 2016, arXiv 1604.06174), so that one stack's activations are in memory at
+        a time: less memory, more time, the same variables and results.
 
     Returns:
       Keras model: [B, size, size, 3] float32 normalised RGB -> tuple of ``stacks`` tensors
       [B, size / 4, size / 4, J] float32 heatmaps.
 
     Raises:
-      ValueError: an argument outside its rule.
+      ValueError: an invalid argument.
     """
     _check(stacks, blocks, channels, low_channels or channels, depth, joints, size)
     _check_names(stem, block, norm, precision)
@@ -261,12 +261,12 @@ def stacked_hourglass(
         part = functools.partial(_stack, make, **sizes, name=name, last=last)
         heatmaps, *x = make.stored_or_recomputed(part, *x, name)
         outputs.append(layers.Activation("linear", dtype="float32", name=f"{name}_out")(heatmaps))
-    # A tuple: Keras unwraps a list of one, and [-1] would then be the last picture of the batch.
+    # A tuple: Keras unwraps a list of length 1, and [-1] would be the last picture of the batch.
     return tf.keras.Model(images, tuple(outputs), name="stacked_hourglass")
 
 
-# Networks by name. Each is a function that takes its part of ``stacked_hourglass``'s arguments and
-# ignores the rest, and returns the same; docs/extending.md adds one.
+# Networks by name: functions with the arguments of ``stacked_hourglass``, of which they may ignore
+# some, and the same kind of result. docs/extending.md adds one.
 NETWORKS = {"hourglass": stacked_hourglass}
 
 
@@ -283,17 +283,17 @@ def build(*, joints: int, network: str = "hourglass", **arguments) -> tf.keras.M
       [B, size / 4, size / 4, J] float32 heatmaps.
 
     Raises:
-      ValueError: an argument outside its rule, or a network with other outputs.
+      ValueError: an invalid argument, or a network with other outputs.
     """
     if network not in NETWORKS:
         raise ValueError(f"network {network!r} is not one of {tuple(NETWORKS)}")
-    made = NETWORKS[network](joints=joints, **arguments)
-    grid = made.input_shape[1] // STRIDE
-    outputs = [(tuple(tensor.shape), tensor.dtype.name) for tensor in made.outputs]
-    wrong = [one for one in outputs if one != ((None, grid, grid, joints), "float32")]
-    if wrong or not isinstance(made.output, tuple):
+    built = NETWORKS[network](joints=joints, **arguments)
+    grid = built.input_shape[1] // STRIDE
+    outputs = [(tuple(tensor.shape), tensor.dtype.name) for tensor in built.outputs]
+    valid = all(output == ((None, grid, grid, joints), "float32") for output in outputs)
+    if not valid or not isinstance(built.output, tuple):
         raise ValueError(
             f"network {network!r} must return a tuple of float32 heatmaps "
             f"[B, {grid}, {grid}, {joints}], one for each stack; it returns {outputs}"
         )
-    return made
+    return built

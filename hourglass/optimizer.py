@@ -1,7 +1,7 @@
 """RMSprop with torch's formula, AdamW, learning rate schedules and weight averaging.
 
 The optimizers are Keras' "legacy" ones: the newer RMSprop of TensorFlow 2.15 adds epsilon inside
-the square root, which, with the tiny gradients of heatmap losses, slows learning 28 times.
+the square root, which makes learning from the tiny gradients of heatmap losses 28 times slower.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def learning_rate(
       steps: length of the training.
       warmup: steps of linear rise.
       milestones: steps at which "step" falls.
-      drop_factor: what it is multiplied by.
+      drop_factor: the factor that it falls by.
 
     Returns:
       [] float32.
@@ -62,14 +62,14 @@ def learning_rate(
 class RMSprop(tf.keras.optimizers.legacy.RMSprop):
     """torch's formula as one operation per variable.
 
-    Keras takes ten; with some 400 variables they cost more than a small network's convolutions.
-    Nesterov's Adam with beta_1 0 and no bias correction is RMSprop, and has a kernel.
+    Keras needs ten; with some 400 variables they cost more than a small network's convolutions.
+    Nesterov's Adam with beta_1 0 and no bias correction is RMSprop, and has a fused kernel.
     """
 
     def _create_slots(self, var_list):
         super()._create_slots(var_list)
         for variable in var_list:
-            self.add_slot(variable, "momentum")  # the kernel wants one; it is not read
+            self.add_slot(variable, "momentum")  # required by the kernel, which does not read it
 
     def _resource_apply_dense(self, grad, var, apply_state=None):
         settings = apply_state[(var.device, var.dtype.base_dtype)]
@@ -90,10 +90,10 @@ class RMSprop(tf.keras.optimizers.legacy.RMSprop):
 
 
 def build(name: str, rate, weight_decay: float = 0.0) -> tf.keras.optimizers.Optimizer:
-    """Optimizer whose learning rate is read anew at every step.
+    """Optimizer that evaluates its learning rate at every step.
 
     "rmsprop" is torch's: rho 0.99, epsilon 1e-8 outside the square root. "adamw" is Adam (0.9,
-    0.999, epsilon 1e-8 beside the uncorrected second moment) with weights decayed by
+    0.999, epsilon 1e-8 added to the root of the uncorrected second moment) with weights decayed by
     ``rate * weight_decay`` (Loshchilov and Hutter 2019).
 
     Args:
@@ -102,7 +102,7 @@ def build(name: str, rate, weight_decay: float = 0.0) -> tf.keras.optimizers.Opt
       weight_decay: AdamW only.
 
     Raises:
-      ValueError: unknown name, or weight decay asked of RMSprop.
+      ValueError: unknown name, or weight decay with RMSprop.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer {name!r} is not one of {OPTIMIZERS}")
@@ -121,7 +121,7 @@ def decayed(variables: Sequence[tf.Variable]) -> list[tf.Variable]:
     """Variables that weight decay applies to: kernels, not biases or normalisation.
 
     For ``decay_var_list`` of AdamW. Under MirroredStrategy these are every replica's copies: the
-    optimizer compares them with what it updates, and a mirrored variable is none of its copies.
+    optimizer compares them with what it updates, which is a copy, never the mirrored variable.
     """
     kernels = [variable for variable in variables if len(variable.shape) > 1]
     return [copy for kernel in kernels for copy in getattr(kernel, "values", (kernel,))]
@@ -164,12 +164,12 @@ class LossScale(tf.Module):
     """The factor that keeps float16's small gradients from vanishing, and its rule.
 
     Keras' rule (``tf.keras.mixed_precision.LossScaleOptimizer``; Micikevicius et al. 2018, section
-    3.2): a gradient that is not finite halves the factor, down to 1, and its step is left out;
+    3.2): a gradient that is not finite halves the factor, down to 1, and its step is skipped;
     ``patience`` finite ones in a row double it.
 
     Attributes:
       scale: [] float32, multiply the loss by it and divide the gradient.
-      skipped: [] int64, steps left out so far.
+      skipped: [] int64, steps skipped so far.
     """
 
     def __init__(self, start: float = 2.0**15, patience: int = 2000):
@@ -182,29 +182,29 @@ class LossScale(tf.Module):
         self._patience = patience
 
     def guard(self, norm: tf.Tensor, update) -> tf.Tensor:
-        """Call ``update`` if the gradient is finite, and move the scale.
+        """Call ``update`` if the gradient is finite, and adjust the scale.
 
         Args:
           norm: [] float32 of the gradient, the same on all replicas.
           update: function without arguments.
 
         Returns:
-          [] float32: ``norm``; 0 for a step left out; what it is when a scale of 1 did not help.
+          [] float32: ``norm``, but 0 for a skipped step, unless the scale is at its minimum of 1.
         """
-        helpless = self.scale.read_value() <= 1.0
+        at_minimum = self.scale.read_value() <= 1.0
         finite = tf.math.is_finite(norm)
 
-        def keep() -> None:
+        def apply_step() -> None:
             update()
             full = self.finite.read_value() + 1 >= self._patience
             doubled = tf.minimum(2.0 * self.scale.read_value(), 2.0**127)
             self.scale.assign(tf.where(full, doubled, self.scale.read_value()))
             self.finite.assign(tf.where(full, tf.constant(0, tf.int64), self.finite + 1))
 
-        def leave_out() -> None:
+        def skip_step() -> None:
             self.scale.assign(tf.maximum(0.5 * self.scale.read_value(), 1.0))
             self.finite.assign(tf.constant(0, tf.int64))
             self.skipped.assign_add(1)
 
-        tf.cond(finite, keep, leave_out)
-        return tf.where(finite | helpless, norm, 0.0)
+        tf.cond(finite, apply_step, skip_step)
+        return tf.where(finite | at_minimum, norm, 0.0)

@@ -1,11 +1,11 @@
-"""TensorFlow starts without its notices; its errors, and ours, still appear.
+"""TensorFlow starts without its log messages; errors, its own and ours, still appear.
 
-TF_CPP_MIN_LOG_LEVEL, which TensorFlow's C++ reads, hides most of them. What it doesn't reach is
-dropped while TensorFlow is imported and while XLA starts. A user who sets the variable gets what he
-asked for: 0 shows everything.
+TF_CPP_MIN_LOG_LEVEL, which TensorFlow's C++ reads, hides most of them. The others are filtered out
+while TensorFlow is imported and while XLA starts. Users who set the variable get what it asks for:
+0 shows everything.
 
-No flag of the command line can come in time, and few files would be the first to import TensorFlow
-on every way into the project: hence all this happens when TensorFlow is imported, whoever does it.
+Flags are parsed too late for this, and any module may be the first to import TensorFlow: hence a
+hook on its import.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _ABSL = "WARNING: All log messages before absl::InitializeLog"
 
 
 def start() -> None:
-    """Have TensorFlow start quietly; does nothing where it is imported already."""
-    # The add-ons announce the end of their development on every import; BUILD_NOTES.md says what we
-    # do about it, and a user of this project cannot do anything.
+    """Make TensorFlow start quietly; does nothing if it has been imported already."""
+    # The add-ons announce the end of their development on every import. Users of this project
+    # cannot do anything about it; BUILD_NOTES.md explains what we do.
     warnings.filterwarnings("ignore", message=r"\s*TensorFlow Addons", category=UserWarning)
-    # It warns of a font cache that takes more than five seconds to build, once per machine.
+    # Once per machine it warns that building its font cache takes more than five seconds.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     if "tensorflow" not in sys.modules:
-        sys.meta_path.insert(0, _AtTensorFlow())
+        sys.meta_path.insert(0, _TensorFlowFinder())
 
 
-class _AtTensorFlow(importlib.abc.MetaPathFinder):
-    """Finds TensorFlow where it is, and adds what stands before and after its import."""
+class _TensorFlowFinder(importlib.abc.MetaPathFinder):
+    """Finds TensorFlow, and filters the log while it is imported."""
 
     def find_spec(self, name, path=None, target=None):
         if name != "tensorflow":
@@ -65,27 +65,26 @@ def _quietly(load):
 
 
 def _level() -> int:
-    """What the variable asks for; set for this process and those it starts, unless it was.
+    """The variable's value; where unset, it is set for this process and its children.
 
-    3 where there is no GPU: XLA's streams on a CPU log "SetPriority unimplemented" as an error, and
-    the GPU build that there is no driver. What TensorFlow cannot do there it raises as an exception
-    besides. Where there is a GPU, its log is the only place that names a missing or wrong library
-    or driver, hence 2.
+    3 without a GPU: there XLA's streams log "SetPriority unimplemented" as an error, and the GPU
+    build logs that there is no driver, though real failures raise exceptions as well. With a GPU
+    only the log names a missing or wrong library or driver, hence 2.
     """
     text = os.environ.setdefault(LEVEL, "2" if _sees_gpu() else "3")
     return int(text) if text.isdigit() else 0
 
 
 def _sees_gpu() -> bool:
-    """Whether there is an NVIDIA driver and GPUs are not hidden; asks neither."""
+    """Whether there is an NVIDIA driver and GPUs are not hidden, without loading it."""
     driver = os.path.exists("/proc/driver/nvidia/version") or shutil.which("nvidia-smi")
     return bool(driver) and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
 
 
 def _filter(level: int) -> list[str]:
-    """The command that drops lines below ``level``.
+    """The command that drops log lines below ``level``.
 
-    The libraries of 2.21 log while they are loaded, before one of them reads the variable.
+    The libraries of 2.21 log while they are loaded, before the variable is read.
     """
     hidden = f"[{_SEVERITIES[:level]}]"
     forms = (rf"{hidden}[0-9]{{4}} [0-9:.]+ +[0-9]+ [^ ]+\] ", rf"[0-9-]+ [0-9:.]+: {hidden} ")
@@ -95,13 +94,13 @@ def _filter(level: int) -> list[str]:
 
 @contextlib.contextmanager
 def stderr_through(command: list[str]) -> Iterator[subprocess.Popen | None]:
-    """What is written to file descriptor 2, also by C++, passes through ``command`` for a while.
+    """Pipe what is written to file descriptor 2, also by C++, through ``command``.
 
-    A process of its own, because it still prints what it got where this one aborts. Where it cannot
-    be started nothing changes.
+    A process of its own, because it still prints what it received if this one aborts. If it cannot
+    be started, nothing is filtered.
 
     Yields:
-      That process; killed, it prints nothing.
+      That process, or None; if killed, it prints nothing.
     """
     sys.stderr.flush()
     try:
@@ -123,7 +122,7 @@ def stderr_through(command: list[str]) -> Iterator[subprocess.Popen | None]:
 
 @contextlib.contextmanager
 def stderr_on_failure() -> Iterator[None]:
-    """What is written to file descriptor 2 is shown only where an error, or a crash, ends this."""
+    """Show what is written to file descriptor 2 only if an error or a crash ends the block."""
     hold = 'text=$(cat); [ -z "$text" ] || printf "%s\\n" "$text"'
     with stderr_through(["sh", "-c", hold]) as process:
         yield
@@ -133,9 +132,9 @@ def stderr_on_failure() -> Iterator[None]:
 
 @functools.cache
 def start_xla() -> None:
-    """Compile something small, once: call it before anything is compiled by XLA.
+    """Compile something small, once, before XLA compiles anything else.
 
-    The first compilation of a process says so, in 2.15 through a log that reads no variable.
+    A process logs its first compilation, in 2.15 whatever the variable's value.
     """
     import tensorflow as tf
 

@@ -53,7 +53,7 @@ def _words(name: str) -> tuple[str, ...]:
 
 
 def side(joint: str) -> str:
-    """Return "left" or "right" for a joint whose name holds that word or its initial, else "".
+    """Return "left" or "right" if a joint's name contains that word or its initial, else "".
 
     Any case, anywhere: left_eye, R_Knee, front_left_paw, ear-r, LeftEar; not "cleft" or "tail".
     """
@@ -66,10 +66,10 @@ def _without_side(name: str) -> str:
 
 
 def _mirror_by_name(joints: tuple[str, ...]) -> tuple[int | None, ...]:
-    """Each joint's mirror image; itself for a name without a side, None for one left alone."""
-    places = {_words(name): j for j, name in enumerate(joints)}
+    """Each joint's mirror image; itself for a name without a side, None if it has no partner."""
+    indices = {_words(name): j for j, name in enumerate(joints)}
     return tuple(
-        places.get(tuple(_OTHER.get(word, word) for word in _words(name))) if side(name) else j
+        indices.get(tuple(_OTHER.get(word, word) for word in _words(name))) if side(name) else j
         for j, name in enumerate(joints)
     )
 
@@ -78,16 +78,16 @@ def _mirror_by_name(joints: tuple[str, ...]) -> tuple[int | None, ...]:
 class Skeleton:
     """An ordered joint set. Index j everywhere means ``joints[j]``.
 
-    Two sets with the same joints in the same order are equal, whatever their pairs and bones.
+    Two sets with the same joints in the same order are equal, even with other pairs and bones.
 
     Attributes:
       joints: J names.
-      pairs: joint indices that change places in a mirrored picture; the other joints are their own
-        mirror images. None: from the names, see ``side``.
-      bones: joint indices to join by lines. None: from the names, as far as they are known.
+      pairs: joint indices that are swapped in a mirrored picture; the other joints are their own
+        mirror images. None: derived from the names, see ``side``.
+      bones: joint indices to connect by lines. None: derived from the names that are known.
 
-    Raises ValueError for an empty set, a repeated name, a left joint without its right one when
-    ``pairs`` is None, or for pairs and bones that are not of this set.
+    Raises ValueError for an empty set, a repeated name, a left joint without a right one when
+    ``pairs`` is None, or for pairs and bones with indices outside this set.
     """
 
     joints: tuple[str, ...]
@@ -95,7 +95,7 @@ class Skeleton:
     bones: tuple[tuple[int, int], ...] | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
-        """Check once, so that everything derived from it exists."""
+        """Validate once, so that all derived properties exist."""
         if not self.joints or len(set(self.joints)) != len(self.joints):
             raise ValueError(f"joints must be one or more different names, not {self.joints}")
         for a, b in (*(self.pairs or ()), *(self.bones or ())):
@@ -108,25 +108,25 @@ class Skeleton:
 
     def _check_names(self) -> None:
         mirror = _mirror_by_name(self.joints)
-        lonely = [name for name, other in zip(self.joints, mirror) if other is None]
-        if lonely:
-            raise ValueError(f"joints without their mirror image: {lonely}; name both sides")
-        alike = [self.joints[j] for j, other in enumerate(mirror) if mirror[other] != j]
-        if alike:
-            raise ValueError(f"joints that another one's name equals but for spelling: {alike}")
+        unpaired = [name for name, other in zip(self.joints, mirror) if other is None]
+        if unpaired:
+            raise ValueError(f"joints without their mirror image: {unpaired}; name both sides")
+        same = [self.joints[j] for j, other in enumerate(mirror) if mirror[other] != j]
+        if same:
+            raise ValueError(f"joints with the same name but for spelling: {same}; rename one")
 
     @classmethod
     def from_parts(cls, parts: dict) -> Skeleton:
-        """Build the set that ``to_parts`` described; pairs and limbs may be absent.
+        """Build the set from the dict of ``to_parts``; pairs and limbs may be absent.
 
-        Raises KeyError, TypeError or ValueError for a dict that describes none.
+        Raises KeyError, TypeError or ValueError for an invalid dict.
         """
         given = [parts.get(key) for key in ("mirror_pairs", "limbs")]
         pairs, bones = (v if v is None else tuple((int(a), int(b)) for a, b in v) for v in given)
         return cls(tuple(parts["joints"]), pairs, bones)
 
     def to_parts(self) -> dict:
-        """Everything about the set, as JSON can hold it: joints, mirror_pairs, limbs."""
+        """The set as a dict for JSON: joints, mirror_pairs, limbs."""
         pairs = [[a, b] for a, b in enumerate(self.mirror) if a < b]
         return {
             "joints": list(self.joints),
@@ -152,7 +152,7 @@ class Skeleton:
 
     @property
     def limbs(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of joint indices to draw as lines; never two lines for one bone."""
+        """Pairs of joint indices to connect by lines, without duplicates of a bone."""
         if self.bones is not None:
             return self.bones
         return tuple((self.index(a), self.index(b)) for a, b in _BONES if self._draws(a, b))
@@ -165,10 +165,10 @@ class Skeleton:
 
     @property
     def groups(self) -> dict[str, tuple[int, ...]]:
-        """PCKh table columns -> joint indices, a pair's right one first.
+        """PCKh table columns -> joint indices, of a pair the right joint first.
 
         MPII's and LSP's joints: the published columns. Any other set: a column for each mirror
-        pair, called as both are but for the side, and one for each joint that has no pair.
+        pair, named as its joints without the side, and one for each joint that has no pair.
         """
         if {name for bone in _BONES for name in bone}.issuperset(self.joints):
             return {

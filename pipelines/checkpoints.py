@@ -1,6 +1,6 @@
-"""Training state <-> files, keyed by variable name, and what a checkpoint's network is.
+"""Training state <-> files, keyed by variable name, and a checkpoint's network.
 
-A run's folder holds ``model.json`` (everything needed to build the network again), checkpoints of
+A run's folder contains ``model.json`` (everything needed to rebuild the network), checkpoints of
 the whole state under ``checkpoints/`` and the best one by validation PCKh under ``best/``.
 """
 
@@ -26,7 +26,7 @@ BEST_FILE = "best.json"
 
 
 def by_name(variables) -> dict[str, tf.Variable]:
-    """Variables under their names; checkpoints do not depend on the order of layers."""
+    """Variables by name: checkpoints do not depend on the order of layers."""
     return {variable.name.split(":")[0].replace("/", "."): variable for variable in variables}
 
 
@@ -61,13 +61,13 @@ def _write_parts(folder: str, parts: dict) -> None:
 
 
 def write_run(folder: str, parts: dict, network: tf.keras.Model, kept: dict) -> None:
-    """Make the folder of a run that was trained elsewhere, whole or not at all.
+    """Create the folder of a run that was trained elsewhere, whole or not at all.
 
     Args:
       folder: must not exist, or be empty.
       parts: of model.json.
       network: with the weights.
-      kept: further arrays by name, for the way back; ``values(prefix, "kept")`` reads them.
+      kept: further arrays by name, for a later export; ``values(prefix, "kept")`` reads them.
     """
     partial = folder.rstrip("/") + ".partial"
     group, state = tf.train.Checkpoint(), tf.train.Checkpoint(model=_group(network.variables))
@@ -76,8 +76,8 @@ def write_run(folder: str, parts: dict, network: tf.keras.Model, kept: dict) -> 
     try:
         if tf.io.gfile.exists(partial):
             tf.io.gfile.rmtree(partial)
-        places = os.path.join(partial, "checkpoints")
-        tf.train.CheckpointManager(state, places, 1).save(checkpoint_number=0)
+        saved = os.path.join(partial, "checkpoints")
+        tf.train.CheckpointManager(state, saved, 1).save(checkpoint_number=0)
         _write_parts(partial, parts)
         if tf.io.gfile.exists(folder):
             tf.io.gfile.rmtree(folder)
@@ -85,7 +85,7 @@ def write_run(folder: str, parts: dict, network: tf.keras.Model, kept: dict) -> 
     except tf.errors.OpError as error:
         if tf.io.gfile.exists(partial):
             tf.io.gfile.rmtree(partial)
-        raise OSError(f"cannot write {folder}: {error.message}; choose another place") from error
+        raise OSError(f"cannot write {folder}: {error.message}; choose another path") from error
 
 
 def _fingerprint(info: DatasetInfo) -> dict:
@@ -95,9 +95,9 @@ def _fingerprint(info: DatasetInfo) -> dict:
 
 
 def check_data(folder: str, info: DatasetInfo) -> None:
-    """Refuse to resume on other records: the position in the data is a number into these.
+    """Check that a run resumes on the records that it was trained on.
 
-    Raises ValueError naming both.
+    The position in the data is an index into these. Raises ValueError naming both.
     """
     path = os.path.join(folder, NETWORK_FILE)
     before, now = json.loads(read_whole(path))["data"], _fingerprint(info)
@@ -111,12 +111,12 @@ def check_data(folder: str, info: DatasetInfo) -> None:
 def read_network(folder: str) -> tuple[dict, Skeleton]:
     """Arguments of ``hourglass.model.build`` and joints of the run in ``folder``.
 
-    Raises FileNotFoundError without a model.json, ValueError for one that is not ours.
+    Raises FileNotFoundError without a model.json, ValueError for an invalid one.
     """
     path = os.path.join(folder, NETWORK_FILE)
     if not tf.io.gfile.exists(path):
         raise FileNotFoundError(
-            f"{folder} holds no trained network ({path} is missing); give the folder of a run, "
+            f"{folder} contains no trained network ({path} is missing); give the folder of a run, "
             "such as runs/demo, or train one with train_main.py"
         )
     try:
@@ -127,9 +127,9 @@ def read_network(folder: str) -> tuple[dict, Skeleton]:
 
 
 def read_expected(folder: str) -> tuple[tuple[float, ...], str]:
-    """(RGB mean [3] subtracted from [0, 1] pictures, decode rule or "") that the weights expect.
+    """(RGB mean [3] subtracted from [0, 1] pictures, decoder or "") that the weights expect.
 
-    Raises ValueError for a mean that is none; else as ``read_network``.
+    Raises ValueError for an invalid mean; else as ``read_network``.
     """
     read_network(folder)
     expects = json.loads(read_whole(os.path.join(folder, NETWORK_FILE))).get("expects", {})
@@ -140,12 +140,12 @@ def read_expected(folder: str) -> tuple[tuple[float, ...], str]:
 
 
 def read_geometry(folder: str) -> Geometry:
-    """How the records that the weights were trained on were cut, for pictures without records.
+    """Crop geometry of the weights' training records, to crop other pictures the same way.
 
-    Imported and older runs do not say: then the default context, and as many px for each of the
-    network's as in the default geometry, 362 for 256.
+    Imported and older runs lack it: then the default context, and the default ratio of crop to
+    network input, 362 px to 256.
 
-    Raises ValueError for a geometry that is none; else as ``read_network``.
+    Raises ValueError for an invalid geometry; else as ``read_network``.
     """
     build, _ = read_network(folder)
     path = os.path.join(folder, NETWORK_FILE)
@@ -155,42 +155,48 @@ def read_geometry(folder: str) -> Geometry:
     try:
         return Geometry(float(written["context"]), int(written["side"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: geometry {written!r} is none ({error}); restore it") from error
+        raise ValueError(
+            f"{path}: geometry {written!r} is invalid ({error!r}); restore it"
+        ) from error
 
 
-def split_place(place: str) -> tuple[str, str]:
-    """(run's folder, prefix of a checkpoint or "") of a run, its best/ or one checkpoint's prefix.
+def split_path(path: str) -> tuple[str, str]:
+    """Split the path of a run, its best/ or one checkpoint.
 
-    ``runs/demo``, ``runs/demo/best`` and ``runs/demo/checkpoints/ckpt-300`` are places.
+    Args:
+      path: such as ``runs/demo``, ``runs/demo/best`` or ``runs/demo/checkpoints/ckpt-300``.
+
+    Returns:
+      The run's folder, and the prefix of a checkpoint or "".
     """
-    place = place.rstrip("/")
-    if os.path.basename(place) in ("best", "checkpoints"):
-        place = latest(place) or place
-    if tf.io.gfile.exists(place + ".index"):
-        return os.path.dirname(os.path.dirname(place)), place
-    return place, ""
+    path = path.rstrip("/")
+    if os.path.basename(path) in ("best", "checkpoints"):
+        path = latest(path) or path
+    if tf.io.gfile.exists(path + ".index"):
+        return os.path.dirname(os.path.dirname(path)), path
+    return path, ""
 
 
-def find(place: str) -> str:
-    """Prefix of the checkpoint that a place means: itself, else the best, else the latest.
+def find(path: str) -> str:
+    """Prefix of the checkpoint at a path: the path itself, else the run's best, else its latest.
 
-    Raises FileNotFoundError where there is none.
+    Raises FileNotFoundError if there is none.
     """
-    folder, prefix = split_place(place)
+    folder, prefix = split_path(path)
     if prefix:
         return prefix
     for part in ("best", "checkpoints"):
-        found = latest(os.path.join(folder, part))
-        if found:
-            return found
+        newest = latest(os.path.join(folder, part))
+        if newest:
+            return newest
     raise FileNotFoundError(
-        f"no checkpoint in {place}: looked for best/ and checkpoints/ there; "
+        f"no checkpoint in {path}: looked for best/ and checkpoints/ there; "
         "train first, or name another run with --checkpoint"
     )
 
 
 def latest(folder: str) -> str | None:
-    """Prefix of the newest checkpoint in ``folder`` whose files are there; None without any.
+    """Prefix of the newest checkpoint in ``folder`` that still has its files; None without any.
 
     Raises ValueError when the list of checkpoints is damaged.
     """
@@ -198,17 +204,17 @@ def latest(folder: str) -> str | None:
         listed = tf.train.get_checkpoint_state(folder)
     except ValueError as error:
         raise ValueError(
-            f"{folder}/checkpoint, the list of the checkpoints beside it, is damaged ({error}); "
-            "delete it: they are then found by their names"
+            f"{folder}/checkpoint, the list of the checkpoints in that folder, is damaged "
+            f"({error}); delete it: they are then listed by name"
         ) from error
     if listed:
         prefixes = list(listed.all_model_checkpoint_paths)
-    else:  # Killed before the list was written, or it is lost.
+    else:  # The run was killed before the list was written, or the list is lost.
         files = tf.io.gfile.glob(os.path.join(folder, "ckpt-*.index"))
         prefixes = [file[: -len(".index")] for file in files]
         prefixes.sort(key=lambda prefix: int(prefix.rsplit("-", 1)[1]))
-    there = [prefix for prefix in prefixes if tf.io.gfile.exists(prefix + ".index")]
-    return there[-1] if there else None
+    existing = [prefix for prefix in prefixes if tf.io.gfile.exists(prefix + ".index")]
+    return existing[-1] if existing else None
 
 
 def values(prefix: str, part: str) -> dict[str, tf.Tensor]:
@@ -221,19 +227,19 @@ def values(prefix: str, part: str) -> dict[str, tf.Tensor]:
         reader = tf.train.load_checkpoint(prefix)
         keys = [key for key in reader.get_variable_to_shape_map() if key.startswith(start)]
         names = {key: key[len(start) : -len(end)] for key in keys}
-        # The optimizer's slots lie below their variables; TensorFlow doubles the dots in a name.
+        # The optimizer's slots are below their variables; TensorFlow doubles the dots in a name.
         return {
             n.replace("..", "."): reader.get_tensor(k) for k, n in names.items() if "/" not in n
         }
     except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
         raise ValueError(
-            f"{prefix} cannot be read as a checkpoint ({error}); take an earlier one from the "
+            f"{prefix} cannot be read as a checkpoint ({error}); use an earlier one from the "
             "run's checkpoints/ folder"
         ) from error
 
 
 def restore(whole: tf.train.Checkpoint, prefix: str) -> None:
-    """Read the whole state back; every value of the file must find its place and the reverse.
+    """Restore the whole state; file and state must match value for value.
 
     Raises ValueError for a damaged checkpoint or one of another configuration.
     """
@@ -248,7 +254,7 @@ def restore(whole: tf.train.Checkpoint, prefix: str) -> None:
 
 
 def save_best(whole: tf.train.Checkpoint, folder: str, step: int, results: dict) -> bool:
-    """Keep this state under best/ when its validation mean14 PCKh@0.5 is the highest so far.
+    """Save this state under best/ if its validation mean14 PCKh@0.5 is the highest so far.
 
     Args:
       whole: the state.
@@ -257,7 +263,7 @@ def save_best(whole: tf.train.Checkpoint, folder: str, step: int, results: dict)
       results: kind of weights ("raw", "averaged") -> results; may be empty.
 
     Returns:
-      Whether it was the best.
+      Whether it is the best.
     """
     if not results:
         return False
@@ -279,22 +285,22 @@ def load(prefix: str, network: tf.keras.Model, part: str) -> None:
 
     Raises ValueError naming every variable that is missing, left over or of another shape.
     """
-    have, want = values(prefix, part), by_name(network.variables)
-    wrong = sorted(set(have) ^ set(want))
-    wrong += [n for n in want if n in have and want[n].shape != have[n].shape]
+    stored, wanted = values(prefix, part), by_name(network.variables)
+    wrong = sorted(set(stored) ^ set(wanted))
+    wrong += [n for n in wanted if n in stored and wanted[n].shape != stored[n].shape]
     if wrong:
         raise ValueError(
             f"{prefix} does not fit the network: {len(wrong)} variables differ, such as "
             f"{', '.join(wrong[:4])}; stacks, channels, blocks, stem and joints must be the same"
         )
-    for name, variable in want.items():
-        variable.assign(have[name])
+    for name, variable in wanted.items():
+        variable.assign(stored[name])
 
 
 def of_joints(arguments: dict) -> set[str]:
-    """Names of the variables that belong to particular joints: the heads and what reads them.
+    """Names of the variables that belong to particular joints: the heads and their consumers.
 
-    They are those of the layers that have another shape in the same network of one joint more.
+    These are the layers with another shape in the same network with one more joint.
 
     Args:
       arguments: of ``hourglass.model.build``.
@@ -306,35 +312,35 @@ def of_joints(arguments: dict) -> set[str]:
 
 
 def start_from(prefix: str, network: tf.keras.Model, fresh: set[str]) -> None:
-    """Take weights from another run, averaged weights where it has them.
+    """Initialise a network with weights of another run, its averaged weights if it has them.
 
     Args:
       prefix: checkpoint of the other run.
       network: to assign them to.
-      fresh: names of variables that stay as they are: for another joint set those ``of_joints``,
-        for a head of another joint with the same index would be wrong silently.
+      fresh: names of variables to leave unchanged: for another joint set those ``of_joints``,
+        because the head of another joint with the same index would be silently wrong.
 
-    Raises ValueError when anything but those differs: the networks are then not the same trunk.
+    Raises ValueError if any other variable differs: the trunks are then not the same.
     """
-    have = values(prefix, "averaged") or values(prefix, "model")
-    want = by_name(network.variables)
-    trunk = {name: v for name, v in want.items() if name not in fresh}
-    strange = [n for n, v in trunk.items() if n not in have or have[n].shape != v.shape]
-    if strange:
+    stored = values(prefix, "averaged") or values(prefix, "model")
+    wanted = by_name(network.variables)
+    trunk = {name: v for name, v in wanted.items() if name not in fresh}
+    wrong = [n for n, v in trunk.items() if n not in stored or stored[n].shape != v.shape]
+    if wrong:
         raise ValueError(
-            f"--init_from {prefix} is another network: {', '.join(strange[:4])} "
+            f"--init_from {prefix} is another network: {', '.join(wrong[:4])} "
             "are absent or of another shape; stacks, blocks, channels and stem must be the same"
         )
     for name, variable in trunk.items():
-        variable.assign(have[name])
+        variable.assign(stored[name])
 
 
 def part_of(prefix: str, weights: str) -> str:
-    """Which part of a checkpoint "best", "averaged" or "raw" means: "model" or "averaged".
+    """Part of a checkpoint, "model" or "averaged", for the weights "best", "averaged" or "raw".
 
-    "best" is what won in validation (best.json beside the best checkpoint), else the average.
+    "best" is the better in validation (best.json next to the best checkpoint), else the average.
 
-    Raises ValueError when averaged weights are asked of a run that kept none.
+    Raises ValueError for averaged weights of a run without them.
     """
     if weights == "raw":
         return "model"
@@ -345,12 +351,12 @@ def part_of(prefix: str, weights: str) -> str:
         return "averaged"
     if weights == "averaged":
         raise ValueError(
-            f"{prefix} holds no averaged weights (--ema_decay was 0); use --weights=raw"
+            f"{prefix} contains no averaged weights (--ema_decay was 0); use --weights=raw"
         )
     return "model"
 
 
-def load_network(place: str, precision: str = "float32", weights: str = "best"):
+def load_network(path: str, precision: str = "float32", weights: str = "best"):
     """Network of a run, its best/ or a checkpoint, with its weights.
 
     Returns:
@@ -359,27 +365,27 @@ def load_network(place: str, precision: str = "float32", weights: str = "best"):
     Raises:
       FileNotFoundError, ValueError: there is none, or it is damaged.
     """
-    arguments, skeleton = read_network(split_place(place)[0])
+    arguments, skeleton = read_network(split_path(path)[0])
     network = model.build(**{**arguments, "sync_bn": False, "precision": precision})
-    prefix = find(place)
+    prefix = find(path)
     part = part_of(prefix, weights)
     load(prefix, network, part)
     return network, skeleton, prefix, part
 
 
-def load_for(info, place: str, precision: str = "float32", weights: str = "best"):
-    """Network, prefix and part as ``load_network``, of the joints that the records have.
+def load_for(info, path: str, precision: str = "float32", weights: str = "best"):
+    """Network, prefix and part as ``load_network``; its joints must be those of the records.
 
     Raises:
       FileNotFoundError, ValueError: as ``load_network``, and for other joints.
     """
-    folder, _ = split_place(place)
+    folder, _ = split_path(path)
     _, skeleton = read_network(folder)
     if skeleton != info.skeleton:
         raise ValueError(
-            f"the network in {folder} knows {len(skeleton)} joints {skeleton.joints}, the records "
+            f"the network in {folder} has {len(skeleton)} joints {skeleton.joints}, the records "
             f"in {info.folder} have {len(info.skeleton)}: {info.skeleton.joints}; name records of "
             "the same joints"
         )
-    network, _, prefix, part = load_network(place, precision, weights)
+    network, _, prefix, part = load_network(path, precision, weights)
     return network, prefix, part

@@ -1,4 +1,4 @@
-"""What every command line does alike: flags in groups, plain sentences and exit codes."""
+"""Common to all command lines: flags in groups, errors in one sentence, exit codes."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from typing import Any
 
 from absl import app, flags, logging
 
-# What users can mend; anything else is our mistake and keeps its traceback.
+# What users can fix; anything else is a bug of ours and keeps its traceback.
 EXPECTED = (OSError, ValueError, FloatingPointError)
 
 # A step's tensors come and go with its operations, and every new page of 4 KB costs a fault.
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 _GROUPS: dict[str, list[str]] = {}  # title -> names of flags, in the order of their definition
-_PLACES = {"int": "N", "float": "X", "string enum": "NAME"}
+_METAVARS = {"int": "N", "float": "X", "string enum": "NAME"}
 _MORE = """\
 Write --name=value. --flagfile=FILE reads flags from a file, such as those in configs/.
---helpfull lists absl's own flags, too.
+--helpfull lists absl's own flags as well.
 """
 
 
 @contextlib.contextmanager
 def group(title: str) -> Iterator[None]:
-    """Flags that are defined inside stand under ``title`` in --help; a title may come again."""
+    """List the flags defined inside under ``title`` in --help; a title may be reused."""
     before = set(flags.FLAGS)
     yield
     _GROUPS.setdefault(title, []).extend(name for name in flags.FLAGS if name not in before)
 
 
-# Rules beyond absl's inclusive bounds: what must hold, and the sentence for a value that does not.
+# Rules beyond absl's inclusive bounds: a predicate, and the message for values that violate it.
 Rule = tuple[Callable[[Any], bool], str]
 POSITIVE: Rule = (lambda value: 0 < value < math.inf, "must be above 0 and finite")
 NOT_NEGATIVE: Rule = (lambda value: 0 <= value < math.inf, "must not be negative, and finite")
 
-_FORMER: dict[str, str] = {}  # name of a flag in earlier versions -> what became of it
+_FORMER: dict[str, str] = {}  # name of a flag in earlier versions -> advice
 
 
 def option(
@@ -56,16 +56,16 @@ def option(
     may_change: bool = False,
     formerly: str = "",
 ) -> Any:
-    """A dataclass field that ``define`` makes a flag of; everything about the flag stands here.
+    """A dataclass field that ``define`` turns into a flag, with everything about that flag.
 
     Args:
-      default: of the flag; ``dataclasses.MISSING`` for a flag that must be given.
+      default: of the flag; ``dataclasses.MISSING`` for a required flag.
       help_text: for --help, which adds the bounds and the default.
-      group: heading in --help of this field and those after it, until another one begins.
+      group: heading in --help of this field and the following ones, until the next heading.
       choices: allowed values of a string.
       lower: smallest allowed number.
       upper: largest allowed number.
-      rule: further test of a value; a ValueError that it raises counts as False.
+      rule: further check of a value; a ValueError that it raises counts as False.
       may_change: see ``pipelines.config.Config``.
       formerly: the flag's name in earlier versions.
     """
@@ -78,7 +78,7 @@ def define(kind: type, removed: dict[str, str] | None = None) -> None:
 
     Args:
       kind: the dataclass.
-      removed: flags of earlier versions without a successor -> why none is needed.
+      removed: flag of earlier versions without a successor -> why it is not needed.
     """
     title = ""
     for field in dataclasses.fields(kind):
@@ -86,9 +86,9 @@ def define(kind: type, removed: dict[str, str] | None = None) -> None:
         with group(title):
             _define_one(field)
         if field.metadata["formerly"]:
-            _FORMER[field.metadata["formerly"]] = f"it is called --{field.name} now"
+            _FORMER[field.metadata["formerly"]] = f"it is now called --{field.name}"
     for name, reason in (removed or {}).items():
-        _FORMER[name] = f"it no longer exists, because {reason}; leave it out"
+        _FORMER[name] = f"it no longer exists, because {reason}; remove it"
 
 
 def _define_one(field: dataclasses.Field) -> None:
@@ -115,21 +115,21 @@ def _holds(rule: Callable[[Any], bool], value: Any) -> bool:
 
 
 def parsed(kind: type) -> Any:
-    """The dataclass ``kind`` of the parsed flags."""
+    """An instance of the dataclass ``kind`` with the parsed flags."""
     return kind(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(kind)})
 
 
 def current_name(kind: type, name: str) -> str:
-    """The name of a field of ``kind`` that was called ``name`` in this or an earlier version."""
+    """Name of the field of ``kind`` that is, or in an earlier version was, called ``name``."""
     former = {field.metadata["formerly"]: field.name for field in dataclasses.fields(kind)}
     return former.get(name, name)
 
 
 def use_huge_pages() -> None:
-    """Start this process again with huge pages for large blocks of memory, unless it has them.
+    """Restart this process with huge pages for large blocks of memory, unless it has them.
 
-    glibc (from 2.35) reads the setting when a process starts and never again. Call it before
-    anything that takes time is imported. A GLIBC_TUNABLES that is set already stays as it is.
+    glibc (from 2.35) reads the setting only when a process starts. Call this before any slow
+    import. A GLIBC_TUNABLES that is already set is left unchanged.
     """
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         with open("/proc/self/cmdline", "rb") as file:  # sys.argv lacks Python's own options
@@ -138,16 +138,16 @@ def use_huge_pages() -> None:
 
 
 def run(work: Callable[..., int | None], words: str = "") -> None:
-    """Parse the command line, do ``work`` and leave with its exit code: every script's last line.
+    """Parse the command line, run ``work`` and exit with its code: every script's last line.
 
-    --help prints the flags in their groups and leaves with 0. A wrong flag is one sentence on
-    standard error and exit code 1, as is any error that ``answer`` expects.
+    --help prints the flags in their groups and exits with 0. An invalid flag prints one sentence
+    to standard error and exits with 1, as does any error that ``answer`` expects.
 
     Args:
-      work: called without arguments, or with the list of words that are no flags where ``words``
-        says what these mean. It may return an exit code.
-      words: such as "INPUT..."; when "", a word that is no flag is refused, because a forgotten --
-        would otherwise be ignored silently.
+      work: called without arguments or, if ``words`` is set, with the list of positional
+        arguments. It may return an exit code.
+      words: name of the positional arguments in --help, such as "INPUT..."; "": they are errors,
+        because a forgotten -- would otherwise be silently ignored.
     """
 
     def main(line: list[str]) -> int:
@@ -159,7 +159,7 @@ def run(work: Callable[..., int | None], words: str = "") -> None:
 def answer(work: Callable[[], int | None]) -> int:
     """Run ``work``; an expected error becomes one sentence on standard error and exit code 1.
 
-    Ctrl-C where nothing handles it gives exit code 130, as in a shell.
+    An unhandled Ctrl-C gives exit code 130, as in a shell.
     """
     try:
         return work() or 0
@@ -172,7 +172,7 @@ def answer(work: Callable[[], int | None]) -> int:
 
 
 def _parse(line: list[str], words: str) -> list[str]:
-    """The words of a command line that are no flags, after its first."""
+    """The program's name and the positional arguments of a command line."""
     if {"--help", "-h"} & set(line):
         print(_help(line[0], words), end="")
         sys.exit(0)
@@ -181,7 +181,7 @@ def _parse(line: list[str], words: str) -> list[str]:
     except flags.Error as error:
         _exit_with(_sentence(error))
     except SystemExit:
-        sys.exit(0)  # absl leaves with 1 after --helpfull, though that is what was asked for
+        sys.exit(0)  # absl exits with 1 after --helpfull
     if flags.FLAGS["verbosity"].using_default_value:
         flags.FLAGS.verbosity = logging.WARNING  # otherwise absl shows every library's notices
     if len(left) > 1 and not words:
@@ -201,7 +201,7 @@ def _exit_with(sentence: str) -> None:
 
 
 def _help(program: str, words: str) -> str:
-    """What --help prints: what the script is for, and our own flags in their groups."""
+    """The --help page: what the script does, and our own flags in their groups."""
     page = argparse.ArgumentParser(
         usage=f"python {program} [flags] {words}".rstrip(),
         description=sys.modules["__main__"].__doc__,
@@ -214,21 +214,21 @@ def _help(program: str, words: str) -> str:
     for title, names in _GROUPS.items():
         section = page.add_argument_group(title)
         for flag in map(flags.FLAGS.__getitem__, names):
-            form = {"action": "store_true"} if flag.boolean else {"metavar": _place(flag)}
+            form = {"action": "store_true"} if flag.boolean else {"metavar": _metavar(flag)}
             name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
-            section.add_argument(name, help=_meaning(flag).replace("%", "%%"), **form)
+            section.add_argument(name, help=_help_text(flag).replace("%", "%%"), **form)
     return page.format_help()
 
 
-def _place(flag: flags.Flag) -> str:
-    return _PLACES.get(flag.flag_type(), "TEXT")
+def _metavar(flag: flags.Flag) -> str:
+    return _METAVARS.get(flag.flag_type(), "TEXT")
 
 
-def _meaning(flag: flags.Flag) -> str:
+def _help_text(flag: flags.Flag) -> str:
     """A flag's help, the rule for its values, and its default unless the help names it."""
     if flag.default is None and flag.validators:
         return f"{flag.help} (required)"
-    bounds = [getattr(flag.parser, side, None) for side in ("lower_bound", "upper_bound")]
+    bounds = [getattr(flag.parser, end, None) for end in ("lower_bound", "upper_bound")]
     bounded = bounds != [None, None]
     rules = [flag.parser.syntactic_help] if bounded else [rule.message for rule in flag.validators]
     text = "; ".join([flag.help, *rules])

@@ -1,4 +1,4 @@
-"""The one frozen Config; absl flags take their names, defaults and help from it."""
+"""The frozen Config of a run; absl flags take their names, defaults and help from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.data.annotations import SPLITS
 
 
 def fractions(text: str) -> list[float]:
-    """Numbers in a comma-separated list; ValueError names what is not a number."""
+    """Numbers in a comma-separated list; ValueError names an invalid one."""
     return [float(part) for part in text.split(",") if part.strip()]
 
 
@@ -40,8 +40,8 @@ def _span(text: str) -> bool:
 class Config:
     """Everything that a run depends on. Lengths are epochs here and steps inside ``run``.
 
-    A field marked ``may_change`` may differ between two runs in one workdir, because what is
-    trained does not depend on it.
+    Fields marked ``may_change`` may change when a run is resumed, because the trained weights do
+    not depend on them.
     """
 
     workdir: str = option(
@@ -58,7 +58,7 @@ class Config:
     blocks: int = option(1, "residual blocks at each grid of an hourglass")
     channels: int = option(256, "width of the trunk")
     low_channels: int = option(0, "width of an hourglass below its first grid; 0 = channels")
-    depth: int = option(4, "how often an hourglass halves its grid")
+    depth: int = option(4, "times that an hourglass halves its grid")
     size: int = option(256, "side of the network input, px; heatmaps are a quarter of it")
     stem: str = option("newell", "published first layers", choices=model.STEMS)
     block: str = option("residual", "kind of block", choices=model.BLOCKS)
@@ -79,8 +79,8 @@ class Config:
     )
     accumulation_steps: int = option(
         1,
-        "parts of each replica's share of the batch, computed one after the other to save memory; "
-        "batch norm then takes its statistics from one part",
+        "parts of each replica's share of the batch, computed sequentially to save memory; batch "
+        "norm then takes its statistics from one part",
         lower=1,
         may_change=True,
         group="Precision and devices",
@@ -88,7 +88,7 @@ class Config:
     )
     remat: bool = option(
         False,
-        "less memory: the backward pass computes each stack a second time",
+        "less memory: the backward pass recomputes each stack",
         may_change=True,
     )
     xla: bool = option(False, "compile forward and backward pass with XLA", may_change=True)
@@ -112,7 +112,7 @@ class Config:
     cache_gb: float = option(
         4.0,
         "training records up to this size are read once and kept in memory, still compressed; "
-        "larger ones are read again in every epoch, and so are all with 0",
+        "larger ones are read in every epoch; 0 = always read",
         rule=cli.NOT_NEGATIVE,
         may_change=True,
     )
@@ -159,7 +159,7 @@ class Config:
     seed: int = option(0, "of initial weights, order and augmentation", lower=0, upper=2**31 - 1)
     deterministic: bool = option(
         False,
-        "same bits in every run on one machine; slower, and the wait for data is not measured",
+        "bit-identical runs on one machine; slower, and the wait for data is not measured",
     )
     init_from: str = option("", "run to take initial weights from; its joints may differ")
 
@@ -170,7 +170,9 @@ class Config:
         may_change=True,
         group="Precision and devices",
     )
-    logical_devices: int = option(0, "split the CPU into so many devices", lower=0, may_change=True)
+    logical_devices: int = option(
+        0, "split the CPU into this many devices; 0 = no", lower=0, may_change=True
+    )
     evaluate_every: float = option(
         1.0, "epochs between validations", rule=cli.POSITIVE, may_change=True, group="Run"
     )
@@ -190,13 +192,13 @@ class Config:
         may_change=True,
     )
     max_checkpoints: int = option(
-        3, "checkpoints kept besides the best", lower=1, may_change=True, formerly="keep"
+        3, "checkpoints kept in addition to the best", lower=1, may_change=True, formerly="keep"
     )
 
     checkpoint: str = option(
         "", "run or checkpoint; default: --workdir", may_change=True, group="Evaluation"
     )
-    split: str = option("validation", "which people", choices=SPLITS, may_change=True)
+    split: str = option("validation", "people to evaluate", choices=SPLITS, may_change=True)
     weights: str = option(
         "best", "kind of weights", choices=("best", "averaged", "raw"), may_change=True
     )
@@ -222,7 +224,7 @@ class Config:
     )
 
 
-# Flags of earlier versions that have no successor, and why none is needed.
+# Flags of earlier versions without a successor, and why they are not needed.
 REMOVED = {"steps_per_call": "each call takes about two seconds' worth of steps"}
 
 
@@ -232,7 +234,7 @@ def define_flags() -> None:
 
 
 def from_flags() -> Config:
-    """Config of the parsed flags; --precision=auto is this machine's."""
+    """Config of the parsed flags; --precision=auto is resolved for this machine."""
     config = cli.parsed(Config)
     if config.precision == "auto":
         return dataclasses.replace(config, precision=devices.fast_precision())
@@ -240,8 +242,8 @@ def from_flags() -> Config:
 
 
 def to_flagfile(config: Config) -> str:
-    """The text of a flagfile that gives this Config again."""
-    lines = ["# Runs this run again: python train_main.py --flagfile=<this file>"]
+    """The text of a flagfile that reproduces this Config."""
+    lines = ["# Repeats this run: python train_main.py --flagfile=<this file>"]
     for name, value in dataclasses.asdict(config).items():
         text = str(value).lower() if isinstance(value, bool) else value
         lines.append(f"--{name}={text}")
@@ -251,7 +253,7 @@ def to_flagfile(config: Config) -> str:
 def differences(flagfile: str, config: Config) -> list[str]:
     """Fields that training depends on and that differ between a flagfile's text and ``config``.
 
-    A field that the file lacks is newer than it: its default is what versions before it did.
+    A field that the file lacks is newer than the file: its default is what older versions did.
     """
     before, now = _values(to_flagfile(Config())) | _values(flagfile), _values(to_flagfile(config))
     return [
@@ -267,7 +269,7 @@ def _values(flagfile: str) -> dict[str, str]:
 
 
 def build_arguments(config: Config, skeleton: Skeleton) -> dict:
-    """Arguments of ``hourglass.model.build`` that a Config means."""
+    """Arguments of ``hourglass.model.build`` from a Config."""
     names = "network stacks blocks channels low_channels depth size stem block norm sync_bn"
     names = [*names.split(), "precision", "seed"]
     return {"joints": len(skeleton), **{name: getattr(config, name) for name in names}}

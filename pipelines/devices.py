@@ -1,4 +1,4 @@
-"""Which devices a run uses: this machine's, or those of all the machines that TF_CONFIG names."""
+"""The devices of a run: this machine's, or those of all machines in TF_CONFIG."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ EXAMPLE = (
 
 
 def training_strategy(kind: str, logical_devices: int = 0) -> tf.distribute.Strategy:
-    """Strategy to train under: of all machines of TF_CONFIG for "multi_worker", else of this one.
+    """Strategy for training: of all machines of TF_CONFIG for "multi_worker", else of this one.
 
-    With "multi_worker" it returns when every worker is there; TensorFlow waits for an hour.
+    With "multi_worker" it returns when all workers have joined; TensorFlow waits for an hour.
 
     Args:
-      kind: one of --strategy's.
+      kind: a value of --strategy.
       logical_devices: as in ``make_strategy``.
 
     Raises:
-      ValueError: TF_CONFIG and ``kind`` do not fit, or TF_CONFIG is wrong.
+      ValueError: TF_CONFIG contradicts ``kind``, or is invalid.
     """
     text = os.environ.get("TF_CONFIG", "")
     if kind == "multi_worker":
@@ -44,9 +44,9 @@ def training_strategy(kind: str, logical_devices: int = 0) -> tf.distribute.Stra
 
 
 def read_tf_config(text: str) -> tuple[list[str], int]:
-    """Addresses of all workers, the chief's first, and which of them this process is.
+    """Addresses of all workers, the chief's first, and this process's index among them.
 
-    The chief is the one of the "chief" job where the cluster has one, else the first worker.
+    The chief is that of the "chief" job if the cluster has one, else the first worker.
 
     Raises:
       ValueError: not the JSON that MultiWorkerMirroredStrategy needs.
@@ -65,11 +65,11 @@ def read_tf_config(text: str) -> tuple[list[str], int]:
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise _wrong(text, f"{address!r} is not an address like host:port")
     if len(set(addresses)) < len(addresses):
-        raise _wrong(text, "an address stands there twice")
+        raise _wrong(text, "it lists an address twice")
     job, index = task.get("type"), task.get("index")
     if job not in jobs or type(index) is not int or not 0 <= index < len(cluster[job]):
-        places = " or ".join(f'"{job}" and 0 to {len(cluster[job]) - 1}' for job in jobs)
-        raise _wrong(text, f'its "task" must be this process\'s "type" and "index", {places}')
+        valid = " or ".join(f'"{job}" and 0 to {len(cluster[job]) - 1}' for job in jobs)
+        raise _wrong(text, f'its "task" must be this process\'s "type" and "index", {valid}')
     return addresses, addresses.index(cluster[job][index])
 
 
@@ -82,25 +82,25 @@ def _names_others(text: str) -> bool:
 
 def _wrong(text: str, rule: str) -> ValueError:
     return ValueError(
-        f"TF_CONFIG={text or '(not set)'}: {rule}; on each machine set, with its own index, such "
-        f"as TF_CONFIG='{EXAMPLE}', or use --strategy=auto to train on this machine alone"
+        f"TF_CONFIG={text or '(not set)'}: {rule}; set it on each machine, with its own index, "
+        f"such as TF_CONFIG='{EXAMPLE}', or use --strategy=auto to train on this machine alone"
     )
 
 
-def _join(addresses: list[str], which: int) -> tf.distribute.Strategy:
-    port = int(addresses[which].rpartition(":")[2])
+def _join(addresses: list[str], worker: int) -> tf.distribute.Strategy:
+    port = int(addresses[worker].rpartition(":")[2])
     try:
-        # TensorFlow would share the port with the other process, and both would wait for ever.
+        # TensorFlow would share the port with another process, and both would wait forever.
         socket.create_server(("", port)).close()
     except OSError as error:
         raise ValueError(
-            f"port {port} of {addresses[which]}, worker {which} in TF_CONFIG, cannot be used "
-            f"({error}); give each process its own index, or end what uses the port"
+            f"port {port} of {addresses[worker]}, worker {worker} in TF_CONFIG, cannot be used "
+            f"({error}); give each process its own index, or stop what uses the port"
         ) from error
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
-    others = ", ".join(a for i, a in enumerate(addresses) if i != which) or "nobody"
-    print(f"worker {which} of {len(addresses)}, waiting for {others}", flush=True)
+    others = ", ".join(a for i, a in enumerate(addresses) if i != worker) or "no others"
+    print(f"worker {worker} of {len(addresses)}, waiting for {others}", flush=True)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
@@ -108,12 +108,12 @@ def _join(addresses: list[str], which: int) -> tf.distribute.Strategy:
 
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
-    """Whether several processes train together, which then must do everything collective alike."""
+    """Whether several processes train together, which must all run the same collectives."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes the run's folder: the only one, or the first worker."""
+    """Whether this process writes the run's folder: it is the only one, or the first worker."""
     if not is_multi_worker(strategy):
         return True
     resolver = strategy.cluster_resolver
@@ -122,7 +122,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def gather(strategy: tf.distribute.Strategy, numbers: list[int]) -> np.ndarray:
-    """What each worker gives, [W, n] int64, the chief's first; all must call it at once."""
+    """All workers' numbers [W, n] int64, the chief's first; all must call this together."""
     if not is_multi_worker(strategy):
         return np.array([numbers], np.int64)
 
@@ -131,7 +131,7 @@ def gather(strategy: tf.distribute.Strategy, numbers: list[int]) -> np.ndarray:
         table[context.replica_id_in_sync_group] = numbers
         return tf.constant(table)
 
-    # A sum, because strategy.gather traces a new function at every call.
+    # A sum, because strategy.gather traces a new function on every call.
     rows = strategy.experimental_distribute_values_from_function(own_row)
     table = strategy.reduce(tf.distribute.ReduceOp.SUM, rows, axis=None).numpy()
     return table[:: len(strategy.experimental_local_results(rows))]
@@ -139,7 +139,7 @@ def gather(strategy: tf.distribute.Strategy, numbers: list[int]) -> np.ndarray:
 
 @contextlib.contextmanager
 def naming_lost_workers():
-    """Say it in a sentence when another worker is gone; its silence is noticed within seconds.
+    """Report the loss of another worker, which is noticed within seconds, in one sentence.
 
     Raises:
       ConnectionError: in place of TensorFlow's error.
@@ -151,7 +151,7 @@ def naming_lost_workers():
             raise
         raise ConnectionError(
             f"another worker is gone or cannot be reached ({error.message.splitlines()[0]}); "
-            "start all workers again by the same command: they resume from the last checkpoint"
+            "restart all workers with the same command: they resume from the last checkpoint"
         ) from error
 
 
@@ -159,14 +159,14 @@ def make_strategy(kind: str, logical_devices: int = 0) -> tf.distribute.Strategy
     """Strategy over this machine's devices.
 
     Args:
-      kind: "one" device, all "mirrored", or "auto": mirrored where there are several of them.
-        "multi_worker" is "auto" here: evaluation has one machine.
-      logical_devices: split the CPU into so many devices and use these; with "auto" only where
-        there is no GPU. Each runs its operations on its own share of the cores: small networks
+      kind: "one" device, all "mirrored", or "auto": mirrored if there are several of them.
+        "multi_worker" is "auto" here: evaluation uses one machine.
+      logical_devices: split the CPU into this many devices and use these; with "auto" only
+        without a GPU. Each runs its operations on its own share of the cores: small networks
         train faster with one device per core.
 
     Raises:
-      ValueError: logical devices asked of one device, or after TensorFlow has started.
+      ValueError: logical devices with kind "one", or after TensorFlow has started.
     """
     if logical_devices and kind == "one":
         raise ValueError("--logical_devices needs --strategy=mirrored or auto, not one")
@@ -194,17 +194,17 @@ def _split_cpu(count: int) -> list[str]:
 
 
 def _cuda_folders() -> list[str]:
-    """Where XLA looks for CUDA's files: as told, in the pip packages, where CUDA is installed."""
-    told = re.findall(r"--xla_gpu_cuda_data_dir=(\S+)", os.environ.get("XLA_FLAGS", ""))
+    """Where XLA looks for CUDA's files: XLA_FLAGS, the pip packages, CUDA's installation."""
+    given = re.findall(r"--xla_gpu_cuda_data_dir=(\S+)", os.environ.get("XLA_FLAGS", ""))
     packages = os.path.join(sysconfig.get_path("purelib"), "nvidia", "cuda_nvcc")
-    return [*told, packages, os.environ.get("CUDA_HOME", "/usr/local/cuda"), "/opt/cuda"]
+    return [*given, packages, os.environ.get("CUDA_HOME", "/usr/local/cuda"), "/opt/cuda"]
 
 
 def check_xla(gpus: list) -> None:
-    """Check that XLA can compile for these GPUs; it fails in the middle of a step otherwise.
+    """Check that XLA can compile for these GPUs; otherwise it fails in the middle of a step.
 
     Raises:
-      ValueError: CUDA's libdevice, which XLA links what it compiles with, is nowhere.
+      ValueError: CUDA's libdevice, which XLA links against, is missing.
     """
     folders = _cuda_folders()
     paths = [os.path.join(root, "nvvm", "libdevice", "libdevice.10.bc") for root in folders]
@@ -216,20 +216,20 @@ def check_xla(gpus: list) -> None:
         )
 
 
-def fast_precision(cpu_facts: str = "/proc/cpuinfo") -> str:
-    """What this machine computes fast: mixed_bfloat16 if its GPU or CPU has bf16, else float32.
+def fast_precision(cpu_info: str = "/proc/cpuinfo") -> str:
+    """The fast precision of this machine: mixed_bfloat16 if GPU or CPU has bf16, else float32.
 
-    Elsewhere a CPU computes bf16 in software, several times slower than float32.
+    Other CPUs emulate bf16 in software, several times slower than float32.
 
     Args:
-      cpu_facts: Linux' file about the CPU; macOS has none.
+      cpu_info: Linux' file about the CPU; absent on macOS.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         fast = details.get("compute_capability", (0, 0)) >= (8, 0)
-    elif os.path.exists(cpu_facts):
-        with open(cpu_facts) as file:
+    elif os.path.exists(cpu_info):
+        with open(cpu_info) as file:
             fast = bool({"avx512_bf16", "amx_bf16"} & set(file.read().split()))
     else:
         fast = False
@@ -237,6 +237,6 @@ def fast_precision(cpu_facts: str = "/proc/cpuinfo") -> str:
 
 
 def round_up(batch: int, strategy: tf.distribute.Strategy) -> int:
-    """The smallest batch from ``batch`` up that all replicas share equally."""
+    """The smallest batch size from ``batch`` up that divides equally among the replicas."""
     replicas = strategy.num_replicas_in_sync
     return -(-batch // replicas) * replicas

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 
 def write_atomically(path: str, data: bytes) -> None:
-    """Write ``data`` beside ``path``, then rename; folders on the way are created.
+    """Write ``data`` to a temporary file next to ``path`` and rename it; folders are created.
 
-    Raises OSError, naming the path and the reason, when that fails; ``path`` is then as before.
+    Raises OSError with the path and the reason; ``path`` is then unchanged.
     """
     partial = path + ".partial"
     try:
@@ -21,11 +21,11 @@ def write_atomically(path: str, data: bytes) -> None:
     except tf.errors.OpError as error:
         if tf.io.gfile.exists(partial):
             tf.io.gfile.remove(partial)
-        raise OSError(f"cannot write {path}: {error.message}; choose another place") from error
+        raise OSError(f"cannot write {path}: {error.message}; choose another path") from error
 
 
 def read_whole(path: str) -> bytes:
-    """Return the file's bytes; FileNotFoundError or OSError, naming the path, when it cannot."""
+    """Return the file's bytes; FileNotFoundError or OSError, with the path, if it cannot."""
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
         raise FileNotFoundError(f"no file at {path}; check the path")
     try:

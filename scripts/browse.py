@@ -1,7 +1,7 @@
-"""People as one HTML page: python scripts/browse.py --records=data/demo.
+"""Browse people in one HTML page: python scripts/browse.py --records=data/demo.
 
-With --predictions=runs/demo/predictions.json the worst predicted come first, with predicted beside
-true joints and every joint's error. The page opens from disk in any browser, without a network.
+With --predictions=runs/demo/predictions.json the worst come first, with predicted and true joints
+and every joint's error. The page opens from disk in any browser, without a network.
 """
 
 import os
@@ -18,16 +18,16 @@ from pipelines.evaluation import people_page
 FLAGS = flags.FLAGS
 with cli.group("People"):
     flags.DEFINE_string("records", "data/records", "folder written by scripts/make_tfrecords.py")
-    flags.DEFINE_enum("split", "validation", SPLITS, "people of this split")
-    flags.DEFINE_string("predictions", "", "predictions.json, .h5 or .mat that eval_main.py wrote")
+    flags.DEFINE_enum("split", "validation", SPLITS, "split to show")
+    flags.DEFINE_string("predictions", "", "predictions.json, .h5 or .mat of eval_main.py")
 with cli.group("Page"):
-    flags.DEFINE_integer("most", 200, "people at most", lower_bound=1)
+    flags.DEFINE_integer("most", 200, "maximum number of people", lower_bound=1)
     flags.DEFINE_integer(
-        "size", 256, "side of a thumbnail, px; an enlarged one is no sharper", 32, 1024
+        "size", 256, "side of a thumbnail, px; also the resolution of its enlargement", 32, 1024
     )
-    flags.DEFINE_float("megabytes", 50.0, "largest size of the page", lower_bound=0.0)
+    flags.DEFINE_float("megabytes", 50.0, "maximum size of the page", lower_bound=0.0)
     flags.DEFINE_string(
-        "output", "", "HTML file; default: people.html beside --predictions, or in --records"
+        "output", "", "HTML file; default: people.html next to --predictions, or in --records"
     )
 
 

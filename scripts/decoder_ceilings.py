@@ -1,7 +1,7 @@
-"""What a perfect network would score: python scripts/decoder_ceilings.py --annotations=FILE.
+"""The score of a perfect network: python scripts/decoder_ceilings.py --annotations=FILE.
 
-The true joints are drawn as heatmaps, decoded and scored, with every decoder, in our manner and in
-the references'. No photographs, no network.
+The true joints are rendered as heatmaps, decoded and scored, with each of our decoders and those of
+the reference implementations. Needs no photographs and no network.
 """
 
 import os
@@ -22,7 +22,7 @@ with cli.group("People"):
     flags.DEFINE_string(
         "annotations", None, "MPII annotations in any of the published formats", required=True
     )
-    flags.DEFINE_enum("split", "validation", SPLITS, "people of this split")
+    flags.DEFINE_enum("split", "validation", SPLITS, "split to score")
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Draw the true joints of people in records: python scripts/draw_records.py --records=data/mpii.
 
-The picture is made from the records as evaluation makes its input, so joints in the right positions
-show that photographs, matrices and joints agree.
+The pictures are made from the records like the input of evaluation, so joints in the right
+positions show that photographs, matrices and joints agree.
 """
 
 import os
@@ -21,17 +21,17 @@ from pipelines.visualization import draw
 FLAGS = flags.FLAGS
 with cli.group("People"):
     flags.DEFINE_string("records", "data/records", "folder written by scripts/make_tfrecords.py")
-    flags.DEFINE_enum("split", "validation", SPLITS, "people of this split")
-    flags.DEFINE_integer("count", 12, "people, evenly chosen", lower_bound=1)
+    flags.DEFINE_enum("split", "validation", SPLITS, "split to draw")
+    flags.DEFINE_integer("count", 12, "number of people, evenly spaced", lower_bound=1)
 with cli.group("Picture"):
     flags.DEFINE_integer("size", 256, "side of each person's picture, px", lower_bound=32)
     flags.DEFINE_string("output", "", "PNG to write; default: truth.png in --records")
 
 
 def truth_grid(info: tfrecords.DatasetInfo, split: str, count: int, size: int) -> np.ndarray:
-    """One RGB picture [H, W, 3] uint8 of ``count`` evenly chosen people and their true joints."""
+    """One RGB picture [H, W, 3] uint8 of ``count`` evenly spaced people and their true joints."""
     every = max(1, info.count(split) // count)
-    truth = {key: value[:count] for key, value in input_pipeline.facts(info, split, every).items()}
+    truth = {key: value[:count] for key, value in input_pipeline.labels(info, split, every).items()}
     shown = len(truth["row"])
     batch = next(iter(input_pipeline.evaluation(info, split, batch=shown, every=every)))
     pixels = affine.warp(batch["image"], preprocessing.crop_to_input(batch, size), size)

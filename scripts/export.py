@@ -7,9 +7,9 @@ Formats: savedmodel (a folder in TensorFlow Serving's layout, with signatures fo
 pictures and for photographs with boxes), tflite, onnx (needs `make export-tools`) and frozen (a
 GraphDef).
 
-Each export is loaded by its own runtime and compared with the checkpoint on people of the records;
-the table is printed, and written to <output>.json. One that loses more than 0.2 points of PCKh
-(int8: 1.0) is not kept.
+Each export is loaded in its own runtime and compared with the checkpoint on people of the records;
+the table is printed, and written to <output>.json. An export that loses more than 0.2 points of
+PCKh (int8: 1.0) is deleted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipelines.export import export
 
 
 def main() -> None:
-    """Export a checkpoint, verified."""
+    """Export and verify a checkpoint."""
     export.run(cli.parsed(export.ExportOptions))
 
 

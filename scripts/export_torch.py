@@ -1,6 +1,6 @@
 """Write a run's weights for PyTorch: --checkpoint=runs/hg_s2 --layout=anibali --output=hg2.pth.
 
-The file is what the layout's own training script saves: pytorch_pose a dict with "state_dict" of
+The file has the layout of that project's training script: pytorch_pose a dict with "state_dict" of
 "module." names, anibali a plain state_dict, princeton a dict with "state_dict" of "model.module."
 names. Needs PyTorch (`make torch`).
 """
@@ -28,7 +28,7 @@ with cli.group("File"):
 
 
 def main() -> None:
-    """Export, print how much was written."""
+    """Export, print the number of tensors."""
     count = files.export_run(FLAGS.checkpoint, FLAGS.layout, FLAGS.output, FLAGS.weights)
     print(f"{count} tensors as {FLAGS.layout} -> {FLAGS.output}")
 

@@ -1,4 +1,4 @@
-"""Make a run's folder of PyTorch weights: --input=hg_s2_b1.pth.tar --output=runs/imported.
+"""Import PyTorch weights as a run's folder: --input=hg_s2_b1.pth.tar --output=runs/imported.
 
 Reads checkpoints of bearpaw/pytorch-pose, anibali/pytorch-stacked-hourglass (hg1, hg2, hg8) and
 princeton-vl/pytorch_stacked_hourglass. Then, for example:
@@ -27,8 +27,8 @@ SKELETONS = {"mpii": skeleton.MPII, "lsp": skeleton.LSP}
 with cli.group("Files"):
     flags.DEFINE_string("input", None, "PyTorch checkpoint file", required=True)
     flags.DEFINE_string("output", None, "folder of the new run; must not exist", required=True)
-with cli.group("What the file lacks"):
-    flags.DEFINE_enum("skeleton", "mpii", SKELETONS, "the joints of its heatmaps")
+with cli.group("Not in the file"):
+    flags.DEFINE_enum("skeleton", "mpii", SKELETONS, "joints of the heatmaps")
     flags.DEFINE_integer("size", 256, "side of the network input, px")
 
 
@@ -36,8 +36,8 @@ def main() -> None:
     """Import, print the architecture."""
     joints = SKELETONS[FLAGS.skeleton]
     imported = files.import_run(FLAGS.input, FLAGS.output, joints, FLAGS.size)
-    what = " ".join(f"--{k}={imported[k]}" for k in "stacks blocks channels depth stem".split())
-    print(f"{FLAGS.input}: layout {imported['layout']}, {what}, {imported['joints']} joints")
+    network = " ".join(f"--{k}={imported[k]}" for k in "stacks blocks channels depth stem".split())
+    print(f"{FLAGS.input}: layout {imported['layout']}, {network}, {imported['joints']} joints")
     print(f"-> {FLAGS.output}")
 
 

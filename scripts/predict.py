@@ -1,9 +1,9 @@
-"""Find the joints of people in pictures and videos, and draw them.
+"""Predict the joints of people in pictures and videos, and draw them.
 
 python scripts/predict.py --checkpoint=runs/demo INPUT...
 
-INPUT: pictures, folders (with all folders in them), patterns, a video, a camera's number, or - for
-a list on standard input.
+INPUT: pictures, folders (with their subfolders), patterns, a video, a camera's number, or - for a
+list on standard input.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipelines.inference.media_options import MediaOptions
 
 def main(inputs: list[str]) -> int:
     """Predict every input."""
-    from pipelines.inference import predict_media  # TensorFlow takes seconds, which --help need not
+    from pipelines.inference import predict_media  # slow: it loads TensorFlow; --help need not wait
 
     listed = [line.rstrip("\n") for line in sys.stdin if line.strip()] if "-" in inputs else []
     return predict_media.run(inputs, listed, cli.parsed(MediaOptions))

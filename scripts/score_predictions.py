@@ -1,7 +1,7 @@
 """Score a prediction file: --predictions=preds.mat --ground_truth=detections_our_format.mat.
 
-It needs no network and prints PCKh per joint group, all three means with their 95 % interval,
-visible and occluded joints apart, and the bias in x and y.
+It needs no network and prints PCKh per joint group, all three means with 95 % intervals, visible
+and occluded joints separately, and the bias in x and y.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-# No GPU: scoring runs next to a training that has all of its memory.
+# No GPU: scoring may run next to a training that occupies all GPU memory.
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 from absl import flags
@@ -23,9 +23,9 @@ FLAGS = flags.FLAGS
 with cli.group("Files"):
     flags.DEFINE_string("predictions", None, ".mat, .h5, .npy or .json to score", required=True)
     flags.DEFINE_string(
-        "ground_truth", None, "its truth: annotation file or record set folder", required=True
+        "ground_truth", None, "ground truth: annotation file or record set folder", required=True
     )
-    flags.DEFINE_enum("split", "validation", SPLITS, "people of this split")
+    flags.DEFINE_enum("split", "validation", SPLITS, "split that was predicted")
     flags.DEFINE_string("output", "", "folder for results.json, curve.csv and curve.png")
 
 

@@ -123,7 +123,7 @@ def test_errors_are_a_sentence_and_an_exit_code(tmp_path, info, fork_script):
     words = {
         "not a flag: steps=3; flags start with --": [MAIN, run, "steps=3"],
         "flag --stacks=0: must be 1 or more": [MAIN, run, "--stacks=0"],
-        f"error: {tmp_path / 'run'} holds no trained network": [
+        f"error: {tmp_path / 'run'} contains no trained network": [
             EVALUATE,
             run,
             f"--records={info.folder}",

@@ -32,7 +32,7 @@ from tests.helpers.mpii_people import people, person
 from tests.helpers.people import draw_person
 from tests.helpers.release_mat import EMPTY, annorect_of, write_mat
 from tests.helpers.toys import TOY_PAIRS, draw_toys
-from tests.helpers.truth_files import places, tompson
+from tests.helpers.truth_files import joints_of, tompson
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -397,8 +397,8 @@ def fill(folder: pathlib.Path) -> None:
     toys = pathlib.Path(draw_toys(folder / "toys"))
     toys.rename(folder / "mine.json")
     (folder / "toys" / "images").rename(folder / "pictures")
-    tompson(folder / "detections_our_format.mat", places(12))
-    scipy.io.savemat(folder / "preds.mat", {"preds": places(12)})
+    tompson(folder / "detections_our_format.mat", joints_of(12))
+    scipy.io.savemat(folder / "preds.mat", {"preds": joints_of(12)})
 
 
 class Tree:

@@ -2,11 +2,11 @@
 
 The position in the data is arithmetic, not iterator state: example i of the endless training
 sequence is example i % N of epoch i // N, and every epoch has its own seeded order. A resumed run
-skips what was consumed before decoding it.
+skips the consumed records without decoding them.
 
-Several workers form the global batches of that one sequence: each decodes its own rows of every
-batch only. It reads the other records too, still compressed, and drops them: with shards of its own
-for each worker, the order of the examples would depend on the number of workers.
+Several workers share the global batches of that one sequence: each decodes only its own rows of
+every batch. It reads the other records too, still compressed, and drops them: if each worker had
+its own shards, the order of the examples would depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from pipelines.data import tfrecords
 
-PADDING = -1  # index of examples that only fill up a batch
+PADDING = -1  # index of examples that pad a batch
 
 # Batches prefetched to each device.
 PREFETCH = tf.distribute.InputOptions(experimental_per_replica_buffer_size=2)
@@ -40,15 +40,15 @@ def _interleave(shards: tf.Tensor, of_shard, block: int = 1) -> tf.data.Dataset:
 
 
 def _streamed(info: tfrecords.DatasetInfo):
-    """Functions: shard's index -> dataset of its elements, and element -> serialized record."""
+    """Two functions: shard index -> dataset of its elements, and element -> serialized record."""
     paths = tf.constant(info.shards("train"))
     return lambda shard: tf.data.TFRecordDataset(paths[shard]), lambda record: record
 
 
 def _cached(info: tfrecords.DatasetInfo):
-    """As ``_streamed``, but all records are read now and kept; the elements are their indices."""
+    """As ``_streamed``, but all records are read now and kept; elements are record indices."""
     people, paths = info.count("train"), tf.constant(info.shards("train"))
-    # One shard after the other, though several are read at a time.
+    # Shards in order, although several are read in parallel.
     whole = _interleave(paths, tf.data.TFRecordDataset, block=people).batch(people)
     try:
         serialized = next(iter(_deterministic(whole)))
@@ -56,9 +56,9 @@ def _cached(info: tfrecords.DatasetInfo):
         tfrecords.check_shards(info, "train")
         raise
     counts = [shard["people"] for shard in info.splits["train"]["shards"]]
-    first = tf.constant(np.cumsum([0, *counts]), tf.int64)
+    starts = tf.constant(np.cumsum([0, *counts]), tf.int64)
     return (
-        lambda shard: tf.data.Dataset.range(first[shard], first[shard + 1]),
+        lambda shard: tf.data.Dataset.range(starts[shard], starts[shard + 1]),
         lambda index: tf.gather(serialized, index),
     )
 
@@ -72,15 +72,14 @@ def fits(info: tfrecords.DatasetInfo, cache_gb: float) -> bool:
 
 
 def describe_cache(info: tfrecords.DatasetInfo, cache_gb: float) -> str:
-    """One line for a user: the size of the training records, and how often they are read."""
-    once = "read once, kept in memory"
+    """One line to print: the size of the training records, and how often they are read."""
     each = f"read in every epoch, --cache_gb={cache_gb:g}"
-    choice = once if fits(info, cache_gb) else each
-    return f"training records of {info.size('train') / 1e9:.3g} GB: {choice}"
+    reading = "read once, kept in memory" if fits(info, cache_gb) else each
+    return f"training records of {info.size('train') / 1e9:.3g} GB: {reading}"
 
 
 def _epoch(of_shard, shards: int, seed: int, epoch: tf.Tensor, buffer: int) -> tf.data.Dataset:
-    """Elements of all shards for one epoch in the order that (seed, epoch) gives."""
+    """Elements of all shards for one epoch, in the order derived from (seed, epoch)."""
     order = tf.random.experimental.stateless_shuffle(tf.range(shards), tf.stack([seed, epoch]))
     elements = _interleave(order, of_shard)
     return elements.shuffle(buffer, seed=seed + epoch * 1_000_003, reshuffle_each_iteration=False)
@@ -102,20 +101,20 @@ def training(
 
     Args:
       info: the record set; its "train" split is read.
-      batch: global batch; batches run across the ends of epochs, so no sample is ever dropped.
+      batch: global batch size; batches span the ends of epochs, so no example is dropped.
       seed: of the order.
       start: examples consumed before.
-      buffer: records (still compressed) held for shuffling, by every worker; 0 holds them all: a
+      buffer: size of every worker's shuffle buffer, records (still compressed); 0: all records, a
         full shuffle.
-      cached: read the files once, now, and hold all records, still compressed; the examples are
+      cached: read the files once, now, and keep all records, still compressed; the examples are
         the same.
-      replicas: each global batch is cut into so many equal pieces.
+      replicas: number of equal pieces that each global batch is divided into.
       worker: index of the worker that takes these pieces: worker 0 the first ones, and so on.
-      workers: number of them; they share the replicas equally.
+      workers: number of workers; they share the replicas equally.
 
     Returns:
-      Endless dataset of pieces, B = batch / replicas: dicts as ``tfrecords.decode`` gives, batched,
-      with "index" [B] int64, each example's position in the sequence.
+      Endless dataset of pieces, B = batch / replicas: dicts of ``tfrecords.decode``, batched, with
+      "index" [B] int64, each example's position in the sequence.
 
     Raises:
       ValueError: an empty split, or with ``cached`` a damaged shard.
@@ -154,7 +153,7 @@ def distributed(
     buffer: int = 0,
     cached: bool = False,
 ):
-    """``training`` for all replicas: an iterator of each one's piece."""
+    """``training`` under a strategy: an iterator of every replica's piece."""
 
     def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
         return training(
@@ -189,9 +188,9 @@ def _serialized(info: tfrecords.DatasetInfo, split: str, every: int = 1) -> tf.d
 def evaluation(
     info: tfrecords.DatasetInfo, split: str, *, batch: int, every: int = 1
 ) -> tf.data.Dataset:
-    """Pixels of each person of a split exactly once, in the order of ``facts``, in full batches.
+    """Pixels of each person of a split exactly once, in the order of ``labels``, in full batches.
 
-    The last batch is filled up with copies of the first person, whose "index" is -1.
+    The last batch is padded with copies of the first person with "index" -1.
 
     Args:
       info: the record set.
@@ -200,8 +199,8 @@ def evaluation(
       every: take only every n-th person.
 
     Returns:
-      Dataset of dicts: image, center, side as ``tfrecords.decode`` gives, batched, and "index" [B]
-      int64, the person's index in ``facts``.
+      Dataset of dicts: image, center, side of ``tfrecords.decode``, batched, and "index" [B] int64,
+      the person's index in ``labels``.
 
     Raises:
       ValueError: an empty split.
@@ -228,11 +227,11 @@ def chosen(
     Args:
       info: the record set.
       split: "train", "validation" or "test".
-      indices: [n] of the people in ``facts``; their order, and repetitions, do not matter.
+      indices: [n] of the people in ``labels``; their order and repetitions do not matter.
       batch: people per batch; the last one may be smaller.
 
     Returns:
-      Dataset of dicts as ``tfrecords.decode`` gives, batched, ascending by "index" [B] int64, the
+      Dataset of dicts of ``tfrecords.decode``, batched, ascending by "index" [B] int64, the
       person's index.
 
     Raises:
@@ -246,8 +245,8 @@ def chosen(
     return _deterministic(decoded.batch(batch).prefetch(1))
 
 
-def facts(info: tfrecords.DatasetInfo, split: str, every: int = 1) -> dict[str, np.ndarray]:
-    """Everything but the pixels of a split's people, for the host: ``tfrecords.decode``, stacked.
+def labels(info: tfrecords.DatasetInfo, split: str, every: int = 1) -> dict[str, np.ndarray]:
+    """Everything but the pixels of a split's people, as arrays: ``tfrecords.decode``, stacked.
 
     Raises:
       ValueError: an empty split.

@@ -1,1 +1,1 @@
-"""Predictions, truth, scores and reports."""
+"""Predictions, ground truth, scores and reports."""

@@ -1,4 +1,4 @@
-"""Predict every person once, go back to image pixels, score, write results and predictions."""
+"""Predict every person once, map to image pixels, score, write results and predictions."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def options_of(config: Config, expected: tuple[tuple[float, ...], str]) -> Infer
     )
 
 
-def predict(strategy, predict_batch, dataset, facts: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Joints [N, J, 2] float64 image px and confidences [N, J] of all people, in facts' order.
+def predict(strategy, predict_batch, dataset, labels: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Joints [N, J, 2] float64 image px and confidences [N, J], rows as in ``labels``.
 
     Raises:
-      RuntimeError: someone was not predicted, or twice.
+      RuntimeError: a person was not predicted, or twice.
     """
-    people, joints = facts["state"].shape
+    people, joints = labels["state"].shape
     predicted = np.full([people, joints, 2], np.nan)
     confidence, times = np.zeros([people, joints], np.float32), np.zeros(people, int)
     for batch in strategy.experimental_distribute_dataset(dataset):
@@ -47,21 +47,21 @@ def predict(strategy, predict_batch, dataset, facts: dict) -> tuple[np.ndarray, 
     if not (times == 1).all():
         never, twice = (times == 0).sum(), (times > 1).sum()
         raise RuntimeError(f"{never} people never predicted, {twice} twice")
-    return to_image(facts, predicted), confidence
+    return to_image(labels, predicted), confidence
 
 
-def to_image(facts: dict, points: np.ndarray) -> np.ndarray:
-    """Points [N, J, 2] from crop px to image px, float64, through the stored matrices."""
-    return cropping.to_image(points, facts["crop_to_image"])
+def to_image(labels: dict, points: np.ndarray) -> np.ndarray:
+    """Points [N, J, 2] from crop px to image px, float64, by the stored matrices."""
+    return cropping.to_image(points, labels["crop_to_image"])
 
 
-def write_predictions(folder: str, facts: dict, predicted, confidence, info) -> None:
+def write_predictions(folder: str, labels: dict, predicted, confidence, info) -> None:
     """Write predictions.mat, .h5 and .json, rows in the split's published order.
 
-    Records that came from a COCO file get coco_results.json too, in COCO's own results format.
+    For records from a COCO file also coco_results.json, in COCO's results format.
     """
     predictions = prediction_files.in_published_order(
-        facts["id"], facts["row"], predicted, confidence, info.skeleton, info.origin
+        labels["id"], labels["row"], predicted, confidence, info.skeleton, info.origin
     )
     prediction_files.write_mat(os.path.join(folder, "predictions.mat"), predictions)
     prediction_files.write_h5(os.path.join(folder, "predictions.h5"), predictions)
@@ -75,10 +75,10 @@ def run(config: Config) -> dict:
     """Evaluate a checkpoint: print the table, write results, predictions and a picture.
 
     Returns:
-      What results.json holds.
+      The contents of results.json.
 
     Raises:
-      FileNotFoundError, ValueError: records, split or checkpoint that do not exist or do not fit.
+      FileNotFoundError, ValueError: records, split or checkpoint do not exist or do not match.
     """
     info = tfrecords.read_info(config.records)
     tfrecords.check_shards(info, config.split)
@@ -86,16 +86,16 @@ def run(config: Config) -> dict:
     path = config.checkpoint or config.workdir
     with strategy.scope():
         network, prefix, part = checkpoints.load_for(info, path, config.precision, config.weights)
-    expected = checkpoints.read_expected(checkpoints.split_place(path)[0])
-    facts, options = input_pipeline.facts(info, config.split), options_of(config, expected)
+    expected = checkpoints.read_expected(checkpoints.split_path(path)[0])
+    labels, options = input_pipeline.labels(info, config.split), options_of(config, expected)
     if expected[1] not in ("", options.decoder):
         print(f"note: these weights were trained for --decoder={expected[1]}, not {config.decoder}")
     predict_batch = forward.make_predict(strategy, network, info.skeleton.mirror, options)
     batch = devices.round_up(config.evaluation_batch_size, strategy)
     dataset = input_pipeline.evaluation(info, config.split, batch=batch)
-    predicted, confidence = predict(strategy, predict_batch, dataset, facts)
-    write_predictions(config.workdir, facts, predicted, confidence, info)
-    truth = ground_truth.of_records(info, config.split, facts)
+    predicted, confidence = predict(strategy, predict_batch, dataset, labels)
+    write_predictions(config.workdir, labels, predicted, confidence, info)
+    truth = ground_truth.of_records(info, config.split, labels)
     source = {"checkpoint": prefix, "weights": part, **dataclasses.asdict(options)}
     title = f"{info.name} {config.split}: {len(predicted)} people"
     if (truth.state != MISSING).any():
@@ -104,9 +104,9 @@ def run(config: Config) -> dict:
     else:
         scored = {"people": len(predicted), **report.describe(truth), "source": source}
         report.write_results(config.workdir, scored)
-        print(f"{title}, none of whom has annotated joints: predictions without a score")
-    some = samples.evenly(len(predicted), samples.COUNT)
-    shown = samples.predict(network, info, config.split, options, some)
+        print(f"{title} without annotated joints: predictions are not scored")
+    indices = samples.evenly(len(predicted), samples.COUNT)
+    shown = samples.predict(network, info, config.split, options, indices)
     draw.write_png(
         os.path.join(config.workdir, "predictions.png"), samples.grid(shown, info.skeleton, title)
     )

@@ -1,4 +1,4 @@
-"""The truth that prediction files are scored against, from whatever file or folder holds it.
+"""The ground truth that predictions are scored against, from any annotation file or record set.
 
 | given | keys | occluded | crop scale |
 |---|---|---|---|
@@ -9,10 +9,10 @@
 | record set folder | yes | as in its source | yes |
 
 Two published ground truths of the same 2,958 people differ by up to 0.03 points in the means. In
-``valid.h5`` neck and head top are cut to whole pixels, and princeton-vl's pooled16 is computed on
-it; ``detections_our_format.mat`` has them with fractions and has a 0 in place of a coordinate of 13
-joints, and the published mean14 and weighted14 are computed on it. So that one command gives the
-published table, the .mat yields both: ``Truth.joints``, as they stand in it, and
+``valid.h5`` neck and head top are truncated to whole pixels; princeton-vl's pooled16 is computed on
+it. ``detections_our_format.mat`` has them with fractions, and a 0 instead of a coordinate of 13
+joints; the published mean14 and weighted14 are computed on it. So that one command gives the
+published table, the .mat yields both: ``Truth.joints``, as in the file, and
 ``Truth.pooled_joints``, equal to those of ``valid.h5``. Any other truth has one set of positions.
 """
 
@@ -29,8 +29,8 @@ from pipelines.data import cropping
 from pipelines.data.annotations import LABELLED, MISSING, Annotated, Person
 from pipelines.data.readers import files, lsp, mpii
 
-# (row, joint, x, y): joints with a coordinate 0 in detections_our_format.mat, as they are in
-# valid.h5 (princeton-vl/pose-hg-train), 1-based px.
+# (row, joint, x, y) of joints with a coordinate 0 in detections_our_format.mat; x and y are those
+# of valid.h5 (princeton-vl/pose-hg-train), 1-based px.
 _ZERO_IN_MAT = (
     (682, "right_ankle", 286, 219),
     (786, "left_ankle", 495, 445),
@@ -47,7 +47,7 @@ _ZERO_IN_MAT = (
     (2921, "head_top", 498, 268),
 )
 
-# The .mat's positions are whole pixels up to 7e-5 px: what lies closer was whole.
+# The .mat's whole pixels are off by up to 7e-5 px: positions that close to one were whole.
 _NOISE = 8e-5
 
 _POOLED_AS_PRINCETON = (
@@ -68,18 +68,18 @@ class Truth:
       name: data set.
       split: which of its people.
       skeleton: its joint set.
-      origin: coordinate that the published files give the first pixel's centre (MPII: 1).
+      origin: coordinate of the first pixel's centre in published files (MPII: 1).
       head_rule: how ``head_size`` is measured, one sentence.
       ids: N person ids; None where the file has no keys.
-      images: N photographs; people of one photograph are drawn together by the bootstrap.
+      images: N photographs; the bootstrap samples the people of one photograph together.
       joints: [N, J, 2] float64 0-based image px.
-      state: [N, J] of MISSING, OCCLUDED, LABELLED; no OCCLUDED where the file does not tell.
+      state: [N, J] of MISSING, OCCLUDED, LABELLED; no OCCLUDED if the file lacks visibility.
       head_size: [N] float64 image px, NaN where the person cannot be scored by PCKh.
       side: [N] float64 image px, the crop's side; NaN where unknown.
-      pooled_joints: [N, J, 2] float64 0-based image px, what pooled16 is computed on; NaN where
-        it does not count the joint. ``joints`` itself unless two truths are published.
-      left_out: people of the file, of any split, that cannot be used and have no row.
-      note: what a reader of the numbers should know; may be empty.
+      pooled_joints: [N, J, 2] float64 0-based image px, for pooled16; NaN where it does not count
+        the joint. ``joints`` itself unless two truths are published.
+      left_out: number of people in the file, of any split, that are unusable and have no row.
+      note: remark to print with the scores; may be empty.
     """
 
     name: str
@@ -107,8 +107,8 @@ def read(path: str, split: str = "validation") -> Truth:
       split: "train", "validation" or "test"; ``detections_our_format.mat`` has validation only.
 
     Raises:
-      FileNotFoundError: nothing is there.
-      ValueError: not one of these, broken, or without people in the split.
+      FileNotFoundError: no such file or folder.
+      ValueError: another format, a damaged file, or no people in the split.
     """
     folder, file = os.path.split(path)
     if tf.io.gfile.isdir(path) or file == "dataset.json":
@@ -125,26 +125,26 @@ def read(path: str, split: str = "validation") -> Truth:
 
 
 def _from_records(folder: str, split: str) -> Truth:
-    # Here, because the other kinds need neither OpenCV nor tf.data.
+    # Not at the top: the other formats need neither OpenCV nor tf.data.
     from pipelines.data import input_pipeline, tfrecords
 
     info = tfrecords.read_info(folder)
     tfrecords.check_shards(info, split)
-    facts = input_pipeline.facts(info, split)
-    order = np.argsort(facts["row"], kind="stable")
-    return of_records(info, split, {name: column[order] for name, column in facts.items()})
+    labels = input_pipeline.labels(info, split)
+    order = np.argsort(labels["row"], kind="stable")
+    return of_records(info, split, {name: column[order] for name, column in labels.items()})
 
 
-def of_records(info, split: str, facts: dict[str, np.ndarray]) -> Truth:
+def of_records(info, split: str, labels: dict[str, np.ndarray]) -> Truth:
     """Truth of a record set's people.
 
     Args:
       info: ``tfrecords.DatasetInfo``.
       split: "train", "validation" or "test".
-      facts: of ``input_pipeline.facts``; the truth's rows are in its order.
+      labels: of ``input_pipeline.labels``; the truth's rows are in the same order.
     """
-    joints = cropping.to_image(facts["joints"], facts["crop_to_image"])
-    ids = tuple(name.decode() for name in facts["id"])
+    joints = cropping.to_image(labels["joints"], labels["crop_to_image"])
+    ids = tuple(name.decode() for name in labels["id"])
     return Truth(
         name=info.name,
         split=split,
@@ -154,16 +154,16 @@ def of_records(info, split: str, facts: dict[str, np.ndarray]) -> Truth:
         ids=ids,
         images=tuple(_photograph(name) for name in ids),
         joints=joints,
-        state=facts["state"],
-        head_size=facts["head_size"],
-        side=facts["side"] * facts["crop_to_image"][:, 0, 0],
+        state=labels["state"],
+        head_size=labels["head_size"],
+        side=labels["side"] * labels["crop_to_image"][:, 0, 0],
         pooled_joints=joints,
         left_out=sum(info.left_out.values()),
     )
 
 
 def _photograph(key: str) -> str:
-    """Photograph of an id: "image#person", or "image@x,y" where persons have no numbers."""
+    """Photograph of an id: "image#person", or "image@x,y" if people have no numbers."""
     return key[: max(key.rfind("#"), key.rfind("@"))] if "#" in key or "@" in key else key
 
 
@@ -205,7 +205,7 @@ def _is_cut(truth: Truth) -> bool:
 def _from_tompson(variables: dict, path: str, split: str) -> Truth:
     missing, joints, boxes = _tompson_columns(variables, path)
     if split != "validation":
-        raise ValueError(f"{path} holds validation people only, not the split {split!r}")
+        raise ValueError(f"{path} contains validation people only, not the split {split!r}")
     head_size = 0.6 * np.linalg.norm(boxes[:, 1] - boxes[:, 0], axis=1)
     known = _published(head_size)
     unknown = tuple(str(row) for row in range(len(joints)))
@@ -244,7 +244,7 @@ def _tompson_columns(variables: dict, path: str) -> tuple[np.ndarray, np.ndarray
 
 
 def _published(head_size: np.ndarray) -> dict:
-    """Return the 2,958 published people if these are their head sizes, else none."""
+    """Return the 2,958 published people if these are their head sizes, else {}."""
     known = mpii.published_people()
     corners = np.array([person.head_box for person in known.values()])
     sizes = 0.6 * np.linalg.norm(corners[:, 2:] - corners[:, :2], axis=1)
@@ -261,5 +261,5 @@ def _as_princeton(joints: np.ndarray) -> np.ndarray:
     whole = np.rint(joints[:, head])
     near = np.abs(joints[:, head] - whole) < _NOISE
     joints[:, head] = np.where(near, whole, np.trunc(joints[:, head]))
-    # princeton-vl's script knows a missing joint by its x of 0.
+    # princeton-vl's script treats a joint with x = 0 as missing.
     return np.where(np.abs(joints[..., :1]) < _NOISE, np.nan, joints)

@@ -1,9 +1,9 @@
-"""The file that MPII's evaluation takes for its test set: ``pred_keypoints_mpii.mat``.
+"""The submission file of MPII's test set: ``pred_keypoints_mpii.mat``.
 
-It holds ``pred``, one entry for every photograph with ``RELEASE.img_train == 0``, in the release's
-order, with the photograph's people in theirs: ``pred(i).annorect(j).annopoints.point(k).x/y/id``,
+It contains ``pred``, one entry for every photograph with ``RELEASE.img_train == 0``, with
+photographs and people in the release's order: ``pred(i).annorect(j).annopoints.point(k).x/y/id``,
 1-based image px and the joints' 0-based ids. The single persons (``RELEASE.single_person``) are
-scored and must all be there (README of the evaluation toolkit, "Single Person Pose Estimation").
+scored and must be complete (README of the evaluation toolkit, "Single Person Pose Estimation").
 """
 
 from __future__ import annotations
@@ -55,26 +55,26 @@ def _check(photographs: list[mpii_mat.Photograph], predictions: Predictions) -> 
     unknown = [key for key in predictions.ids if key not in known]
     missing = [key for photo in photographs for key in photo.single if key not in ids]
     for people, rule in (
-        (unknown, "predicted, but not in the test set; predict its records (--split=test)"),
-        (missing, "scored, but not predicted; convert and predict all test people"),
+        (unknown, "predicted but not in the test set; predict its records (--split=test)"),
+        (missing, "scored but not predicted; convert and predict all test people"),
     ):
         if people:
             raise ValueError(f"{len(people)} people are {rule}: {', '.join(people[:_NAMED])} ...")
 
 
 def write(annotations: str, predicted: str, output: str) -> tuple[int, int]:
-    """Write the submission of a prediction file that ``--split=test`` wrote.
+    """Write the submission from predictions of the test set.
 
     Args:
       annotations: the original ``mpii_human_pose_v1_u12_1.mat``.
-      predicted: predictions.json, .mat or .h5 of an evaluation, with the people's ids.
-      output: file to write, as a whole or not at all.
+      predicted: predictions.json, .mat or .h5 of an evaluation with ``--split=test``.
+      output: file to write, whole or not at all.
 
     Returns:
       Photographs and people written.
 
     Raises:
-      FileNotFoundError, ValueError: a file that is missing or another one, people who are not in
+      FileNotFoundError, ValueError: a missing file or one of another format, people who are not in
         the test set, or single persons without a prediction.
     """
     photographs = mpii_mat.test_set(files.read_bytes(annotations), annotations)

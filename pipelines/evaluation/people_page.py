@@ -1,8 +1,8 @@
 """People of a record set, or of predictions on it, as one HTML page that opens from disk.
 
-The page needs no other file: pictures are data URIs, and its content security policy allows
-this page's own script and no network. Whatever comes from files (names, ids) reaches the page as
-JSON or escaped text only, and its script writes it as text: it cannot become markup.
+The page needs no other file: pictures are data URIs, and its content security policy allows only
+the page's own script and no network. Strings from files (names, ids) reach the page as JSON or
+escaped text only, and its script writes them as text: they cannot become markup.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from pipelines.evaluation import ground_truth, prediction_files, scoring
 from pipelines.io import read_whole, write_atomically
 from pipelines.visualization import draw
 
-# Sides of a crop that a thumbnail shows: what the network sees and a little around it, where joints
-# may lie that it cannot predict.
+# Width of a thumbnail in crop sides: the network's input and a margin for joints outside it.
 VIEW = 1.2
 
 # Head sizes.
@@ -49,7 +48,7 @@ class _Predicted:
       joints: [N, J, 2] float64 image px, NaN for people without a prediction.
       confidence: [N, J] float32, NaN likewise.
       errors: [N, J] head sizes, NaN where not scored or not predicted.
-      missing: [N] bool, who has no prediction.
+      missing: [N] bool, people without a prediction.
     """
 
     joints: np.ndarray
@@ -68,7 +67,7 @@ def run(
     size: int = 256,
     megabytes: float = 50.0,
 ) -> None:
-    """Write the page; print which people it shows and leaves out, and how large it is.
+    """Write the page; print its size, and how many people it shows and leaves out.
 
     Args:
       folder: of the records.
@@ -76,38 +75,40 @@ def run(
       split: "train", "validation" or "test".
       predictions_file: what ``prediction_files.read`` reads; people are then sorted by mean error,
         the worst first. Empty: true joints only, in the records' order.
-      most: people at most.
+      most: maximum number of people.
       size: side of a thumbnail, px.
-      megabytes: the page's largest size (10^6 bytes); the last people are left out beyond it.
+      megabytes: maximum size of the page (10^6 bytes); the last people are left out beyond it.
 
     Raises:
       FileNotFoundError: no records, or no predictions.
       ValueError: damaged records, an empty split, predictions of other joints or people, or a page
-        that is too small for one person.
+        that is too small for a single person.
       OSError: the page cannot be written.
     """
     info = tfrecords.read_info(folder)
     tfrecords.check_shards(info, split)
-    facts = input_pipeline.facts(info, split)
-    predicted = _read(predictions_file, info, split, facts) if predictions_file else None
-    order = np.arange(len(facts["row"])) if predicted is None else _order(predicted)
+    labels = input_pipeline.labels(info, split)
+    predicted = _read(predictions_file, info, split, labels) if predictions_file else None
+    order = np.arange(len(labels["row"])) if predicted is None else _order(predicted)
     order = order[:most]
-    people = _people(facts, predicted, order, size)
+    people = _people(labels, predicted, order, size)
     pictures = _thumbnails(info, split, order, size)
-    for one, index in zip(people, order):
-        one["image"] = pictures[index]
+    for person, index in zip(people, order):
+        person["image"] = pictures[index]
     title = f"{info.name} {split}" + (f": {predictions_file}" if predictions_file else "")
-    page, shown = _page(info, facts, predicted, people, title=title, size=size, megabytes=megabytes)
+    page, shown = _page(
+        info, labels, predicted, people, title=title, size=size, megabytes=megabytes
+    )
     write_atomically(output, page)
     if predicted is not None and predicted.missing.any():
-        print(_missing_line(facts, predicted))
+        print(_missing_line(labels, predicted))
     print(
-        f"{output}: {shown} of {len(facts['row'])} people, {len(page) / 1e6:.1f} MB"
+        f"{output}: {shown} of {len(labels['row'])} people, {len(page) / 1e6:.1f} MB"
         + (f"; more than {shown} exceed --megabytes={megabytes:g}" if shown < len(people) else "")
     )
 
 
-def _read(path: str, info: tfrecords.DatasetInfo, split: str, facts: dict) -> _Predicted:
+def _read(path: str, info: tfrecords.DatasetInfo, split: str, labels: dict) -> _Predicted:
     """Predictions matched by id; ValueError for other joints or people."""
     file = prediction_files.read(path)
     if file.skeleton != info.skeleton:
@@ -116,7 +117,7 @@ def _read(path: str, info: tfrecords.DatasetInfo, split: str, facts: dict) -> _P
             f"{info.folder} have {len(info.skeleton)}: {info.skeleton.joints}; name the records "
             "that were predicted"
         )
-    index_of = {name.decode(): index for index, name in enumerate(facts["id"])}
+    index_of = {name.decode(): index for index, name in enumerate(labels["id"])}
     unknown = [name for name in file.ids if name not in index_of]
     if unknown or not file.ids:
         raise ValueError(
@@ -128,7 +129,7 @@ def _read(path: str, info: tfrecords.DatasetInfo, split: str, facts: dict) -> _P
     joints = np.full([people, len(info.skeleton), 2], np.nan)
     confidence, missing = np.full(joints.shape[:2], np.nan, np.float32), np.ones(people, bool)
     joints[indices], confidence[indices], missing[indices] = file.joints, file.confidence, False
-    errors = scoring.errors(joints, ground_truth.of_records(info, split, facts))
+    errors = scoring.errors(joints, ground_truth.of_records(info, split, labels))
     errors[missing] = np.nan
     return _Predicted(joints, confidence, errors, missing)
 
@@ -139,18 +140,18 @@ def _order(predicted: _Predicted) -> np.ndarray:
     return worst[np.argsort(predicted.missing[worst], kind="stable")]
 
 
-def _missing_line(facts: dict, predicted: _Predicted) -> str:
-    names = [name.decode() for name in facts["id"][predicted.missing]]
+def _missing_line(labels: dict, predicted: _Predicted) -> str:
+    names = [name.decode() for name in labels["id"][predicted.missing]]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"{len(names)} people without a prediction: {', '.join(names[:5])}{more}"
 
 
-def _summary(info: tfrecords.DatasetInfo, facts: dict, predicted: _Predicted | None) -> str:
-    count, head = f"{len(facts['row'])} people", f"One head: {info.head_rule}."
+def _summary(info: tfrecords.DatasetInfo, labels: dict, predicted: _Predicted | None) -> str:
+    count, head = f"{len(labels['row'])} people", f"One head: {info.head_rule}."
     if predicted is None:
         return f"{count}. {head}"
     scored = int((~np.isnan(predicted.errors)).any(1).sum())
-    absent = f" {_missing_line(facts, predicted)}." if predicted.missing.any() else ""
+    absent = f" {_missing_line(labels, predicted)}." if predicted.missing.any() else ""
     return f"{count}, {scored} scored; PCKh@{HIT} in percent. {head}{absent}"
 
 
@@ -162,37 +163,37 @@ def _scores(info: tfrecords.DatasetInfo, predicted: _Predicted | None) -> dict[s
     return dict(zip(row, _numbers(np.array(list(row.values())))))
 
 
-def _crop_to_thumbnail(facts: dict, size: int) -> tf.Tensor:
+def _crop_to_thumbnail(labels: dict, size: int) -> tf.Tensor:
     """[B, 2, 3] float32, also for pixels."""
-    return preprocessing.crop_to_input({**facts, "side": facts["side"] * VIEW}, size)
+    return preprocessing.crop_to_input({**labels, "side": labels["side"] * VIEW}, size)
 
 
-def _people(facts: dict, predicted: _Predicted | None, order: np.ndarray, size: int) -> list[dict]:
-    """Everything that the page knows of each person but the picture; points in thumbnail px."""
-    facts = {key: value[order] for key, value in facts.items()}
-    matrix = tf.cast(_crop_to_thumbnail(facts, size), tf.float64)
-    truth = affine.apply(matrix, facts["joints"].astype(np.float64)).numpy()
-    truth[facts["state"] == MISSING] = np.nan
+def _people(labels: dict, predicted: _Predicted | None, order: np.ndarray, size: int) -> list[dict]:
+    """Everything that the page shows of each person except pictures; points in thumbnail px."""
+    labels = {key: value[order] for key, value in labels.items()}
+    matrix = tf.cast(_crop_to_thumbnail(labels, size), tf.float64)
+    truth = affine.apply(matrix, labels["joints"].astype(np.float64)).numpy()
+    truth[labels["state"] == MISSING] = np.nan
     people = [
         {
-            "id": facts["id"][k].decode(),
-            "row": int(facts["row"][k]),
-            "state": [_STATES[state] for state in facts["state"][k].tolist()],
+            "id": labels["id"][k].decode(),
+            "row": int(labels["row"][k]),
+            "state": [_STATES[state] for state in labels["state"][k].tolist()],
             "truth": _points(truth[k]),
         }
         for k in range(len(order))
     ]
     if predicted is None:
         return people
-    image_to_thumbnail = affine.compose(affine.invert(facts["crop_to_image"]), matrix)
+    image_to_thumbnail = affine.compose(affine.invert(labels["crop_to_image"]), matrix)
     points = affine.apply(image_to_thumbnail, predicted.joints[order]).numpy()
     means = scoring.over_joints(np.nanmean, predicted.errors)[order]
-    for k, (one, index) in enumerate(zip(people, order)):
+    for k, (person, index) in enumerate(zip(people, order)):
         if not predicted.missing[index]:
-            one["predicted"] = _points(points[k])
-            one["confidence"] = _numbers(predicted.confidence[index])
-            one["errors"] = _numbers(predicted.errors[index])
-            one["mean"] = _numbers(means[k : k + 1])[0]
+            person["predicted"] = _points(points[k])
+            person["confidence"] = _numbers(predicted.confidence[index])
+            person["errors"] = _numbers(predicted.errors[index])
+            person["mean"] = _numbers(means[k : k + 1])[0]
     return people
 
 
@@ -201,7 +202,7 @@ def _points(points: np.ndarray) -> list:
 
 
 def _numbers(values: np.ndarray) -> list:
-    """Numbers as JSON holds them: unknown is null, an infinite error the text "Infinity"."""
+    """Numbers for JSON: unknown ones become null, an infinite error the text "Infinity"."""
     return [
         None if np.isnan(value) else round(value, 3) if np.isfinite(value) else "Infinity"
         for value in values.tolist()
@@ -227,14 +228,14 @@ def _data_uri(rgb: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
 
 
-def _page(info, facts, predicted, people: list[dict], *, title: str, size: int, megabytes: float):
-    """The page's bytes and how many of the people fit into it."""
-    texts = [_json(one) for one in people]
+def _page(info, labels, predicted, people: list[dict], *, title: str, size: int, megabytes: float):
+    """The page's bytes and the number of people that fit into it."""
+    texts = [_json(person) for person in people]
     colors = {key: _css(value) for key, value in draw.colors(info.skeleton).items()}
     side_of = [skeleton.side(name) or "middle" for name in info.skeleton.joints]
     sides = dict(zip(side_of, colors["joints"]))
     document = {
-        "people": len(facts["row"]),
+        "people": len(labels["row"]),
         "scores": _scores(info, predicted),
         "joints": info.skeleton.joints,
         "limbs": info.skeleton.limbs,
@@ -245,7 +246,7 @@ def _page(info, facts, predicted, people: list[dict], *, title: str, size: int, 
     }
     parts = {
         "TITLE": html.escape(title),
-        "SUMMARY": html.escape(_summary(info, facts, predicted)),
+        "SUMMARY": html.escape(_summary(info, labels, predicted)),
         "SETUP": _json(document),
         "PEOPLE": "[]",
     }
@@ -253,16 +254,16 @@ def _page(info, facts, predicted, people: list[dict], *, title: str, size: int, 
     shown = int((np.cumsum([len(text) + 1 for text in texts]) <= room).sum())
     if not shown:
         raise ValueError(
-            f"a page of --megabytes={megabytes:g} holds no person: one with a thumbnail of "
-            f"{size} px takes {len(texts[0]) / 1e6:.3f} MB; allow more, or a smaller --size"
+            f"--megabytes={megabytes:g} is too small for one person: a thumbnail of {size} px "
+            f"takes {len(texts[0]) / 1e6:.3f} MB; allow more, or a smaller --size"
         )
     return _filled({**parts, "PEOPLE": f"[{','.join(texts[:shown])}]"}).encode(), shown
 
 
 def _filled(parts: dict[str, str]) -> str:
-    """The template with each @@NAME@@ replaced; what is put in is not searched again.
+    """The template with each @@NAME@@ replaced; replacements are not searched for further names.
 
-    The policy allows the template's own script by its hash: no other script can run.
+    The policy allows only the template's own script, by its hash.
     """
     template = read_whole(_TEMPLATE).decode()
     script = template.split("<script>")[1].split("</script>")[0]
@@ -272,10 +273,10 @@ def _filled(parts: dict[str, str]) -> str:
 
 
 def _css(color) -> str | list[str]:
-    return [_css(one) for one in color] if isinstance(color, list) else "#" + bytes(color).hex()
+    return [_css(part) for part in color] if isinstance(color, list) else "#" + bytes(color).hex()
 
 
 def _json(value) -> str:
-    """JSON for inside a script element, where "</script>" and "<!--" would end or change it."""
+    """JSON for a script element, where "</script>" and "<!--" would end or change it."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,9 +1,9 @@
-"""Joints of many people, keyed by person: .mat, .h5 and .json, out and back in.
+"""Predicted joints, keyed by person, to and from .mat, .h5 and .json files.
 
-The .mat and .h5 files hold ``preds`` in the data set's own coordinates (MPII: the first pixel's
-centre is 1), in the order of the published split, as third-party evaluators expect; ``ids`` are
-the people of these rows. The .json file is for other uses: 0-based, everything by name.
-``read_foreign`` also reads what other projects publish: an array ``preds`` in those coordinates.
+The .mat and .h5 files contain ``preds`` in the data set's own coordinates (MPII: the first pixel's
+centre is 1), in the order of the published split, as third-party evaluators expect, and the rows'
+person ``ids``. The .json file is for other uses: 0-based, everything by name. ``read_foreign`` also
+reads what other projects publish: an array ``preds`` in those coordinates.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from pipelines.inference import coco_results
 from pipelines.io import read_whole, write_atomically
 
 # A file with more numbers than this is not one of ours (MPII's test set has 400,000).
-_MOST_NUMBERS = 100_000_000
+_MAX_NUMBERS = 100_000_000
 
-# What our own .mat and .h5 files hold; without all of them a file is another project's.
+# Contents of our own .mat and .h5 files; a file without all of them is another project's.
 _OURS = ("preds", "confidence", "rows", "origin", "ids", "joint_names")
 
 
@@ -43,7 +43,7 @@ class Predictions:
       skeleton: names the joints.
       origin: coordinate of the first pixel's centre in published files; only writers add it.
 
-    Raises ValueError when the arrays do not fit each other, or a person or a row appears twice.
+    Raises ValueError if the shapes do not match, or a person or a row appears twice.
     """
 
     ids: tuple[str, ...]
@@ -54,19 +54,19 @@ class Predictions:
     origin: int
 
     def __post_init__(self):
-        """Check once what every user of this record relies on."""
+        """Validate once what all users of this record rely on."""
         shapes = self.rows.shape, self.joints.shape, self.confidence.shape
         people, joints = len(self.ids), len(self.skeleton)
         if shapes != ((people,), (people, joints, 2), (people, joints)):
             raise ValueError(
-                f"rows, joints, confidence of shapes {shapes} do not fit {people} ids and "
+                f"rows, joints, confidence of shapes {shapes} do not match {people} ids and "
                 f"{joints} joints: pass [N], [N, J, 2], [N, J]"
             )
-        for what, values in (("person", self.ids), ("row", self.rows.tolist())):
+        for kind, values in (("person", self.ids), ("row", self.rows.tolist())):
             twice = [str(value) for value, n in Counter(values).items() if n > 1]
             if twice:
                 raise ValueError(
-                    f"{len(twice)} of the predictions share a {what} ({', '.join(twice[:3])}); "
+                    f"{len(twice)} of the predictions share a {kind} ({', '.join(twice[:3])}); "
                     "each person is predicted once: drop padded examples and repeated batches"
                 )
         if (np.diff(self.rows) < 0).any():
@@ -112,7 +112,7 @@ def _text(name: str | bytes) -> str:
 
 
 def _arrays(predictions: Predictions) -> dict[str, np.ndarray]:
-    """Arrays of the .mat and .h5 files: here, and only here, the published origin is added."""
+    """Arrays of the .mat and .h5 files; only here the published origin is added."""
     return {
         "preds": predictions.joints + predictions.origin,
         "confidence": predictions.confidence,
@@ -124,7 +124,7 @@ def _arrays(predictions: Predictions) -> dict[str, np.ndarray]:
 def write_mat(path: str, predictions: Predictions) -> None:
     """MATLAB 5 file: ``preds`` [N, J, 2] published coordinates, ``ids`` and ``joint_names`` cells.
 
-    Also ``confidence`` [N, J], ``rows`` [N] and ``origin``. Raises OSError when it cannot write.
+    Also ``confidence`` [N, J], ``rows`` [N] and ``origin``. Raises OSError if it cannot write.
     """
     names = {"ids": predictions.ids, "joint_names": predictions.skeleton.joints}
     cells = {key: np.array(value, dtype=object) for key, value in names.items()}
@@ -136,7 +136,7 @@ def write_mat(path: str, predictions: Predictions) -> None:
 def write_h5(path: str, predictions: Predictions) -> None:
     """HDF5 file: ``preds`` [N, J, 2] published coordinates, ``ids`` and ``joint_names`` as UTF-8.
 
-    Also ``confidence`` [N, J], ``rows`` [N] and ``origin``. Raises OSError when it cannot write.
+    Also ``confidence`` [N, J], ``rows`` [N] and ``origin``. Raises OSError if it cannot write.
     """
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
@@ -152,7 +152,7 @@ def write_json(path: str, predictions: Predictions) -> None:
     """JSON: ``joint_names``, ``origin`` 0 and ``people``: id, row, joints [J][2], confidence [J].
 
     Positions are 0-based image px; ``published_origin`` is what the other formats add. A number
-    that is not finite becomes null. Raises OSError when it cannot write.
+    that is not finite becomes null. Raises OSError if it cannot write.
     """
     people = [
         {"id": name, "row": int(row), "joints": _plain(joints), "confidence": _plain(confidence)}
@@ -174,11 +174,11 @@ def write_coco(path: str, predictions: Predictions, coco: dict) -> None:
 
     Args:
       path: the file.
-      predictions: with ids that begin with the image, before "#".
+      predictions: with ids that start with the image, before "#".
       coco: ``image_ids`` (image -> id) and ``category_id`` of the annotations, as
-        ``readers.coco`` leaves them in a record set's settings.
+        ``readers.coco`` stores them in a record set's settings.
 
-    Raises OSError when it cannot write, KeyError for a person of an image that is not in ``coco``.
+    Raises OSError if it cannot write, KeyError for a person of an image that is not in ``coco``.
     """
     image_ids = [coco["image_ids"][name[: name.rfind("#")]] for name in predictions.ids]
     people = [
@@ -195,19 +195,21 @@ def _plain(array: np.ndarray) -> list:
 
 
 def read(path: str) -> Predictions:
-    """Read what one of the writers wrote; the kind follows the name (.mat, .h5, .json).
+    """Read a file of one of the writers; the extension (.mat, .h5, .json) determines the format.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: another kind of file, or not one that the writers here could have written.
+      ValueError: another format, or a file that the writers here cannot have written.
     """
-    kinds = {".mat": _read_mat, ".h5": _read_h5, ".json": _read_json}
-    kind = os.path.splitext(path)[1].lower()
-    if kind not in kinds:
-        raise ValueError(f"{path} is of kind {kind!r}; predictions are .mat, .h5 or .json")
+    parsers = {".mat": _read_mat, ".h5": _read_h5, ".json": _read_json}
+    extension = os.path.splitext(path)[1].lower()
+    if extension not in parsers:
+        raise ValueError(
+            f"{path} has the extension {extension!r}; predictions are .mat, .h5 or .json"
+        )
     data = read_whole(path)
     try:
-        return kinds[kind](data)
+        return parsers[extension](data)
     except Exception as error:  # The three parsers raise many types on broken bytes.
         raise ValueError(
             f"{path} is not a predictions file of this project ({error!r}); write it again"
@@ -215,7 +217,7 @@ def read(path: str) -> Predictions:
 
 
 def _named(joints: Iterable[str]) -> Skeleton:
-    # Prediction files hold names only; mirror pairs are in their data set.
+    # Prediction files contain names only; their data set has the mirror pairs.
     return Skeleton(tuple(joints), pairs=())
 
 
@@ -244,11 +246,11 @@ def _read_h5(data: bytes) -> Predictions:
 
 
 def _own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """Open what lies in this very file: HDF5 can also name other files on this machine."""
+    """Open a dataset stored in this very file: HDF5 can refer to other files on this machine."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"{name} is missing, or a link")
     dataset = file[name]
-    if dataset.external or dataset.is_virtual or dataset.size > _MOST_NUMBERS:
+    if dataset.external or dataset.is_virtual or dataset.size > _MAX_NUMBERS:
         raise ValueError(f"{name} is stored in other files, or has {dataset.size} entries")
     return dataset
 
@@ -271,16 +273,16 @@ def _read_json(data: bytes) -> Predictions:
 def read_foreign(
     path: str, origin: int, skeleton: Skeleton
 ) -> tuple[tuple[str, ...] | None, np.ndarray]:
-    """Read predictions of any project: ours with their keys, other arrays without.
+    """Read predictions of any project: ours with their keys, others as arrays without keys.
 
-    Known kinds: ``.json`` of ``write_json``; ``.mat`` and ``.h5`` with ``preds``, by us or by
+    Formats: ``.json`` of ``write_json``; ``.mat`` and ``.h5`` with ``preds``, by us or by
     others (pytorch-pose, HRNet, princeton-vl); ``.npy``; and ``detections_our_format.mat``, with
     Tompson's predictions in ``pos_pred_src``.
 
     Args:
       path: the file, local or gs://.
-      origin: what the published coordinates of this data set call the first pixel's centre (MPII:
-        1). It is taken off keyless arrays, all of which are published so.
+      origin: coordinate of the first pixel's centre in published files of this data set (MPII: 1).
+        It is subtracted from arrays without keys, all of which are published so.
       skeleton: the joints that the caller expects.
 
     Returns:
@@ -289,14 +291,16 @@ def read_foreign(
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: another kind of file, a broken one, one that would run code (pickled .npy), or
-        an array that is not [N, J, 2] or [N, J, 3] numbers; or other joints.
+      ValueError: another format, a damaged file, one that would run code (pickled .npy), other
+        joints, or an array that is not [N, J, 2] or [N, J, 3] numbers.
     """
     parsers = {".mat": _foreign_mat, ".h5": _foreign_h5, ".npy": _foreign_npy, ".json": None}
-    kind = os.path.splitext(path)[1].lower()
-    if kind not in parsers:
-        raise ValueError(f"{path} is of kind {kind!r}; predictions are .mat, .h5, .npy or .json")
-    array = None if kind == ".json" else parsers[kind](read_whole(path), path)
+    extension = os.path.splitext(path)[1].lower()
+    if extension not in parsers:
+        raise ValueError(
+            f"{path} has the extension {extension!r}; predictions are .mat, .h5, .npy or .json"
+        )
+    array = None if extension == ".json" else parsers[extension](read_whole(path), path)
     if array is None:
         own = read(path)
         if own.skeleton != skeleton:
@@ -313,7 +317,7 @@ def read_foreign(
 
 
 def _foreign_mat(data: bytes, path: str) -> np.ndarray | None:
-    """Return the array; None when the file has the keys of our own."""
+    """Return the array; None if the file has the keys of our own files."""
     variables = files.parse_mat(data, path, variable_names=("pos_pred_src", *_OURS))
     if set(_OURS) <= set(variables):
         return None
@@ -321,13 +325,13 @@ def _foreign_mat(data: bytes, path: str) -> np.ndarray | None:
         tompson = variables["pos_pred_src"]
         return tompson.transpose(2, 0, 1) if tompson.ndim == 3 else tompson
     if "preds" not in variables:
-        have = [name for name, *_ in scipy.io.whosmat(io.BytesIO(data))]
-        raise ValueError(f'{path} has no variable "preds", only {have}')
+        present = [name for name, *_ in scipy.io.whosmat(io.BytesIO(data))]
+        raise ValueError(f'{path} has no variable "preds", only {present}')
     return variables["preds"]
 
 
 def _foreign_h5(data: bytes, path: str) -> np.ndarray | None:
-    """Return the array; None when the file has the keys of our own."""
+    """Return the array; None if the file has the keys of our own files."""
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             if "preds" not in file:

@@ -1,4 +1,4 @@
-"""Results of an evaluation: the printed table, results.json, the curve."""
+"""Report of an evaluation: the printed table, results.json, the curve."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pipelines.evaluation.ground_truth import Truth
 from pipelines.io import write_atomically
 from pipelines.visualization import curves
 
-# A bias of this many heatmap px costs points at strict thresholds and is a decoder's mistake.
+# A bias of this many heatmap px costs points at strict thresholds and indicates a decoder bug.
 TOLERATED_BIAS = 0.1
 
-# Of the printed table, without its first: ten groups and three means fit 120 characters.
+# Of the printed table, without the first: ten groups and three means fit into 120 characters.
 MAX_COLUMNS = 13
 
 
@@ -36,7 +36,7 @@ def report(predicted: np.ndarray, truth: Truth, *, title: str, source: dict, out
       output: folder; "" writes nothing.
 
     Returns:
-      What results.json holds: ``scoring.score``'s results, the truth's description and ``source``.
+      The contents of results.json: ``scoring.score``, ``describe`` and ``source``.
     """
     results = scoring.score(predicted, truth) | describe(truth) | {"source": source}
     if output:
@@ -49,7 +49,7 @@ def report(predicted: np.ndarray, truth: Truth, *, title: str, source: dict, out
 
 
 def describe(truth: Truth) -> dict:
-    """What results belong to: data set, split, head rule, people left out, a note."""
+    """Description of a truth: data set, split, head rule, people left out, a note."""
     return {
         "dataset": truth.name,
         "split": truth.split,
@@ -62,7 +62,7 @@ def describe(truth: Truth) -> dict:
 def table(results: dict, title: str, digits: int = 1) -> rich.table.Table:
     """Results as a table: one row per measure, one column per joint group and mean.
 
-    Of joint sets with so many groups that the columns would not fit, the other way round.
+    Transposed for joint sets with more groups than columns fit.
     """
     rows = {name: row for name, row in results.items() if isinstance(row, dict)}
     columns = list(next(iter(rows.values())))
@@ -82,19 +82,19 @@ def table(results: dict, title: str, digits: int = 1) -> rich.table.Table:
 
 def show(printed: rich.table.Table) -> None:
     """Print a table, as wide as the terminal."""
-    # Into a file or a pipe it prints 80 columns otherwise, which cuts the table's headings off.
+    # Otherwise files and pipes get 80 columns, which truncates the table's headings.
     width = None if sys.stdout.isatty() else 120
     rich.console.Console(width=width).print(printed)
 
 
 def write_results(folder: str, results: dict) -> None:
-    """Write results.json; a measure without any scored joint is null."""
+    """Write results.json; a measure without scored joints is null."""
     text = json.dumps(no_nan(results), indent=1, allow_nan=False)
     write_atomically(os.path.join(folder, "results.json"), text.encode())
 
 
 def no_nan(value):
-    """Value as JSON holds it: numbers that are not finite become null, tuples lists."""
+    """Value for JSON: numbers that are not finite become None, tuples become lists."""
     if isinstance(value, dict):
         return {key: no_nan(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -128,18 +128,18 @@ def _people_line(results: dict, truth: Truth) -> str:
     unscored = results["people"] - results["people_scored_by_PCKh"]
     return (
         f"{results['people']} people; {unscored} of them not scored by PCKh (no head size, or no "
-        f"labelled joint); {truth.left_out} others of the truth's file cannot be used"
+        f"labelled joint); {truth.left_out} others of the truth's file are unusable"
     )
 
 
 def _occlusion_line(truth: Truth) -> str:
     if (truth.state == OCCLUDED).any():
         return ""
-    return "this truth does not tell occluded joints from visible ones"
+    return "this truth does not distinguish occluded from visible joints"
 
 
 def bias_warning(shift: dict) -> str:
-    """One sentence when ``bias`` exceeds a tenth of a heatmap pixel, otherwise empty."""
+    """One sentence if ``bias`` exceeds ``TOLERATED_BIAS``, else ""."""
     large = [
         f"{value:+.2f} in {axis}"
         for axis, value in zip("xy", shift["heatmap_px"] or ())
@@ -148,8 +148,8 @@ def bias_warning(shift: dict) -> str:
     if not large:
         return ""
     return (
-        f"warning: correct joints lie {' and '.join(large)} heatmap px off the truth, more than "
-        f"{TOLERATED_BIAS}: a decoder's or a crop's half pixel costs this file points"
+        f"warning: correct joints are {' and '.join(large)} heatmap px off the truth, more than "
+        f"{TOLERATED_BIAS}: a half-pixel error of the decoder or the crop costs points"
     )
 
 

@@ -1,4 +1,4 @@
-"""Some people of a record set with true and predicted joints, to be looked at."""
+"""Sample pictures: some people of a record set with true and predicted joints."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNT = 12
 
 
 def evenly(people: int, count: int) -> np.ndarray:
-    """Indices of at most ``count`` of ``people``, evenly spaced from the first one on."""
+    """Indices of at most ``count`` of ``people``, evenly spaced from the first on."""
     return np.arange(0, people, max(1, people // count))[:count]
 
 
@@ -33,7 +33,7 @@ def predict(
       info: the record set.
       split: "train", "validation" or "test".
       options: see there.
-      indices: [n] of the people in ``input_pipeline.facts``; one may come twice.
+      indices: [n] of the people in ``input_pipeline.labels``; repetitions are allowed.
 
     Returns:
       In the order of ``indices``: images [n, size, size, 3] uint8, truth and predicted [n, J, 2]
@@ -43,8 +43,8 @@ def predict(
     rows = np.searchsorted(np.unique(indices), indices)
     stored = next(iter(input_pipeline.chosen(info, split, indices, batch=len(indices))))
     batch = {key: tf.gather(value, rows) for key, value in stored.items()}
-    facts = {key: value.numpy() for key, value in batch.items() if key != "image"}
-    truth = ground_truth.of_records(info, split, facts)
+    labels = {key: value.numpy() for key, value in batch.items() if key != "image"}
+    truth = ground_truth.of_records(info, split, labels)
     images, crop_to_input = preprocessing.images(batch, network.input_shape[1], mean=mean)
     maps, _ = forward.predict_scales(network, batch, mirror, options)
     heatmap_joints, _ = heatmap.decode(maps, options.decoder, options.sigma)
@@ -55,8 +55,8 @@ def predict(
         "images": tf.cast(levels, tf.uint8).numpy(),
         "truth": affine.apply(crop_to_input, batch["joints"]).numpy(),
         "predicted": predicted.numpy(),
-        "state": facts["state"],
-        "errors": scoring.errors(evaluate.to_image(facts, crop_joints), truth),
+        "state": labels["state"],
+        "errors": scoring.errors(evaluate.to_image(labels, crop_joints), truth),
         "heatmaps": maps.numpy(),
     }
 

@@ -13,10 +13,10 @@ def _check_flags(predictions_file: str, truth_file: str, output: str) -> None:
     if not (predictions_file and truth_file):
         raise ValueError(
             "--predictions, --ground_truth and --output score a file without a network: give at "
-            "least the first two, or none of them to evaluate a checkpoint"
+            "least the first two, or none to evaluate a checkpoint"
         )
     if output and tf.io.gfile.exists(output) and not tf.io.gfile.isdir(output):
-        raise ValueError(f"--output={output} is a file; name a folder, new or old")
+        raise ValueError(f"--output={output} is a file; name a folder")
 
 
 def run(
@@ -27,15 +27,15 @@ def run(
     Args:
       predictions_file: what ``prediction_files.read_foreign`` reads.
       truth_file: what ``ground_truth.read`` reads.
-      output: folder for results.json, curve.csv and curve.png; nothing is written without it.
-      split: whose people are predicted.
+      output: folder for results.json, curve.csv and curve.png; "" writes nothing.
+      split: the people predicted.
 
     Returns:
-      What results.json holds, see ``report.report``.
+      The contents of results.json, see ``report.report``.
 
     Raises:
       FileNotFoundError: a file is missing.
-      ValueError: a file of another kind, or predictions that do not belong to this truth.
+      ValueError: a file of another format, or predictions that do not belong to this truth.
       OSError: the results cannot be written.
     """
     _check_flags(predictions_file, truth_file, output)

@@ -1,4 +1,4 @@
-"""The one scorer, for training, evaluation, prediction files and exports alike."""
+"""The one scorer, for training, evaluation, prediction files and exports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEANS = ("mean14", "weighted14", "pooled16")
 # Hundredths from 0 to 0.5, each the float nearest to its decimal.
 THRESHOLDS = np.arange(51) / 100
 
-# Published heatmaps are this wide; a bias is comparable between people in these pixels.
+# px, the width of published heatmaps; in these pixels a bias is comparable between people.
 HEATMAP = 64
 
 
@@ -40,9 +40,9 @@ def errors(
 
 
 def over_joints(statistic: Callable, errors: np.ndarray) -> np.ndarray:
-    """[N] ``np.nanmean`` or ``np.nanmedian`` of each person's errors [N, J]; NaN without any."""
+    """[N] ``np.nanmean`` or ``np.nanmedian`` of each person's errors [N, J]; NaN if all are NaN."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of people without any
+        warnings.simplefilter("ignore", RuntimeWarning)  # about people without errors
         return statistic(errors, axis=1)
 
 
@@ -58,29 +58,29 @@ def pckh(
       errors: NaN where a joint is not scored.
       skeleton: names the joints.
       threshold: of a hit, head sizes.
-      scored: [N, J] bool, which joints are counted; None for all with an error.
+      scored: [N, J] bool, joints to count; None for all with an error.
     """
     scored = ~np.isnan(errors) if scored is None else scored
     return metrics.summarize(*metrics.hits_and_counts(errors, scored, threshold), skeleton)
 
 
 def worst(errors: np.ndarray) -> np.ndarray:
-    """[N] indices of people by their mean error, the largest first, those not scored last."""
-    # A position that is not finite is an infinite error, and comes first.
+    """[N] indices of people by mean error, the largest first, those not scored last."""
+    # A position that is not finite has an infinite error, and comes first.
     means = np.nan_to_num(over_joints(np.nanmean, errors), nan=-1.0, posinf=np.inf)
     return np.argsort(-means, kind="stable")
 
 
 def score(predicted: np.ndarray, truth: Truth) -> dict:
-    """Everything that results.json holds about the numbers.
+    """All numbers of results.json.
 
     Args:
       predicted: [N, J, 2] float64 0-based image px, rows as in ``truth``.
       truth: of N people.
 
     Returns:
-      The rows of ``rows``. "interval_95": mean -> [low, high] of PCKh@0.5. "bias": see ``bias``.
-      "people", "people_scored_by_PCKh", "images".
+      The rows of ``rows``; "interval_95": mean -> [low, high] of PCKh@0.5; "bias": see ``bias``;
+      "people", "people_scored_by_PCKh" and "images".
     """
     distances = errors(predicted, truth)
     pooled = errors(predicted, truth, truth.pooled_joints)
@@ -100,7 +100,7 @@ def rows(predicted: np.ndarray, truth: Truth) -> dict[str, dict[str, float]]:
     """PCKh and PCK of predictions [N, J, 2] image px, in percent: rows of ``metrics.summarize``.
 
     "PCKh@0.5", "PCKh@0.2", "PCKh@0.1", "AUC" (0 to 0.5), "PCKh@0.5 visible" and "PCKh@0.5 occluded"
-    where the truth tells them apart, and "PCK@0.2 torso" for joint sets with a torso.
+    if the truth distinguishes them, and "PCK@0.2 torso" for joint sets with a torso.
     """
     results = _pckh_rows(errors(predicted, truth), truth)
     if truth.pooled_joints is not truth.joints:
@@ -143,9 +143,9 @@ def interval(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, list[float]]:
-    """95 % interval of each mean by a bootstrap of photographs.
+    """95 % interval of each mean by a bootstrap over photographs.
 
-    People of one photograph share its difficulty, so photographs, not people, are sampled with
+    People of one photograph share its difficulty; hence photographs, not people, are sampled with
     replacement.
 
     Args:
@@ -153,8 +153,8 @@ def interval(
       images: N photographs.
       skeleton: names the joints.
       threshold: of a hit, head sizes.
-      resamples: draws of as many photographs as there are.
-      seed: of the draws.
+      resamples: number of bootstrap samples.
+      seed: of the sampling.
 
     Returns:
       mean14, weighted14, pooled16 -> [2.5th, 97.5th percentile], percent; NaN without joints.
@@ -164,18 +164,18 @@ def interval(
     hits, counts = np.zeros((2, count, errors.shape[1]))
     np.add.at(hits, cluster, errors <= threshold)
     np.add.at(counts, cluster, ~np.isnan(errors))
-    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
-    drawn += count * np.arange(resamples)[:, None]
-    times = np.bincount(drawn.ravel(), minlength=resamples * count).reshape(resamples, count)
+    sampled = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    sampled += count * np.arange(resamples)[:, None]
+    times = np.bincount(sampled.ravel(), minlength=resamples * count).reshape(resamples, count)
     times = times.astype(np.float64)
     row = metrics.summarize(times @ hits, times @ counts, skeleton)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of means without joints
+        warnings.simplefilter("ignore", RuntimeWarning)  # about means without joints
         return {mean: np.nanpercentile(row[mean], [2.5, 97.5]).tolist() for mean in MEANS}
 
 
 def bias(predicted: np.ndarray, truth: Truth, errors: np.ndarray) -> dict:
-    """Median signed error of the correct joints (PCKh@0.5), predicted less true.
+    """Median signed error of the correct joints (PCKh@0.5), predicted minus true.
 
     Args:
       predicted: [N, J, 2] image px.
@@ -183,8 +183,8 @@ def bias(predicted: np.ndarray, truth: Truth, errors: np.ndarray) -> dict:
       errors: [N, J] head sizes, NaN where a joint is not scored.
 
     Returns:
-      "image_px" [x, y]; "heatmap_px" [x, y], ``HEATMAP`` to a crop's side, None where no crop
-      side is known; "correct_joints", how many it is the median of. NaN without a correct joint.
+      "image_px" [x, y]; "heatmap_px" [x, y], ``HEATMAP`` px per crop side, None without known crop
+      sides; "correct_joints", their number. NaN without a correct joint.
     """
     correct = errors <= 0.5
     offset, sides = predicted - truth.joints, np.broadcast_to(truth.side[:, None], errors.shape)

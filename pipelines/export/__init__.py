@@ -1,1 +1,1 @@
-"""Networks for other programs."""
+"""Trained networks in formats of other programs."""

@@ -1,4 +1,4 @@
-"""A trained network for other programs: written, verified in its own runtime, then renamed."""
+"""Export a trained network: write it, verify it in its own runtime, then rename it into place."""
 
 from __future__ import annotations
 
@@ -20,43 +20,45 @@ from pipelines.export import formats, signatures, verify
 from pipelines.inference.options import InferenceOptions, for_weights
 from pipelines.io import write_atomically
 
-# People that int8's ranges are measured on.
+# People to measure int8's ranges on.
 CALIBRATION = 200
 
-# A SavedModel's signatures for photographs, and whether these are files.
+# A SavedModel's signatures for photographs -> whether these are encoded files.
 JOINTS = {"joints": True, "joints_of_pixels": False}
 
-# People in one call of an export while it is verified.
+# People per call of an export while it is verified.
 BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportOptions:
-    """What is exported, and what verifies it.
+    """The network, the file to write, and the records to verify it on.
 
     Attributes:
-      records: of the same joints as the network; its people verify the export, evenly chosen.
+      records: with the same joints as the network; evenly spaced people of it verify the export.
       accept_loss: keep an export that loses more than ``verify.LIMITS``.
     """
 
     checkpoint: str = option(dataclasses.MISSING, "run or checkpoint", group="Network")
-    format: str = option(dataclasses.MISSING, "kind of file", choices=formats.FORMATS, group="File")
+    format: str = option(dataclasses.MISSING, "file format", choices=formats.FORMATS, group="File")
     output: str = option(dataclasses.MISSING, "file (savedmodel: folder) to write")
     weights: str = option(
         "best", "kind of weights", choices=("best", "averaged", "raw"), group="Network"
     )
     quantize: str = option(
-        "none", "numbers of a tflite file", choices=formats.QUANTIZE, group="File"
+        "none", "quantization of a tflite file", choices=formats.QUANTIZE, group="File"
     )
-    with_preprocessing: bool = option(False, "input is uint8 RGB; scaling and mean are inside")
+    with_preprocessing: bool = option(
+        False, "input is uint8 RGB; the file contains scaling and mean"
+    )
     flip: bool = option(
         True,
-        "mirror-averaged test, in the joints of a SavedModel too",
+        "average with the mirrored picture, in a SavedModel's joints too",
         group="Joints from heatmaps",
     )
     decoder: str = option(
         "auto",
-        "auto: what the weights expect",
+        "joints from heatmaps; auto: as the weights expect",
         choices=("auto", *heatmap.DECODERS),
         formerly="decode",
     )
@@ -64,11 +66,11 @@ class ExportOptions:
         1.0, "heatmap px, as trained; only --decoder=dark needs it", rule=POSITIVE
     )
     records: str = option(
-        "", "record set of people who verify it, and calibrate int8", group="Verification"
+        "", "record set to verify the export on, and to calibrate int8", group="Verification"
     )
-    split: str = option("validation", "the people who verify it")
-    people: int = option(300, "at most so many of them", lower=1)
-    accept_loss: bool = option(False, "keep an export that loses too much; its JSON says so")
+    split: str = option("validation", "split to verify on")
+    people: int = option(300, "maximum number of people to verify on", lower=1)
+    accept_loss: bool = option(False, "keep an export that loses too much; its JSON records it")
 
 
 def _check(options: ExportOptions) -> None:
@@ -76,8 +78,8 @@ def _check(options: ExportOptions) -> None:
         raise ValueError("--output is empty; name the file to write")
     if not options.records:
         raise ValueError(
-            "--records is missing: every export is verified on people; name the record set that "
-            "the network was trained on, or another of the same joints"
+            "--records is missing: every export is verified on records; name the record set that "
+            "the network was trained on, or another with the same joints"
         )
     if options.quantize != "none" and options.format != "tflite":
         raise ValueError(
@@ -90,18 +92,18 @@ def _check(options: ExportOptions) -> None:
         )
     for path in (options.output, options.output + ".json"):
         if tf.io.gfile.exists(path):
-            raise ValueError(f"{path} is there already; choose another --output, or delete it")
+            raise ValueError(f"{path} exists already; choose another --output, or delete it")
     formats.check_installed(options.format)
 
 
 def _inference_options(options: ExportOptions) -> InferenceOptions:
-    folder, _ = checkpoints.split_place(options.checkpoint)
+    folder, _ = checkpoints.split_path(options.checkpoint)
     expected = checkpoints.read_expected(folder)
     return for_weights(expected, flip=options.flip, decoder=options.decoder, sigma=options.sigma)
 
 
 def calibration(info: tfrecords.DatasetInfo, exported: verify.Exported, mean) -> np.ndarray:
-    """Pictures [N, size, size, 3] of training people, as the export takes them."""
+    """Pictures [N, size, size, 3] of training people, in the export's input format."""
     size = exported.input_shape[1]
     every = math.ceil(info.count("train") / CALIBRATION)
     pictures = []
@@ -118,17 +120,17 @@ def write(
     info: tfrecords.DatasetInfo,
     inference: InferenceOptions,
 ) -> str:
-    """Write an export that is not verified yet.
+    """Write an export, without verifying it.
 
     Args:
-      options: the format, quantization and input.
-      path: of the file; a SavedModel lies in its folder ``1``.
+      options: format, quantization and input.
+      path: of the file; a SavedModel is written to its subfolder ``1``.
       network: to be written, from ``bn_folding.fold``.
-      info: geometry of its records; people to calibrate on.
-      inference: how joints are predicted.
+      info: records with its geometry, and with people to calibrate on.
+      inference: options of the joints.
 
     Returns:
-      What the runtime loads: ``path``, or the folder in it.
+      The path that the runtime loads: ``path``, or the folder in it.
     """
     function = signatures.heatmaps(network, options.with_preprocessing, inference.mean)
     if options.format == "savedmodel":
@@ -143,8 +145,8 @@ def write(
     elif options.format == "tflite":
         size, pictures = network.input_shape[1], None
         if options.quantize == "int8":
-            like = verify.Exported(None, size, options.with_preprocessing, inference.mean)
-            pictures = calibration(info, like, inference.mean)
+            exported = verify.Exported(None, size, options.with_preprocessing, inference.mean)
+            pictures = calibration(info, exported, inference.mean)
         formats.write_tflite(path, function, options.quantize, pictures)
     else:
         {"onnx": formats.write_onnx, "frozen": formats.write_frozen}[options.format](path, function)
@@ -152,12 +154,12 @@ def write(
 
 
 def _variants(
-    options: ExportOptions, path: str, network, mirror, one: dict, inference: InferenceOptions
+    options: ExportOptions, path: str, network, mirror, person: dict, inference: InferenceOptions
 ) -> dict[str, verify.Variant]:
-    """Checkpoint and export by name; ``one`` is a batch of one person."""
+    """Checkpoint and export by name; ``person`` is a batch of one person."""
     size, mean = network.input_shape[1], inference.mean
-    picture = preprocessing.images(one, size, mean=mean)[0]
-    # The checkpoint sees what the export sees: whole grey levels where that takes bytes.
+    picture = preprocessing.images(person, size, mean=mean)[0]
+    # The checkpoint gets the export's input: whole grey levels if that is uint8.
     plain = signatures.heatmaps(network, options.with_preprocessing, mean)
     name = "heatmaps" if options.format == "savedmodel" else options.format
     runs = {
@@ -171,7 +173,7 @@ def _variants(
     if options.format == "savedmodel":
         loaded = tf.saved_model.load(path)
         for name, encoded in JOINTS.items():
-            variants[name] = verify.by_joints(loaded, name, encoded, one)
+            variants[name] = verify.by_joints(loaded, name, encoded, person)
     return variants
 
 
@@ -182,28 +184,28 @@ def compare(
     info: tfrecords.DatasetInfo,
     inference: InferenceOptions,
 ) -> dict:
-    """Compare an export with its checkpoint on people.
+    """Compare an export with its checkpoint on people of the records.
 
     Args:
       options: the format and the people.
       path: what ``write`` returned.
       network: the checkpoint's, not folded.
-      info: records of its people.
-      inference: how joints are predicted.
+      info: the records.
+      inference: options of the joints.
 
     Returns:
       "checkpoint" and each signature of the export -> ``verify.compare``, "milliseconds" and
       "bytes".
     """
     every = math.ceil(info.count(options.split) / options.people)
-    facts = input_pipeline.facts(info, options.split, every)
-    truth = ground_truth.of_records(info, options.split, facts)
+    labels = input_pipeline.labels(info, options.split, every)
+    truth = ground_truth.of_records(info, options.split, labels)
     dataset = input_pipeline.evaluation(info, options.split, batch=BATCH, every=every)
-    one = {key: part[:1] for key, part in next(iter(dataset)).items()}
-    variants = _variants(options, path, network, info.skeleton.mirror, one, inference)
+    person = {key: part[:1] for key, part in next(iter(dataset)).items()}
+    variants = _variants(options, path, network, info.skeleton.mirror, person, inference)
     strategy = tf.distribute.get_strategy()
     predicted = {
-        name: evaluate.predict(strategy, variant.predict, dataset, facts)
+        name: evaluate.predict(strategy, variant.predict, dataset, labels)
         for name, variant in variants.items()
     }
     rows, size, times = {}, network.input_shape[1], verify.milliseconds(variants)
@@ -215,14 +217,14 @@ def compare(
 
 
 def _interface(options: ExportOptions, network, mean: tuple[float, ...]) -> dict:
-    """What a user of the file must know."""
+    """Inputs and outputs, documented for users of the file."""
     size, joints = network.input_shape[1], network.outputs[-1].shape[-1]
     pictures = f"images [B, {size}, {size}, 3] "
     pictures += "uint8 RGB" if options.with_preprocessing else "float32 RGB in [0, 1] less the mean"
-    sides = f"[B, {size // STRIDE}, {size // STRIDE}, {joints}]"
+    shape = f"[B, {size // STRIDE}, {size // STRIDE}, {joints}]"
     interface = {
         "mean": mean,
-        "heatmaps": f"{pictures} -> heatmaps {sides} float32",
+        "heatmaps": f"{pictures} -> heatmaps {shape} float32",
         "input_px": f"(heatmap px + 0.5) * {STRIDE} - 0.5; pixel centres on integers",
     }
     if options.format == "savedmodel":
@@ -233,20 +235,20 @@ def _interface(options: ExportOptions, network, mean: tuple[float, ...]) -> dict
 
 
 def _judge(options: ExportOptions, name: str, rows: dict) -> str:
-    """Print the table; the loss in a sentence if it is accepted, "" without any, or ValueError."""
+    """Print the table and return a sentence about an accepted loss, or ""; ValueError if not."""
     people = rows["checkpoint"]["people"]
     report.show(verify.table(rows, f"{options.output}: {name} {options.split}, {people} people"))
     loss = verify.problem(rows, options.quantize)
     if loss and not options.accept_loss:
-        raise ValueError(f"{loss}; nothing was kept. --accept_loss keeps it")
+        raise ValueError(f"{loss}; the export was deleted. --accept_loss keeps it")
     return loss
 
 
 def run(options: ExportOptions) -> dict:
-    """Export, verify, print the table; the file and ``<output>.json`` appear only when it is good.
+    """Export, verify, print the table; the file and ``<output>.json`` appear only on success.
 
     Returns:
-      What the JSON holds.
+      The contents of the JSON.
 
     Raises:
       FileNotFoundError, OSError: no checkpoint, no records, or a package that is not installed.
@@ -273,7 +275,7 @@ def run(options: ExportOptions) -> dict:
             "accepted_loss": loss,
             "tensorflow": tf.__version__,
         }
-        # Before the export itself, which is never there without its verification.
+        # Before the export itself, which never exists without its verification.
         text = json.dumps(report.no_nan(document), indent=1, allow_nan=False)
         write_atomically(output + ".json", text.encode())
         tf.io.gfile.rename(partial, output)

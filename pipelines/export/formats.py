@@ -1,7 +1,6 @@
-"""The four export formats: write each, and load each in its own runtime.
+"""The four export formats: writers, and loaders that use each format's own runtime.
 
-A loaded export is a function of pictures [B, size, size, 3] to heatmaps [B, h, w, J] float32; of a
-SavedModel also "joints".
+A loaded export is a function of pictures [B, size, size, 3] to heatmaps [B, h, w, J] float32.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from pipelines.io import read_whole, write_atomically
 FORMATS = ("savedmodel", "tflite", "onnx", "frozen")
 QUANTIZE = ("none", "float16", "int8")
 
-# The newest that both TensorFlow 2.15's converter and onnxruntime of Python 3.9 know well.
+# The newest that both tf2onnx with TensorFlow 2.15 and onnxruntime for Python 3.9 support well.
 OPSET = 17
 
 
 def write_savedmodel(path: str, signatures: dict, variables) -> None:
-    """Write functions, all with input signatures, that read these variables, as a SavedModel."""
+    """Write functions with input signatures, and the variables that they use, as a SavedModel."""
     module = tf.Module()
-    # The variables alone: Keras would store each of its layers' functions a second time.
+    # Only the variables: Keras would store the functions of all its layers a second time.
     module.kept = list(variables)
     tf.saved_model.save(module, path, {k: f.get_concrete_function() for k, f in signatures.items()})
 
@@ -47,13 +46,13 @@ def write_tflite(path: str, function, quantize: str, pictures: np.ndarray | None
     Args:
       path: of the file.
       function: of ``signatures.heatmaps``.
-      quantize: "none"; "float16" stores the weights so; "int8" computes so between input and
-        output, which stay float32 (or uint8).
-      pictures: [N, size, size, 3] that int8's ranges are measured on.
+      quantize: "none"; "float16": weights are stored as float16; "int8": computed in int8, except
+        that input and output stay float32 (or uint8).
+      pictures: [N, size, size, 3] to measure int8's ranges on.
 
     Raises ValueError for an int8 file that TensorFlow Lite cannot run.
     """
-    # Freed of variables first: the converter would otherwise want the object that holds them.
+    # Frozen first: otherwise the converter needs the object that owns the variables.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
     if quantize != "none":
@@ -61,10 +60,10 @@ def write_tflite(path: str, function, quantize: str, pictures: np.ndarray | None
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if quantize == "int8":
-        converter.representative_dataset = lambda: ([one[None]] for one in pictures)
+        converter.representative_dataset = lambda: ([picture[None]] for picture in pictures)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     with warnings.catch_warnings(), quiet.stderr_on_failure():
-        warnings.simplefilter("ignore")  # it asks for ranges that representative_dataset gives
+        warnings.simplefilter("ignore")  # it asks for ranges despite representative_dataset
         data = converter.convert()
     if quantize == "int8":
         _check_ranges(data)
@@ -78,19 +77,19 @@ tf.lite.Interpreter(model_content=sys.stdin.buffer.read()).allocate_tensors()
 
 
 def _check_ranges(data: bytes) -> None:
-    # In a process of its own: TensorFlow Lite aborts, where an exception would do, on a tensor that
-    # was constant over all pictures (a dead ReLU), whose range is then next to nothing.
+    # In a process of its own: TensorFlow Lite aborts instead of raising on a tensor that was
+    # constant over all pictures (a dead ReLU) and has a range of about zero.
     trial = subprocess.run([sys.executable, "-c", _TRIAL], input=data, capture_output=True)
     if trial.returncode:
         raise ValueError(
-            f"TensorFlow Lite cannot run the int8 file (it ended with {trial.returncode}): some "
-            "layer gives the same number for all training people, which 8 bits have no range for; "
+            f"TensorFlow Lite cannot run the int8 file (exit code {trial.returncode}): some layer "
+            "has the same output for all training people, a range that 8 bits cannot represent; "
             "train longer, or export with --quantize=float16"
         )
 
 
 def check_installed(kind: str) -> None:
-    """Raise OSError where a package that a format needs is missing."""
+    """Raise OSError if a package that a format needs is missing."""
     for name in ("onnx", "tf2onnx", "onnxruntime") if kind == "onnx" else ():
         _optional(name)
 
@@ -98,7 +97,7 @@ def check_installed(kind: str) -> None:
 def _optional(name: str):
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they use what NumPy and protobuf deprecate
+            warnings.simplefilter("ignore")  # they use deprecated parts of NumPy and protobuf
             return importlib.import_module(name)
     except ImportError as error:
         raise OSError(
@@ -108,7 +107,7 @@ def _optional(name: str):
 
 
 def write_onnx(path: str, function) -> None:
-    """Write an ONNX file: "images" to "heatmaps". Raises OSError where tf2onnx is not installed."""
+    """Write an ONNX file: "images" to "heatmaps". Raises OSError if tf2onnx is not installed."""
     tf2onnx = _optional("tf2onnx")
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
     with warnings.catch_warnings():
@@ -123,7 +122,7 @@ def write_onnx(path: str, function) -> None:
 
 
 def _plain_resize(node) -> None:
-    """Repeat pixels in the mode that every runtime knows, not in TensorFlow's deprecated one."""
+    """Resize in a mode that every runtime supports, instead of TensorFlow's deprecated one."""
     modes = {"coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
     for attribute in node.attribute:
         if attribute.name in modes:
@@ -151,16 +150,16 @@ def load_tflite(path: str):
         warnings.simplefilter("ignore")  # later releases recommend another package on every use
         interpreter = tf.lite.Interpreter(model_content=data)
         interpreter.allocate_tensors()  # names the library that it computes with
-    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(images) -> np.ndarray:
         images = np.asarray(images)
         if tuple(interpreter.get_input_details()[0]["shape"]) != images.shape:
-            interpreter.resize_tensor_input(given["index"], images.shape)
+            interpreter.resize_tensor_input(source["index"], images.shape)
         interpreter.allocate_tensors()
-        interpreter.set_tensor(given["index"], images)
+        interpreter.set_tensor(source["index"], images)
         interpreter.invoke()
-        return interpreter.get_tensor(made["index"])
+        return interpreter.get_tensor(result["index"])
 
     return run
 
@@ -168,7 +167,7 @@ def load_tflite(path: str):
 def load_onnx(path: str):
     """ONNX file in onnxruntime on the CPU, as a function of pictures.
 
-    Raises OSError where onnxruntime is not installed.
+    Raises OSError if onnxruntime is not installed.
     """
     runtime = _optional("onnxruntime")
     session = runtime.InferenceSession(read_whole(path), providers=["CPUExecutionProvider"])

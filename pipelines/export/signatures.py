@@ -1,7 +1,7 @@
 """Graphs for use outside this project: heatmaps of crops, joints of whole photographs.
 
-Photographs are cut inside the graph, by ``cropping.graph_crop``, so that an exported network sees
-what the checkpoint's sees; the rest is evaluation's own code.
+Photographs are cropped inside the graph, by ``cropping.graph_crop``, so that an exported network
+gets the same input as the checkpoint's; the rest is evaluation's own code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipelines.inference.options import InferenceOptions
 
 
 def _decode(data: tf.Tensor) -> tf.Tensor:
-    # decode_jpeg reads PNG too, and lets one choose the accurate transform, as the records do.
+    # decode_jpeg reads PNG too, and has the accurate transform, which the records use.
     return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
 
 
@@ -24,8 +24,8 @@ def heatmaps(network: tf.keras.Model, preprocess: bool, mean: tuple[float, ...])
 
     Args:
       network: from ``hourglass.model.build`` or folded.
-      preprocess: pictures are uint8 RGB, and what the network expects is made of them inside;
-        otherwise float32 in [0, 1] less ``mean``.
+      preprocess: pictures are uint8 RGB and normalised inside; otherwise float32 in [0, 1] less
+        ``mean``.
       mean: RGB [3].
     """
     size = network.input_shape[1]
@@ -54,10 +54,10 @@ def joints(
 
     Args:
       network: from ``hourglass.model.build`` or folded.
-      geometry: of the records that it was trained on.
+      geometry: crop geometry of the training records.
       mirror: [J] permutation, ``Skeleton.mirror``.
       options: see ``InferenceOptions``.
-      encoded: whether pictures are files.
+      encoded: whether pictures are encoded files.
     """
     shape, kind = ([None], tf.string) if encoded else ([None, None, None, 3], tf.uint8)
     n = geometry.canvas + 1
@@ -72,7 +72,7 @@ def joints(
 
     @tf.function(input_signature=[pictures, boxes])
     def run(images, boxes):
-        with tf.device("/cpu:0"):  # as records are cut; GPUs can neither decode nor shrink
+        with tf.device("/cpu:0"):  # GPUs can neither decode nor downscale
             *batch, crop_to_image = tf.map_fn(one, (images, boxes), fn_output_signature=crops)
         batch = dict(zip(("image", "center", "side"), batch))
         # A server may be built without XLA.

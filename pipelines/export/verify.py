@@ -1,4 +1,4 @@
-"""An export compared with its checkpoint: joints, PCKh, latency and size on the same people."""
+"""Comparison of an export with its checkpoint: joints, PCKh, latency and size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipelines.evaluation.ground_truth import Truth
 from pipelines.inference import forward
 from pipelines.inference.options import InferenceOptions
 
-# A joint whose peak is at least half of a perfect Gaussian's: one that will not jump elsewhere.
+# A peak of at least half of a perfect Gaussian's: the joint will not jump elsewhere.
 CONFIDENT = 0.5
 
 # mean14 PCKh@0.5 that an export may lose, in points.
@@ -28,15 +28,15 @@ class Exported:
     """A loaded export as a network: normalised pictures to a tuple of heatmaps."""
 
     def __init__(self, run: Callable, size: int, preprocess: bool, mean: tuple[float, ...]):
-        """Wrap ``run``, of ``formats.LOAD``; with ``preprocess`` it takes uint8 pictures."""
+        """Wrap ``run`` of ``formats.LOAD``; with ``preprocess`` it takes uint8 pictures."""
         self.input_shape = (None, size, size, 3)
         self.run, self._preprocess, self._mean = run, preprocess, mean
 
     def pictures(self, images: tf.Tensor) -> tf.Tensor:
-        """Pictures as the export takes them, of [B, size, size, 3] float32 normalised."""
+        """The export's input, from [B, size, size, 3] float32 normalised pictures."""
         if not self._preprocess:
             return images
-        # ``preprocessing.normalize`` backwards.
+        # The inverse of ``preprocessing.normalize``.
         levels = (images + tf.constant(self._mean, tf.float32)) * 255.0
         return tf.cast(tf.round(levels), tf.uint8)
 
@@ -50,8 +50,8 @@ class Variant:
     """The checkpoint, or one signature of its export.
 
     Attributes:
-      predict: as ``forward.make_predict`` makes it.
-      once: one picture through the network, or one person through everything.
+      predict: like the function of ``forward.make_predict``.
+      once: predicts one picture or, of a signature for photographs, one person.
     """
 
     predict: Callable
@@ -59,26 +59,26 @@ class Variant:
 
 
 def milliseconds(variants: dict[str, Variant], repeats: int = 15) -> dict[str, float]:
-    """Median time of each ``once``, in alternation, after two rounds that are not counted."""
+    """Median time of each ``once``, run alternately, after two warm-up rounds."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(repeats + 2):
         for name, variant in variants.items():
             start = time.perf_counter()
             variant.once()
             times[name].append(time.perf_counter() - start)
-    return {name: 1e3 * statistics.median(taken[2:]) for name, taken in times.items()}
+    return {name: 1e3 * statistics.median(seconds[2:]) for name, seconds in times.items()}
 
 
 def by_heatmaps(
     exported: Exported, picture: tf.Tensor, mirror: tuple[int, ...], options: InferenceOptions
 ) -> Variant:
-    """An export, or the checkpoint, that gives heatmaps.
+    """An export, or the checkpoint, that returns heatmaps.
 
     Args:
       exported: the export.
-      picture: [1, size, size, 3] float32 normalised, to be timed.
+      picture: [1, size, size, 3] float32 normalised, for timing.
       mirror: [J] permutation, ``Skeleton.mirror``.
-      options: see there.
+      options: see ``InferenceOptions``.
     """
 
     def predict(batch: dict) -> tuple[tf.Tensor, ...]:
@@ -88,14 +88,14 @@ def by_heatmaps(
     return Variant(predict, lambda: np.asarray(exported.run(given)))
 
 
-def by_joints(loaded, name: str, encoded: bool, one: dict) -> Variant:
-    """A SavedModel's signature for photographs; the stored crops stand for these.
+def by_joints(loaded, name: str, encoded: bool, person: dict) -> Variant:
+    """A SavedModel's signature for photographs, called with stored crops as photographs.
 
     Args:
       loaded: the SavedModel.
       name: of the signature.
-      encoded: whether it takes files.
-      one: batch of one person, to be timed.
+      encoded: whether it takes encoded files.
+      person: batch of one person, for timing.
     """
     signature = loaded.signatures[name]
 
@@ -104,7 +104,7 @@ def by_joints(loaded, name: str, encoded: bool, one: dict) -> Variant:
         predicted = signature(images=images, boxes=boxes)
         return batch["index"], predicted["joints"], predicted["confidences"]
 
-    images, boxes = photographs(one, encoded)
+    images, boxes = photographs(person, encoded)
     return Variant(predict, lambda: signature(images=images, boxes=boxes)["joints"].numpy())
 
 
@@ -117,7 +117,7 @@ def photographs(batch: dict, encoded: bool) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def compare(truth: Truth, size: int, reference: tuple, exported: tuple) -> dict:
-    """How far an export's joints lie from the checkpoint's, and what that costs.
+    """Distances of an export's joints from the checkpoint's, and the loss of PCKh.
 
     Args:
       truth: of N people.
@@ -127,9 +127,9 @@ def compare(truth: Truth, size: int, reference: tuple, exported: tuple) -> dict:
 
     Returns:
       "all_image_px", "all_input_px" and "confident_input_px", each {"median", "largest"} of the
-      distances; "confident", "joints" and "people", how many (confident: a confidence of the
-      checkpoint of ``CONFIDENT`` or more); "mean14" PCKh@0.5 of the export; "loss", points that the
-      checkpoint is better.
+      distances; the numbers "confident" (joints for which the checkpoint's confidence is at least
+      ``CONFIDENT``), "joints" and "people"; "mean14" PCKh@0.5 of the export; "loss", the
+      checkpoint's mean14 minus the export's, points.
     """
     distance = np.linalg.norm(exported[0] - reference[0], axis=-1)
     in_input, confident = distance * (size / truth.side)[:, None], reference[1] >= CONFIDENT
@@ -153,10 +153,10 @@ def _spread(distances: np.ndarray) -> dict[str, float]:
 
 
 def problem(rows: dict[str, dict], quantize: str) -> str:
-    """Why an export must not be used, in one sentence; "" when it may.
+    """Why an export loses too much, in one sentence; "" if it does not.
 
     Args:
-      rows: name of a variant -> ``compare``.
+      rows: name of a variant -> result of ``compare``.
       quantize: key of ``LIMITS``.
     """
     limit = LIMITS[quantize]
@@ -175,17 +175,17 @@ def table(rows: dict[str, dict], title: str) -> rich.table.Table:
     """Rows of ``compare``, with "milliseconds" and "bytes", as a table."""
     confident, joints = (next(iter(rows.values()))[key] for key in ("confident", "joints"))
     caption = (
-        "Distances from the checkpoint's joints. Sure: its confidence is "
+        "Distances from the checkpoint's joints. Confident: its confidence is "
         f"{CONFIDENT} or more, as for {confident} of {joints} joints."
     )
     shown = rich.table.Table(title=title, caption=caption)
     shown.add_column("")
-    heads = ("PCKh mean14", "image px: median", "largest", "sure, input px: median", "largest")
-    for head in (*heads, "ms, batch 1", "MB"):
-        shown.add_column(head, justify="right")
+    distances = ("image px: median", "largest", "confident, input px: median", "largest")
+    for heading in ("PCKh mean14", *distances, "ms, batch 1", "MB"):
+        shown.add_column(heading, justify="right")
     for name, row in rows.items():
         parts = [row[part] for part in ("all_image_px", "confident_input_px")]
         cells = [f"{part[kind]:.3f}" for part in parts for kind in ("median", "largest")]
-        ends = [f"{row['milliseconds']:.1f}", f"{row['bytes'] / 1e6:.2f}"]
-        shown.add_row(name, f"{row['mean14']:.2f}", *cells, *ends)
+        cost = [f"{row['milliseconds']:.1f}", f"{row['bytes'] / 1e6:.2f}"]
+        shown.add_row(name, f"{row['mean14']:.2f}", *cells, *cost)
     return shown

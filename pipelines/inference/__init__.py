@@ -1,1 +1,1 @@
-"""From crops and users' files to joints."""
+"""Joints of crops, photographs and videos."""

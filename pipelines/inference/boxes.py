@@ -1,4 +1,4 @@
-"""Boxes of people: reading files of them, matching them to pictures, and their crops."""
+"""Bounding boxes of people: read from files, matched to pictures, and turned into crops."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pipelines.data import cropping
 from pipelines.data.annotations import BOX_CONTEXT, Person
 from pipelines.data.readers import coco_file, files
 
-_Box = tuple  # (x, y, w, h) image px; pixel 0 reaches from 0 to 1, as in COCO
+_Box = tuple  # (x, y, w, h) image px; pixel 0 spans 0 to 1, as in COCO
 _FRAME = re.compile(r"(.+)#(\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Boxes:
-    """What a file of boxes holds.
+    """The contents of a file of boxes.
 
     Attributes:
       people: name of a picture in the file -> its boxes, (x, y, w, h) image px.
-      ids: name -> COCO's image id, where the file is COCO's.
+      ids: name -> COCO image id, if the file is in COCO's format.
       left_out: reason -> number of boxes that are not in ``people``.
     """
 
@@ -38,7 +38,7 @@ class Boxes:
 
 
 def problem(box: _Box, width: int, height: int) -> str:
-    """Why a box cannot be a person's in a picture of ``width`` x ``height`` px; "" when it can."""
+    """Why a box is invalid in a picture of ``width`` x ``height`` px; "" if it is valid."""
     x, y, w, h = box
     text = f"box {tuple(round(float(v), 2) for v in box)} (x, y, width, height)"
     if not all(map(math.isfinite, box)):
@@ -46,23 +46,23 @@ def problem(box: _Box, width: int, height: int) -> str:
     if w <= 0 or h <= 0:
         return f"{text} has no size: width and height must be positive, not corners"
     if cropping.is_outside(box, width, height):
-        return f"{text} lies outside the picture of {width} x {height} px"
+        return f"{text} is outside the picture of {width} x {height} px"
     return ""
 
 
 def person(box: _Box | None, width: int, height: int) -> Person:
-    """Where a person's crop lies, by the rule of training.
+    """A person's crop by the rule of training.
 
     Args:
       box: (x, y, w, h) image px: the crop is centred on it and ``BOX_CONTEXT`` times as wide as its
-        longer side. None: the whole picture is the person, its height is the crop's side.
+        longer side. None: the whole picture is the person, and its height is the crop's side.
       width: of the picture, px.
       height: of the picture, px.
 
     Returns:
       Person without joints; center in image px with pixel centres on integers.
 
-    Raises ValueError for a box that is outside or has no size.
+    Raises ValueError for a box that is outside the picture or has no size.
     """
     if box is not None and problem(box, width, height):
         raise ValueError(problem(box, width, height))
@@ -93,13 +93,13 @@ def read(path: str, annotations: str = "", category: int = 1, min_score: float =
 
     Args:
       path: the file; .csv or JSON.
-      annotations: COCO file with the pictures that the ``image_id``s of detections mean.
+      annotations: COCO file with the pictures that ``image_id``s of detections refer to.
       category: COCO ``category_id`` of people; others are left out.
       min_score: detections with a lower score are left out.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: another kind of file, an entry that is not a box, or an unknown ``image_id``.
+      ValueError: an unsupported file, an entry that is not a box, or an unknown ``image_id``.
     """
     data = files.read_bytes(path)
     if path.lower().endswith(".csv"):
@@ -115,10 +115,10 @@ def read(path: str, annotations: str = "", category: int = 1, min_score: float =
         return Boxes(_grouped(_from_dict(parts, path)))
     if isinstance(parts, list):
         return _from_coco(parts, path, names, category, min_score)
-    raise ValueError(f"{path} holds no boxes, but a {type(parts).__name__}: {_KINDS}")
+    raise ValueError(f"{path} contains no boxes, but a {type(parts).__name__}: {_FORMATS}")
 
 
-_KINDS = 'write {"file": [[x, y, w, h], ...]}, COCO detections, or CSV lines file,x,y,w,h'
+_FORMATS = 'write {"file": [[x, y, w, h], ...]}, COCO detections, or CSV lines file,x,y,w,h'
 
 
 def _numbers(values, where: str) -> _Box:
@@ -142,7 +142,7 @@ def _from_csv(data: bytes, path: str):
     try:
         rows = list(csv.reader(data.decode("utf-8-sig").splitlines()))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not readable as CSV: {error}; {_KINDS}") from error
+        raise ValueError(f"{path} is not readable as CSV: {error}; {_FORMATS}") from error
     if rows and [word.strip().lower() for word in rows[0][:2]] == ["file", "x"]:
         rows[0] = []
     for number, row in enumerate(rows, 1):
@@ -153,14 +153,16 @@ def _from_csv(data: bytes, path: str):
 def _from_dict(parts: dict, path: str):
     for name, boxes in parts.items():
         if not isinstance(boxes, list):
-            raise ValueError(f"{path}, {name!r}: {boxes!r:.80} should be a list of boxes; {_KINDS}")
+            raise ValueError(
+                f"{path}, {name!r}: {boxes!r:.80} should be a list of boxes; {_FORMATS}"
+            )
         yield name, [_numbers(box, f"{path}, {name!r}:") for box in boxes]
 
 
 def _file_names(document: object, path: str) -> dict[int | str, str]:
     """COCO image id -> file name of an annotation file."""
     images = coco_file.lists(document, ("images",), path)["images"]
-    return {key: one["file_name"] for key, one in coco_file.images_by_id(images, path).items()}
+    return {key: image["file_name"] for key, image in coco_file.images_by_id(images, path).items()}
 
 
 def _from_coco(parts: list, path: str, names: dict, category: int, min_score: float) -> Boxes:
@@ -169,7 +171,7 @@ def _from_coco(parts: list, path: str, names: dict, category: int, min_score: fl
     for number, entry in enumerate(parts):
         where = f"{path}, entry {number}:"
         if not isinstance(entry, dict):
-            raise ValueError(f"{where} {entry!r:.80} is not an object with bbox; {_KINDS}")
+            raise ValueError(f"{where} {entry!r:.80} is not an object with bbox; {_FORMATS}")
         reason = _unwanted(entry, category, min_score)
         if reason:
             boxes.left_out[reason] = boxes.left_out.get(reason, 0) + 1
@@ -198,7 +200,7 @@ def _name(entry: dict, names: dict, where: str) -> str:
     if not isinstance(name, str):
         raise ValueError(
             f"{where} image_id {entry.get('image_id')!r:.40} has no file_name: give the COCO "
-            "annotation file whose images have these ids with --annotations"
+            "annotation file of the images with these ids as --annotations"
         )
     return name
 
@@ -208,11 +210,11 @@ def _hashable(value):
 
 
 def match(given: Boxes, inputs: list[str]) -> tuple[Boxes, list[str]]:
-    """Boxes by input, and the names in the file that match none.
+    """Boxes by input path, and the names in the file that match no input.
 
-    A name in the file means the input with that path, or with a path that ends in it.
+    A name in the file matches the input with that path, or with a path that ends in it.
 
-    Raises ValueError for a name that could mean several inputs.
+    Raises ValueError for a name that matches several inputs.
     """
     by_base: dict[str, list[str]] = {}
     for path in inputs:
@@ -220,14 +222,14 @@ def match(given: Boxes, inputs: list[str]) -> tuple[Boxes, list[str]]:
     people, ids, unknown = {}, {}, []
     for name, boxes in given.people.items():
         stem, number = _split(name, by_base)
-        meant = [path for path in by_base.get(os.path.basename(stem), ()) if _ends(path, stem)]
-        if len(meant) > 1:
+        matches = [path for path in by_base.get(os.path.basename(stem), ()) if _ends(path, stem)]
+        if len(matches) > 1:
             raise ValueError(
-                f"boxes of {name!r} could be of {' or of '.join(meant[:3])}: write more of the path"
+                f"boxes of {name!r} match {' and '.join(matches[:3])}: write more of the path"
             )
-        if meant:
-            people.setdefault(meant[0] + number, []).extend(boxes)
-            ids.update({meant[0]: given.ids[name]} if name in given.ids else {})
+        if matches:
+            people.setdefault(matches[0] + number, []).extend(boxes)
+            ids.update({matches[0]: given.ids[name]} if name in given.ids else {})
         elif boxes:
             unknown.append(name)
     return Boxes(people, ids, given.left_out), unknown

@@ -1,4 +1,4 @@
-"""COCO's keypoint-results format: what predictions look like to ``pycocotools`` and other tools."""
+"""COCO's keypoint-results format, which ``pycocotools`` and other tools read."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def entry(
 ) -> dict:
     """One person: ``keypoints`` (x, y, confidence of each joint) and ``score``, their mean.
 
-    The format cannot leave a joint out: where a number is not finite it is 0.
+    The format cannot omit a joint: numbers that are not finite become 0.
 
     Args:
-      image_id: of the picture, as ``category_id`` from the annotations that results refer to.
+      image_id: of the picture; it and ``category_id`` are those of the annotations.
       category_id: of the person.
       joints: [J, 2] 0-based image px.
       confidence: [J].

@@ -1,6 +1,6 @@
-"""Joints of any number of pictures, fast: one compiled function per batch size.
+"""Fast prediction of any number of pictures: one compiled function per batch size.
 
-Give it ``hourglass.bn_folding.fold(network)``; any network of ``hourglass.model.build`` will do.
+Best with ``hourglass.bn_folding.fold(network)``; any network of ``hourglass.model.build`` works.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pipelines.inference.options import InferenceOptions
 class Compiled:
     """A function of batches of any length, compiled once for each of a few lengths.
 
-    A batch is padded to the next length and the result cut to its own; one longer than the last
-    length is taken in parts. Every length is traced when it is first needed.
+    A batch is padded to the next length and its results are cut to its own; one longer than the
+    last length is split. Each length is traced when it is first needed.
 
     Attributes:
       step: from tensors [B, ...] to tensors [B, ...], each example independent of the others.
@@ -43,7 +43,7 @@ class Compiled:
         count = tensors[0].shape[0]
         missing = next(length for length in self.lengths if length >= count) - count
         if missing:
-            # Ones: a crop of side 0 cannot be mapped to the network's input.
+            # Ones, because a crop of side 0 cannot be mapped to the network's input.
             pads = [[[0, missing]] + [[0, 0]] * (len(t.shape) - 1) for t in tensors]
             tensors = [tf.pad(t, p, constant_values=1) for t, p in zip(tensors, pads)]
         results = self._function(tensors)(*tensors)
@@ -55,7 +55,7 @@ class Compiled:
             specs = [tf.TensorSpec(shape, dtype) for shape, dtype in key]
             with tf.init_scope():  # reading weights must not become part of a caller's graph
                 traced = tf.function(self.step).get_concrete_function(*specs)
-                # Constants are cast and laid out for the processor once, not at each call.
+                # Constants are cast and laid out for the processor once instead of in each call.
                 self._functions[key] = convert_variables_to_constants_v2(traced)
         return self._functions[key]
 
@@ -63,7 +63,7 @@ class Compiled:
 def lengths_up_to(largest: int) -> tuple[int, ...]:
     """Powers of two below ``largest``, and ``largest``."""
     if largest < 1:
-        raise ValueError(f"a batch holds 1 example or more, not {largest}")
+        raise ValueError(f"a batch needs at least 1 example, not {largest}")
     return (*(2**n for n in range((largest - 1).bit_length())), largest)
 
 
@@ -78,10 +78,10 @@ def make_predict(
     """Joints of stored crops: warp, network and decoder in one call.
 
     Args:
-      network: its weights as they are when a length is compiled.
+      network: its weights are frozen when a length is compiled.
       mirror: [J] permutation, ``Skeleton.mirror``.
       options: see there.
-      batch_size: most examples in one call of the network.
+      batch_size: largest batch of the network.
       heatmaps: return them too.
 
     Returns:
@@ -90,12 +90,12 @@ def make_predict(
       [B, h, w, J] float32.
 
     Raises:
-      ValueError: ``batch_size`` below 1, or a mirror test of another number of joints.
+      ValueError: ``batch_size`` below 1, or a mirror permutation of another number of joints.
     """
     joints = network.outputs[-1].shape[-1]
     if options.flip and len(mirror) != joints:
         raise ValueError(
-            f"the mirror test of {joints} joints needs as many indices in mirror, not "
+            f"the mirrored prediction of {joints} joints needs {joints} indices in mirror, not "
             f"{len(mirror)}: pass Skeleton.mirror of the network's joints"
         )
 

@@ -1,4 +1,4 @@
-"""From a batch of stored crops to heatmaps and joints, on the device."""
+"""Heatmaps and joints of a batch of stored crops, on the device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def predict_heatmaps(
       network: from ``hourglass.model.build``.
       images: [B, size, size, 3] float32 normalised.
       mirror: [J] permutation, ``Skeleton.mirror``.
-      flip: whether the mirrored picture is predicted too.
+      flip: whether to predict the mirrored picture too.
     """
     if not flip:
         return network(images, training=False)[-1]
@@ -35,15 +35,15 @@ def predict_scales(
     options: InferenceOptions,
     compiled: bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Heatmaps averaged over crops of several sizes about the same centre, in the frame of size 1.
+    """Heatmaps averaged over crops of several scales around one centre, on the grid of scale 1.
 
-    Where a smaller crop does not reach, the average is that of the others.
+    Pixels outside a smaller crop are averaged over the other scales.
 
     Args:
       network: from ``hourglass.model.build``.
       batch: of ``input_pipeline.evaluation``.
       mirror: [J] permutation, ``Skeleton.mirror``.
-      options: of which flip, scales and mean are used.
+      options: flip, scales and mean are used.
       compiled: see ``preprocessing.images``.
 
     Returns:
@@ -76,7 +76,7 @@ def predict_joints(
 
     Args:
       network: from ``hourglass.model.build``.
-      batch: image, center and side as ``input_pipeline.evaluation`` gives them.
+      batch: image, center and side of ``input_pipeline.evaluation``.
       mirror: [J] permutation, ``Skeleton.mirror``.
       options: see there.
       heatmaps: return them too, [B, h, w, J] float32.
@@ -95,7 +95,7 @@ def make_predict(
     mirror: tuple[int, ...],
     options: InferenceOptions,
 ) -> callable:
-    """A function from a batch of ``input_pipeline.evaluation`` to crop px, traced once.
+    """A function that predicts a batch of ``input_pipeline.evaluation``, traced once.
 
     Returns:
       function(batch) -> index [B] int64, joints [B, J, 2] float32 crop px, confidence [B, J]

@@ -22,7 +22,7 @@ class Video:
 
     Attributes:
       rate: frames per second.
-      count: frames according to the file; 0 for a camera, or where it is unknown.
+      count: frames according to the file; 0 for a camera, or if unknown.
       seen: frames read so far.
     """
 
@@ -32,7 +32,7 @@ class Video:
     _capture: cv2.VideoCapture
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Frames [H, W, 3] uint8 RGB, turned upright as players show them; then closes."""
+        """Frames [H, W, 3] uint8 RGB, rotated upright as players show them; closes at the end."""
         try:
             while True:
                 ok, frame = self._capture.read()
@@ -47,7 +47,7 @@ class Video:
     def ended_early(self) -> bool:
         """Whether more than 2 % of the frames are missing, and more than 2.
 
-        Some containers only estimate how many they hold.
+        Some containers only estimate their number of frames.
         """
         return self.count - self.seen > max(2, 0.02 * self.count)
 
@@ -55,7 +55,7 @@ class Video:
 def open_video(source: str) -> Video:
     """Open a video file, or a camera by its number.
 
-    Raises FileNotFoundError when there is none, ValueError when it cannot be read as a video.
+    Raises FileNotFoundError if there is no file, ValueError if it cannot be read as a video.
     """
     camera = is_camera(source)
     if not camera and not os.path.isfile(source):
@@ -63,8 +63,8 @@ def open_video(source: str) -> Video:
     capture = cv2.VideoCapture(int(source) if camera else source)
     if not capture.isOpened():
         if camera:
-            raise ValueError(f"camera {source} does not answer; check that it is connected")
-        raise ValueError("not readable as a video; convert it to a kind that FFmpeg reads")
+            raise ValueError(f"camera {source} does not respond; check that it is connected")
+        raise ValueError("not readable as a video; convert it to a format that FFmpeg reads")
     if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_PIXELS:
         raise ValueError(f"frames of more than {MAX_PIXELS // 10**6} megapixels; make it smaller")
     rate = capture.get(cv2.CAP_PROP_FPS)
@@ -78,25 +78,25 @@ def is_camera(source: str) -> bool:
 
 
 def is_video(source: str) -> bool:
-    """Whether an input is read as a video: by its name, or a camera."""
+    """Whether an input is read as a video: a camera, or a file with a video's extension."""
     return source.lower().endswith(VIDEOS) or is_camera(source)
 
 
 def expand(inputs: list[str], listed: list[str], without: str = "") -> tuple[list[tuple], int]:
-    """List the files that inputs name.
+    """Expand inputs to files and cameras.
 
     Args:
-      inputs: files, folders (all pictures in them and in their folders, in the order of their
-        names), patterns with * ? [ (the shell's rules), camera numbers, or "-" for ``listed``.
+      inputs: files, folders (all pictures in them and their subfolders, sorted by name), patterns
+        with * ? [ (the shell's rules), camera numbers, or "-" for ``listed``.
       listed: lines of standard input.
-      without: folder whose files are not taken: the output's.
+      without: folder to skip: the output's.
 
     Returns:
       Pairs of a path and the name under which its result is written, in order, each path once; and
-      how many files of the folders are not pictures by their names.
+      the number of files in folders that are not pictures by their extensions.
 
-    Raises FileNotFoundError for a pattern or folder without pictures and where no input exists (one
-    that is missing among others is reported when it is read), ValueError without inputs.
+    Raises FileNotFoundError for a pattern or folder without pictures and if no input exists (a
+    single missing one is reported when it is read), ValueError without inputs.
     """
     names, others = {}, 0  # path -> name
     for source in [line for word in inputs for line in (listed if word == "-" else [word])]:
@@ -109,11 +109,11 @@ def expand(inputs: list[str], listed: list[str], without: str = "") -> tuple[lis
             pairs = [(source, os.path.basename(source))]
         names.update({path: name for path, name in pairs if path not in names})
     if not names:
-        raise ValueError("no input: name pictures, folders, a video, a camera, or - for a list")
+        raise ValueError("no input: give pictures, folders, a video, a camera, or - for a list")
     if not any(is_camera(path) or tf.io.gfile.exists(path) for path in names):
         missing = ", ".join([*names][:5]) + (", ..." if len(names) > 5 else "")
         raise FileNotFoundError(
-            f"there is no file or folder {missing}; an input is a path as seen from {os.getcwd()}, "
+            f"there is no file or folder {missing}; an input is a path relative to {os.getcwd()}, "
             "or a pattern in quotes: check the spelling"
         )
     return list(names.items()), others

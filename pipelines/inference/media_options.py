@@ -1,4 +1,4 @@
-"""Options of predicting pictures and videos; apart from what uses them, for a --help in no time."""
+"""Options for predicting pictures and videos, in a module of their own for a fast --help."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from pipelines.cli import option
 
 @dataclasses.dataclass(frozen=True)
 class MediaOptions:
-    """Which people are predicted, and what is written."""
+    """The people to predict, and what to write."""
 
     checkpoint: str = option(
         "runs/demo", "folder of a run, its best/, or one checkpoint", group="Network"
     )
     boxes: str = option(
         "",
-        'the people: CSV lines file,x,y,w,h, JSON {"file": [[x, y, w, h]]}, COCO detections or '
+        'bounding boxes: CSV lines file,x,y,w,h, JSON {"file": [[x, y, w, h]]}, COCO detections or '
         "annotations; default: each whole picture is one person",
         group="People and pictures",
     )
-    annotations: str = option("", "COCO file that names the images of --boxes")
+    annotations: str = option("", "COCO file with the file names of the images in --boxes")
     category: int = option(1, "COCO category_id of people", lower=0)
     least_score: float = option(0.3, "detections of a lower score are left out")
-    upright: bool = option(False, "turn pictures as their EXIF orientation says")
+    upright: bool = option(False, "rotate pictures by their EXIF orientation")
     smooth: bool = option(False, "videos: smoother joints by a One Euro filter, also in the JSON")
     output: str = option(
         "predictions",
         "folder for pictures, videos and predictions.json",
-        group="What is written",
+        group="Output",
     )
     draw: bool = option(True, "write pictures and videos, not only predictions.json")
-    heatmaps: bool = option(False, "a panel of the heatmaps next to each picture")
+    heatmaps: bool = option(False, "add a panel of the heatmaps to each picture")
     show_above: float = option(
-        0.1, "joints of less confidence are not drawn; predictions.json has all"
+        0.1, "joints of lower confidence are not drawn; predictions.json has all"
     )
     longest: int = option(1600, "longer side of drawn pictures, px", lower=16)

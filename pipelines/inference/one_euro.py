@@ -13,10 +13,10 @@ def _weight(cutoff: np.ndarray | float, rate: float) -> np.ndarray | float:
 
 
 class OneEuro:
-    """A low-pass filter of points whose cutoff rises with their speed.
+    """A low-pass filter of points with a cutoff that rises with their speed.
 
-    Resting joints stop trembling, fast ones do not lag. As in the paper's algorithm 1, but the
-    speed is that of the point, not of each coordinate: filtering does not depend on its direction.
+    Resting joints stop jittering, fast ones do not lag. As in the paper's algorithm 1, but with the
+    speed of the point instead of each coordinate's: filtering does not depend on the direction.
     """
 
     def __init__(self, rate: float, cutoff: float = 1.0, gain: float = 5.0, speed: float = 1.0):
@@ -26,7 +26,7 @@ class OneEuro:
           rate: frames per second.
           cutoff: Hz, of points at rest; lower is smoother.
           gain: Hz per crop side per second; higher lags less.
-          speed: Hz, cutoff of the speed itself.
+          speed: Hz, cutoff of the filter of the speed itself.
         """
         if not all(0 < value < math.inf for value in (rate, cutoff, speed)) or gain < 0:
             raise ValueError(f"rate {rate}, cutoff {cutoff} and speed {speed} must be positive Hz")
@@ -37,10 +37,10 @@ class OneEuro:
         """Filtered [J, 2] float64 of the next frame's points [J, 2] px.
 
         Args:
-          points: px. The first frame's come back as they are, and so do those of a frame with
-            another J, after which filtering starts from the beginning.
-          side: px, the person's crop side, by which speeds are measured: near and far people are
-            smoothed alike.
+          points: px. The first frame's are returned unchanged, and so are those of a frame with
+            another J, which restarts the filter.
+          side: px, the person's crop side, the unit of speeds: near and far people are smoothed
+            equally.
         """
         points = np.asarray(points, np.float64)
         if self._points is None or self._points.shape != points.shape:

@@ -1,4 +1,4 @@
-"""How joints are predicted from crops, in validation, evaluation, prediction and export alike."""
+"""Options of inference: the same for validation, evaluation, prediction and export."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pipelines.data import preprocessing
 
 @dataclasses.dataclass(frozen=True)
 class InferenceOptions:
-    """What turns stored crops into joints, but for the network and its skeleton.
+    """Everything that turns stored crops into joints, except the network and its skeleton.
 
     Attributes:
       flip: average with the mirrored picture (Newell et al. 2016, section 4).
       decoder: one of ``heatmap.DECODERS``.
       sigma: heatmap px, of the Gaussians trained on; only the decoder "dark" needs it.
-      scales: factors of the crop's side, of which the heatmaps are averaged; (1.0,) costs nothing
-        more than one forward pass.
+      scales: factors of the crop's side; the heatmaps of all are averaged. (1.0,) is a single
+        forward pass.
       mean: RGB, subtracted from pictures in [0, 1].
 
-    Raises ValueError for an unknown decoder, a sigma or a scale out of range.
+    Raises ValueError for an unknown decoder, or a sigma or scale out of range.
     """
 
     flip: bool = True
@@ -50,13 +50,13 @@ def for_weights(
     sigma: float = 1.0,
     scales: tuple[float, ...] = (1.0,),
 ) -> InferenceOptions:
-    """Options that suit a checkpoint's weights.
+    """Options for a checkpoint's weights.
 
     Args:
       expected: mean and decoder of the weights, from ``checkpoints.read_expected``.
       flip: see ``InferenceOptions``, as for ``sigma`` and ``scales``.
-      decoder: one of ``heatmap.DECODERS``, or "auto": what imported weights expect, and "quarter"
-        for ours.
+      decoder: one of ``heatmap.DECODERS``, or "auto": what imported weights expect, "quarter" for
+        ours.
       sigma: heatmap px.
       scales: factors of the crop's side.
     """

@@ -1,7 +1,7 @@
 """Predict folders, lists, videos and cameras: pictures with skeletons, and predictions.json.
 
-Everything flows: pictures are read ahead by threads, the network takes full batches, threads draw
-and write; how many there are does not change how much memory that takes.
+Everything is streamed: threads read pictures ahead, the network takes full batches, threads draw
+and write; memory does not grow with the number of pictures.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _WORKERS = min(8, os.cpu_count() or 1)
 _SHORTEST = 360  # px, the shorter side of drawn pictures
 
 WITHOUT_BOXES = (
-    "no --boxes: each whole picture is taken as one person. That is best with the person centred, "
-    "head to feet about three quarters of the height; otherwise give boxes."
+    "no --boxes: each whole picture is one person. This works best with the person centred and "
+    "about three quarters of the picture's height; otherwise give boxes."
 )
 
 
@@ -53,17 +53,17 @@ class Input:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture or frame that was read: all that later steps need of it.
+    """A picture or frame that was read: everything that later steps need.
 
     Attributes:
-      source: where it was read.
-      name: in the results; a video's frames have their number.
-      size: (width, height) px; (0, 0) where it could not be read.
+      source: the input that it comes from.
+      name: in the results; with the frame's number for videos.
+      size: (width, height) px; (0, 0) if it could not be read.
       canvas: [h, w, 3] uint8 RGB to draw on, or None.
       crops: its people.
-      problems: sentences.
-      turned: an EXIF orientation was ignored.
-      image_id: COCO's, or 0 for any.
+      problems: messages.
+      turned: whether an EXIF orientation was ignored.
+      image_id: COCO's, or 0 for the next free one.
     """
 
     source: Input
@@ -80,7 +80,7 @@ Predicted = tuple[Picture, list[Pose]]
 
 
 def ahead(function: Callable, items: Iterable, count: int, workers: int = _WORKERS) -> Iterator:
-    """Results of ``function`` in the items' order, computed by threads at most ``count`` ahead."""
+    """Results of ``function`` in order of the items; threads compute at most ``count`` ahead."""
     pool, queue = concurrent.futures.ThreadPoolExecutor(workers), collections.deque()
     try:
         for item in items:
@@ -103,19 +103,19 @@ class Run:
         boxes: people_boxes.Boxes | None,
         results: Results,
     ):
-        """Start with no results; ``boxes`` is None where each whole picture is one person."""
+        """Start without results; ``boxes`` is None if each whole picture is one person."""
         self.predictor, self.options, self.boxes = predictor, options, boxes
         self.results = results
         self.problems: collections.Counter = collections.Counter()
         self.turned = self.without_box = 0
 
     def problem(self, name: str, reason: str) -> None:
-        """Print what is wrong with an input at once, and count it."""
+        """Print a problem of an input at once, and count it."""
         tqdm.tqdm.write(f"bad: {name}: {reason}", file=sys.stderr)
         self.problems[name] += 1
 
     def crop(self, source: Input, image: np.ndarray, frame: int | None = None) -> Picture:
-        """Cut the people out of a picture; boxes that cannot be used become problems."""
+        """Crop the people of a picture; invalid boxes become problems."""
         height, width = image.shape[:2]
         boxes = [None] if self.boxes is None else self.boxes.of(source.path, frame)
         crops, problems = [], []
@@ -135,7 +135,7 @@ class Run:
         )
 
     def read(self, source: Input) -> Picture:
-        """Read one picture; whatever is wrong with it becomes its problem."""
+        """Read one picture; an error becomes its problem."""
         try:
             image, turned = image_io.read(source.path, self.options.upright)
             return dataclasses.replace(self.crop(source, image), turned=turned)
@@ -152,7 +152,7 @@ class Run:
             self.without_box += not poses and not picture.problems
 
     def draw(self, predicted: Predicted) -> tuple[Picture, list[Pose], np.ndarray | None]:
-        """Draw a picture's people; the picture and poses come back without their pixels."""
+        """Draw a picture's people; the returned picture and poses have dropped their pixels."""
         picture, poses = predicted
         drawn = None
         if picture.canvas is not None:
@@ -196,7 +196,7 @@ class Run:
 
         # One thread: frames come in order, and decode while the network runs.
         pictures = ahead(read, itertools.count(), self.predictor.batch_size, workers=1)
-        predicted = self.predict(itertools.takewhile(lambda one: one is not None, pictures))
+        predicted = self.predict(itertools.takewhile(lambda frame: frame is not None, pictures))
         predicted = smoothed(predicted, film.rate) if self.options.smooth else predicted
         bar = tqdm.tqdm(total=film.count or None, unit=" images", smoothing=0.05)
         with Film(source.drawn_path, film.rate) as writer, bar:
@@ -206,7 +206,7 @@ class Run:
                     writer.add(drawn)
                 bar.update()
         if not film.seen:
-            self.problem(source.path, "holds no frame that can be read")
+            self.problem(source.path, "contains no readable frame")
         elif film.ended_early:
             self.problem(
                 source.path, f"ends early: {film.seen} of {film.count} frames could be read"
@@ -214,7 +214,7 @@ class Run:
 
 
 def smoothed(predicted: Iterable[Predicted], rate: float) -> Iterator[Predicted]:
-    """Videos' poses through the One Euro filter; person k of a frame follows person k before."""
+    """Poses smoothed by the One Euro filter; person k of a frame is person k of the one before."""
     filters: list[OneEuro] = []
     for picture, poses in predicted:
         if len(filters) != len(poses):
@@ -227,7 +227,7 @@ def smoothed(predicted: Iterable[Predicted], rate: float) -> Iterator[Predicted]
 
 
 def resized(image: np.ndarray, longest: int) -> np.ndarray:
-    """Picture to draw on: at most ``longest`` px long, small ones enlarged so that marks fit."""
+    """Picture to draw on: at most ``longest`` px; small ones are enlarged so that marks fit."""
     zoom = min(longest / max(image.shape[:2]), max(1.0, _SHORTEST / min(image.shape[:2])))
     if zoom == 1.0:
         return image
@@ -242,13 +242,13 @@ def run(inputs: list[str], listed: list[str], options: MediaOptions) -> int:
     Args:
       inputs: see ``media.expand``.
       listed: lines of standard input.
-      options: see there.
+      options: see ``MediaOptions``.
 
     Returns:
-      Exit code: 0, 1 when an input, a box or a name in the file of boxes could not be used, or 130
+      Exit code: 0, 1 if an input, a box or a name in the file of boxes could not be used, or 130
       after Ctrl-C; what was predicted until then is written.
 
-    Raises FileNotFoundError, ValueError, OSError: nothing can be predicted, or not written.
+    Raises FileNotFoundError, ValueError, OSError: nothing can be predicted or written.
     """
     pairs, others = media.expand(inputs, listed, options.output)
     sources = _inputs(pairs, options.output)
@@ -257,9 +257,9 @@ def run(inputs: list[str], listed: list[str], options: MediaOptions) -> int:
         file = people_boxes.read(
             options.boxes, options.annotations, options.category, options.least_score
         )
-        boxes, unknown = people_boxes.match(file, [one.path for one in sources])
+        boxes, unknown = people_boxes.match(file, [source.path for source in sources])
         if not boxes.people:
-            raise ValueError(f"no name in {options.boxes} is an input: {_few(unknown)}")
+            raise ValueError(f"no name in {options.boxes} matches an input: {_few(unknown)}")
     predictor = Predictor.load(options.checkpoint, heatmaps=options.heatmaps)
     print(WITHOUT_BOXES if boxes is None else _describe(boxes))
     first_id = max(boxes.ids.values(), default=0) + 1 if boxes else 1
@@ -267,9 +267,7 @@ def run(inputs: list[str], listed: list[str], options: MediaOptions) -> int:
         with Results(options.output, predictor.skeleton, options.category, first_id) as results:
             work = Run(predictor, options, boxes, results)
             if unknown:
-                work.problem(
-                    options.boxes, f"names {len(unknown)} that are no input: {_few(unknown)}"
-                )
+                work.problem(options.boxes, f"{len(unknown)} names match no input: {_few(unknown)}")
             _predict_all(work, sources)
     except KeyboardInterrupt:
         print("interrupted: what was predicted so far is written", file=sys.stderr)
@@ -285,9 +283,11 @@ def _few(names: list[str]) -> str:
 def _inputs(pairs: list[tuple[str, str]], output: str) -> list[Input]:
     targets = drawn_paths(output, [name for _, name in pairs])
     originals = {os.path.abspath(path) for path, _ in pairs}
-    clash = [target for target in targets if os.path.abspath(target) in originals]
-    if clash:
-        raise ValueError(f"--output={output} would overwrite the input {clash[0]}; choose another")
+    clashes = [target for target in targets if os.path.abspath(target) in originals]
+    if clashes:
+        raise ValueError(
+            f"--output={output} would overwrite the input {clashes[0]}; choose another"
+        )
     counts = collections.Counter(name for _, name in pairs)
     return [
         Input(path, name if counts[name] == 1 else path, target)
@@ -296,12 +296,12 @@ def _inputs(pairs: list[tuple[str, str]], output: str) -> list[Input]:
 
 
 def _predict_all(work: Run, inputs: list[Input]) -> None:
-    stills = [one for one in inputs if not media.is_video(one.path)]
+    stills = [source for source in inputs if not media.is_video(source.path)]
     if stills:
         work.pictures(stills)
-    for one in inputs:
-        if media.is_video(one.path):
-            work.video(one)
+    for source in inputs:
+        if media.is_video(source.path):
+            work.video(source)
 
 
 def _describe(boxes: people_boxes.Boxes) -> str:
@@ -313,14 +313,14 @@ def _describe(boxes: people_boxes.Boxes) -> str:
 def _report(work: Run, others: int) -> None:
     results, output = work.results, work.options.output
     if others:
-        print(f"{others:,} files of the folders are not pictures by their names")
+        print(f"{others:,} files in the folders do not have a picture's extension")
     if work.turned:
         print(
-            f"{work.turned:,} pictures carry an EXIF orientation, which is ignored as in training: "
-            "--upright turns them"
+            f"{work.turned:,} pictures have an EXIF orientation, which is ignored as in training: "
+            "--upright rotates them"
         )
     if work.without_box:
-        print(f"{work.without_box:,} pictures have no box, hence no people")
+        print(f"{work.without_box:,} pictures have no boxes and thus no people")
     if work.problems:
         names = _few(list(work.problems))
         print(f"error: {len(work.problems):,} had problems: {names}", file=sys.stderr)

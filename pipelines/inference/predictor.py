@@ -25,8 +25,8 @@ from pipelines.inference import boxes as people_boxes
 from pipelines.inference import compiled
 from pipelines.inference.options import InferenceOptions, for_weights
 
-# A window this wide takes 48 MB. People beyond it (crop sides from 2,000 px on at the default
-# context, a fifth of a thousandth of MPII's) are halved first, or divided further.
+# px; such a window takes 48 MB. Larger people (crop sides above 2,000 px at the default context,
+# 0.02 % of MPII's) are downscaled by an integer factor first.
 WIDEST = 4096
 
 
@@ -37,10 +37,10 @@ class Pose:
     Attributes:
       joints: [J, 2] float64 image px, 0-based, pixel centres on integers.
       confidence: [J] float32, the heatmaps' peaks: about 1 where the network is certain.
-      box: (x, y, w, h) image px, as given; None where the whole picture is the person.
+      box: (x, y, w, h) image px, as given; None if the whole picture is the person.
       center: [2] float64 image px, of the person's crop.
       side: image px, of the person's crop.
-      heatmaps: [h, w, J] float32 over the crop, where they were asked for.
+      heatmaps: [h, w, J] float32 over the crop, if requested.
     """
 
     joints: np.ndarray
@@ -71,7 +71,7 @@ class Crop:
 
 
 class Predictor:
-    """A trained network, ready for pictures; thread-safe but for the network itself."""
+    """A trained network that predicts pictures; thread-safe except for the network itself."""
 
     def __init__(
         self,
@@ -83,14 +83,14 @@ class Predictor:
         batch_size: int = 32,
         heatmaps: bool = False,
     ):
-        """Compile nothing yet; the first pictures take seconds.
+        """Nothing is compiled yet: the first pictures take seconds.
 
         Args:
           network: from ``hourglass.model.build``, or folded.
           skeleton: its joints.
-          geometry: how the records of training are cut.
+          geometry: of the crops in the training records.
           options: see ``InferenceOptions``.
-          batch_size: most people in one call of the network.
+          batch_size: largest batch of the network, people.
           heatmaps: return them with each pose.
 
         Raises ValueError as ``compiled.make_predict``.
@@ -109,19 +109,19 @@ class Predictor:
         batch_size: int = 32,
         heatmaps: bool = False,
     ) -> Predictor:
-        """Load what was trained.
+        """Load a trained network.
 
         Args:
           path: folder of a run, its best/, or one checkpoint.
-          options: None for evaluation's own: mirror test, and decoder and mean that the weights
-            expect. ``options.for_weights(checkpoints.read_expected(folder), flip=False)`` makes
-            others for the same weights.
+          options: None for evaluation's: averaged with the mirrored picture, with the decoder and
+            mean that the weights expect. For others of the same weights:
+            ``options.for_weights(checkpoints.read_expected(folder), flip=False)``.
           batch_size: see the constructor, as for ``heatmaps``.
           heatmaps: return them with each pose.
 
-        Raises FileNotFoundError or ValueError when there is none, or it is damaged.
+        Raises FileNotFoundError or ValueError if there is no checkpoint, or it is damaged.
         """
-        folder, _ = checkpoints.split_place(path)
+        folder, _ = checkpoints.split_path(path)
         options = options or for_weights(checkpoints.read_expected(folder))
         network, skeleton, *_ = checkpoints.load_network(path)
         return cls(
@@ -142,26 +142,26 @@ class Predictor:
 
         Args:
           images: paths, or [H, W, 3] uint8 RGB arrays.
-          boxes: for each image the people's (x, y, w, h) in image px, as COCO counts them: the
-            first pixel reaches from 0 to 1. Each becomes a crop by the rule of training,
-            ``boxes.person``. None, for an image or for all: the whole picture is the person, best
-            when centred and about three quarters of its height.
+          boxes: for each image its people's (x, y, w, h) in image px as in COCO, where the first
+            pixel spans 0 to 1. Each becomes a crop by the rule of training, ``boxes.person``. None,
+            for an image or for all: the whole picture is the person, best when centred and about
+            three quarters of its height.
 
         Returns:
           For each image a list of Pose, one for each box.
 
         Raises:
-          FileNotFoundError, ValueError: an image or a box that cannot be used, by its number.
+          FileNotFoundError, ValueError: an invalid image or box, named by its number.
         """
         if isinstance(images, (str, np.ndarray)):
             raise ValueError("images is one image: pass a list of them")
         boxes = [None] * len(images) if boxes is None else boxes
         if len(boxes) != len(images):
             raise ValueError(f"{len(images)} images but boxes for {len(boxes)}: one list for each")
-        items = ((k, self._cut(k, *one)) for k, one in enumerate(zip(images, boxes)))
+        items = ((k, self._crops(k, *pair)) for k, pair in enumerate(zip(images, boxes)))
         return [poses for _, poses in self.stream(items)]
 
-    def _cut(self, number: int, image, boxes) -> list[Crop]:
+    def _crops(self, number: int, image, boxes) -> list[Crop]:
         name = image if isinstance(image, str) else f"image {number}"
         try:
             pixels = image_io.read(image)[0] if isinstance(image, str) else image
@@ -170,9 +170,9 @@ class Predictor:
             raise type(error)(f"{name}: {error}") from error
 
     def crop(self, image: np.ndarray, box: tuple | None) -> Crop:
-        """Cut a person out of [H, W, 3] uint8 RGB; see ``__call__`` for the box.
+        """Crop a person from [H, W, 3] uint8 RGB; see ``__call__`` for the box.
 
-        Raises ValueError for another array, or a box that cannot be used.
+        Raises ValueError for any other array, or an invalid box.
         """
         array = np.asarray(image)
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
@@ -181,7 +181,7 @@ class Predictor:
             )
         person = people_boxes.person(box, array.shape[1], array.shape[0])
         factor = math.ceil(self.geometry.context * person.side / WIDEST)
-        array, small_to_image = _divided(array, factor)
+        array, small_to_image = _downscaled(array, factor)
         center = cropping.to_crop(person.center, small_to_image)
         person = dataclasses.replace(person, center=center, side=person.side / factor)
         square, crop_to_small = cropping.crop(array, person, self.geometry)
@@ -198,15 +198,15 @@ class Predictor:
         """Predict a stream of pictures in full batches, in order and in bounded memory.
 
         Args:
-          items: (anything, the picture's crops); a picture may have none.
+          items: (key of any type, the picture's crops); a picture may have no crops.
 
         Yields:
-          (the same thing, list of Pose).
+          (key, list of Pose).
         """
         waiting, crops, poses = collections.deque(), [], collections.deque()
-        for key, own in items:
-            waiting.append((key, len(own)))
-            crops.extend(own)
+        for key, of_picture in items:
+            waiting.append((key, len(of_picture)))
+            crops.extend(of_picture)
             while len(crops) >= self.batch_size or len(waiting) > 2 * self.batch_size:
                 poses.extend(self._poses(crops[: self.batch_size]))
                 del crops[: self.batch_size]
@@ -236,8 +236,8 @@ class Predictor:
         return [*map(Pose, joints, confidence, boxes, center, side, heatmaps)]
 
 
-def _divided(image: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image with ``factor`` x ``factor`` px averaged to one, and small_to_image [2, 3] float64."""
+def _downscaled(image: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image with ``factor`` x ``factor`` px averaged, and its small_to_image [2, 3] float64."""
     shift = 0.5 * factor - 0.5
     small_to_image = np.array([[factor, 0.0, shift], [0.0, factor, shift]])
     if factor == 1:

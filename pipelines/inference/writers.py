@@ -1,4 +1,4 @@
-"""What predicting writes: predictions.json and images.json, drawn pictures, and videos."""
+"""Output of predictions: predictions.json and images.json, drawn pictures, and videos."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
 
 
 class Results:
-    """predictions.json and images.json, written while pictures come; they appear at the end.
+    """predictions.json and images.json, written as pictures arrive; they appear at the end.
 
     The first is in COCO's keypoint-results format. The second is an annotation file without
-    annotations: pictures, joint names and limbs, which tools of that format ask for.
+    annotations: pictures, joint names and limbs, which COCO's tools require.
     """
 
     def __init__(self, folder: str, skeleton: Skeleton, category: int, first_id: int):
-        """Open both under partial names; ``first_id`` is the first free image id."""
+        """Open both under temporary names; ``first_id`` is the first free image id."""
         self._paths = [os.path.join(folder, n) for n in ("predictions.json", "images.json")]
         self._files = [tf.io.gfile.GFile(path + ".partial", "w") for path in self._paths]
         self._skeleton, self._category, self._next = skeleton, category, first_id
@@ -53,15 +53,15 @@ class Results:
             self._append(0, self._entry(pose, image_id, name))
         self.images, self.people = self.images + 1, self.people + len(poses)
 
-    def _append(self, which: int, entry: dict) -> None:
-        self._write(which, self._separators[which] + json.dumps(entry, allow_nan=False))
-        self._separators[which] = ",\n"
+    def _append(self, index: int, entry: dict) -> None:
+        self._write(index, self._separators[index] + json.dumps(entry, allow_nan=False))
+        self._separators[index] = ",\n"
 
-    def _write(self, which: int, text: str) -> None:
+    def _write(self, index: int, text: str) -> None:
         try:
-            self._files[which].write(text)
+            self._files[index].write(text)
         except tf.errors.OpError as error:
-            raise OSError(f"cannot write {self._paths[which]}: {error.message}") from error
+            raise OSError(f"cannot write {self._paths[index]}: {error.message}") from error
 
     def _entry(self, pose: Pose, image_id: int, name: str) -> dict:
         entry = coco_results.entry(image_id, self._category, pose.joints, pose.confidence, 3)
@@ -92,7 +92,7 @@ class Results:
 
 
 def write_jpeg(path: str, rgb: np.ndarray) -> None:
-    """Write [H, W, 3] uint8 RGB, whole or not at all; OSError when it cannot."""
+    """Write [H, W, 3] uint8 RGB, whole or not at all; OSError if it cannot."""
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), _JPEG)
     write_atomically(path, data.tobytes())
 
@@ -101,7 +101,7 @@ class Film:
     """An .mp4 that appears when it is finished."""
 
     def __init__(self, path: str, rate: float):
-        """Open it with the first frame."""
+        """Nothing is opened before the first frame; ``rate`` in frames per second."""
         self._path, self._rate, self._writer = path, rate, None
         self._partial = os.path.splitext(path)[0] + ".partial.mp4"
 
@@ -110,7 +110,7 @@ class Film:
         return self
 
     def add(self, rgb: np.ndarray) -> None:
-        """Append a frame, [H, W, 3] uint8; OSError when the file cannot be written."""
+        """Append a frame, [H, W, 3] uint8; OSError if the file cannot be written."""
         height, width = rgb.shape[:2]
         if self._writer is None:
             if "://" in self._path:
@@ -123,14 +123,14 @@ class Film:
         self._writer.write(np.ascontiguousarray(rgb[..., ::-1]))
 
     def __exit__(self, *_) -> None:
-        """Finish what there is: a video that was interrupted is worth having."""
+        """Finish the file, also after an error: an incomplete video is worth having."""
         if self._writer is not None:
             self._writer.release()
             os.replace(self._partial, self._path)
 
 
 def drawn_paths(output: str, names: list[str]) -> list[str]:
-    """Paths of drawn pictures and videos: one below ``output`` for each input."""
+    """Unique paths of drawn pictures and videos in ``output``, one for each input."""
     taken, paths = set(), []
     for name in names:
         stem, kind = os.path.splitext(name)

@@ -40,7 +40,7 @@ def input_mean(config: Config) -> tuple[float, ...]:
     if tf.io.gfile.exists(os.path.join(config.workdir, checkpoints.NETWORK_FILE)):
         return checkpoints.read_expected(config.workdir)[0]
     if config.init_from:
-        return checkpoints.read_expected(checkpoints.split_place(config.init_from)[0])[0]
+        return checkpoints.read_expected(checkpoints.split_path(config.init_from)[0])[0]
     return preprocessing.MEAN
 
 

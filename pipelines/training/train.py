@@ -141,7 +141,7 @@ def _restore(config: Config, state: TrainState, checkpoint, skeleton: Skeleton) 
         return latest
     if config.init_from:
         prefix = checkpoints.find(config.init_from)
-        folder, _ = checkpoints.split_place(config.init_from)
+        folder, _ = checkpoints.split_path(config.init_from)
         same = checkpoints.read_network(folder)[1] == skeleton
         arguments = configuration.build_arguments(config, skeleton)
         fresh = set() if same else checkpoints.of_joints(arguments)

@@ -89,8 +89,8 @@ class Validator:
         self.info, self.strategy, self.workdir = info, strategy, config.workdir
         self.checkpoint = checkpoint
         self.options = evaluate.options_of(config, (training.mean, ""))
-        self.facts = input_pipeline.facts(info, "validation")
-        self.truth = ground_truth.of_records(info, "validation", self.facts)
+        self.labels = input_pipeline.labels(info, "validation")
+        self.truth = ground_truth.of_records(info, "validation", self.labels)
         batch = devices.round_up(config.evaluation_batch_size, strategy)
         self.dataset = input_pipeline.evaluation(info, "validation", batch=batch)
         self.predicts = {
@@ -125,7 +125,7 @@ class Validator:
         """Scores of raw and averaged weights, and the errors [N, J] of the last."""
         results, errors = {}, None
         for weights, predict_batch in self.predicts.items():
-            predicted, _ = evaluate.predict(self.strategy, predict_batch, self.dataset, self.facts)
+            predicted, _ = evaluate.predict(self.strategy, predict_batch, self.dataset, self.labels)
             results[weights] = scoring.rows(predicted, self.truth)
             errors = scoring.errors(predicted, self.truth)
             summaries.write_validation(writer, step, weights, results[weights])

@@ -18,10 +18,10 @@ def sequence(info, examples, *, batch=5, **arguments):
 
 
 def who(info, columns):
-    """Each example's place in the shards; the joints in crop px tell the people apart."""
+    """Each example's index in the shards; the joints in crop px tell the people apart."""
     known = {
         joints.tobytes(): i
-        for i, joints in enumerate(input_pipeline.facts(info, "train")["joints"])
+        for i, joints in enumerate(input_pipeline.labels(info, "train")["joints"])
     }
     assert len(known) == PEOPLE
     return [known[joints.tobytes()] for joints in columns["joints"]]
@@ -55,8 +55,8 @@ class TestTraining:
             np.testing.assert_array_equal(values, whole[key][start : start + len(values)])
 
     def test_seed_decides_the_order(self, info):
-        first, again, other = (who(info, sequence(info, 25, seed=seed)) for seed in (1, 1, 2))
-        assert first == again != other
+        first, second, other = (who(info, sequence(info, 25, seed=seed)) for seed in (1, 1, 2))
+        assert first == second != other
 
     def test_a_small_buffer_still_gives_everyone_once(self, info):
         order = who(info, sequence(info, 50, buffer=4))
@@ -111,7 +111,7 @@ class TestCache:
     """Records held in memory are the same examples in the same order."""
 
     @pytest.mark.parametrize(
-        "how",
+        "options",
         [
             {},
             {"start": 35},
@@ -122,8 +122,8 @@ class TestCache:
         ],
         ids=str,
     )
-    def test_the_same_batches_over_two_epochs(self, info, how):
-        streamed, held = (sequence(info, 60, cached=cached, **how) for cached in (False, True))
+    def test_the_same_batches_over_two_epochs(self, info, options):
+        streamed, held = (sequence(info, 60, cached=cached, **options) for cached in (False, True))
         assert set(streamed) == set(held)
         for key, values in streamed.items():
             np.testing.assert_array_equal(held[key], values, err_msg=key)
@@ -138,8 +138,8 @@ class TestCache:
             data = input_pipeline.distributed(
                 two_replicas, info, batch=8, seed=3, start=16, cached=cached
             )
-            found = [two_replicas.experimental_local_results(next(data)["joints"]) for _ in "123"]
-            return tf.nest.map_structure(lambda joints: joints.numpy(), found)
+            pieces = [two_replicas.experimental_local_results(next(data)["joints"]) for _ in "123"]
+            return tf.nest.map_structure(lambda joints: joints.numpy(), pieces)
 
         np.testing.assert_array_equal(pieces(True), pieces(False))
 
@@ -179,7 +179,7 @@ class TestCache:
 
 
 class TestWorkers:
-    """Whoever reads them, the global batches are the same."""
+    """The global batches do not depend on the number of workers."""
 
     @pytest.mark.parametrize(("replicas", "workers"), [(1, 1), (4, 1), (4, 2), (4, 4), (8, 2)])
     @pytest.mark.parametrize("start", [0, 24])
@@ -197,8 +197,8 @@ class TestWorkers:
         assert {len(piece["index"]) for piece in ordered} == {8 // replicas}
         whole = sequence(info, steps * 8, batch=8, start=start)
         for key, values in whole.items():
-            found = np.concatenate([piece[key] for piece in ordered])
-            np.testing.assert_array_equal(found, values, err_msg=key)
+            joined = np.concatenate([piece[key] for piece in ordered])
+            np.testing.assert_array_equal(joined, values, err_msg=key)
 
     def test_replicas_get_their_pieces_in_order(self, info, two_replicas):
         iterator = input_pipeline.distributed(two_replicas, info, batch=8, seed=3, start=16)
@@ -218,7 +218,7 @@ class TestWorkers:
 
 class TestEvaluation:
     @pytest.mark.parametrize(("batch", "padding"), [(4, 2), (5, 0), (10, 0), (16, 6), (1, 0)])
-    def test_everyone_once_and_padding_is_nobody(self, info, batch, padding):
+    def test_everyone_once_and_padding_has_no_index(self, info, batch, padding):
         batches = list(
             input_pipeline.evaluation(info, "validation", batch=batch).as_numpy_iterator()
         )
@@ -226,17 +226,17 @@ class TestEvaluation:
         assert index.tolist() == [*range(10), *[-1] * padding]
         assert {len(one["image"]) for one in batches} == {batch}
         sides = np.concatenate([one["side"] for one in batches])
-        facts = input_pipeline.facts(info, "validation")
-        np.testing.assert_array_equal(sides[:10], facts["side"])
-        np.testing.assert_array_equal(sides[10:], facts["side"][0])
+        labels = input_pipeline.labels(info, "validation")
+        np.testing.assert_array_equal(sides[:10], labels["side"])
+        np.testing.assert_array_equal(sides[10:], labels["side"][0])
 
     def test_every_third(self, info):
         batch = next(
             input_pipeline.evaluation(info, "validation", batch=4, every=3).as_numpy_iterator()
         )
-        facts = input_pipeline.facts(info, "validation", every=3)
-        assert facts["row"].tolist() == [0, 3, 6, 9]
-        np.testing.assert_array_equal(batch["side"], facts["side"])
+        labels = input_pipeline.labels(info, "validation", every=3)
+        assert labels["row"].tolist() == [0, 3, 6, 9]
+        np.testing.assert_array_equal(batch["side"], labels["side"])
         assert batch["index"].tolist() == [0, 1, 2, 3]
 
     def test_every_third_fills_its_last_batch(self, info):
@@ -254,44 +254,44 @@ class TestEvaluation:
         info = own_records(counts={"train": 3})
         for read in (
             lambda: input_pipeline.evaluation(info, "validation", batch=2),
-            lambda: input_pipeline.facts(info, "validation"),
+            lambda: input_pipeline.labels(info, "validation"),
         ):
             with pytest.raises(ValueError, match="no people in the split 'validation'"):
                 read()
 
 
-def test_facts_are_what_was_written(drawn):
+def test_labels_are_what_was_written(drawn):
     info, people = drawn
     for split in ("train", "validation"):
-        facts = input_pipeline.facts(info, split)
-        assert [name.decode() for name in facts["id"]] == [who.id for who in people[split]]
-        assert facts["row"].tolist() == [who.row for who in people[split]]
+        labels = input_pipeline.labels(info, split)
+        assert [name.decode() for name in labels["id"]] == [who.id for who in people[split]]
+        assert labels["row"].tolist() == [who.row for who in people[split]]
         for i, person in enumerate(people[split]):
-            zoom, shift = facts["crop_to_image"][i, 0, 0], facts["crop_to_image"][i, :, 2]
+            zoom, shift = labels["crop_to_image"][i, 0, 0], labels["crop_to_image"][i, :, 2]
             labelled = person.state > 0
-            np.testing.assert_array_equal(facts["state"][i], person.state)
-            joints = facts["joints"][i] * zoom + shift
+            np.testing.assert_array_equal(labels["state"][i], person.state)
+            joints = labels["joints"][i] * zoom + shift
             np.testing.assert_allclose(joints[labelled], person.joints[labelled], atol=1e-4)
-            np.testing.assert_allclose(facts["center"][i] * zoom + shift, person.center, atol=1e-4)
-            assert facts["side"][i] * zoom == pytest.approx(person.side)
-            assert facts["head_size"][i] == pytest.approx(person.head_size, nan_ok=True)
+            np.testing.assert_allclose(labels["center"][i] * zoom + shift, person.center, atol=1e-4)
+            assert labels["side"][i] * zoom == pytest.approx(person.side)
+            assert labels["head_size"][i] == pytest.approx(person.head_size, nan_ok=True)
 
 
 class TestChosen:
     def test_whole_records_of_those_asked_for_in_order_of_place(self, info):
-        facts = input_pipeline.facts(info, "validation")
+        labels = input_pipeline.labels(info, "validation")
         pixels = next(iter(input_pipeline.evaluation(info, "validation", batch=10)))[
             "image"
         ].numpy()
         batches = list(input_pipeline.chosen(info, "validation", [7, 0, 4, 7, 9], batch=3))
         assert [one["index"].numpy().tolist() for one in batches] == [[0, 4, 7], [9]]
         for one in batches:
-            places = one["index"].numpy()
-            np.testing.assert_array_equal(one["image"], pixels[places])
-            assert set(one) == {*facts, "image", "index"}
-            for key, values in facts.items():
-                np.testing.assert_array_equal(one[key].numpy(), values[places])
+            indices = one["index"].numpy()
+            np.testing.assert_array_equal(one["image"], pixels[indices])
+            assert set(one) == {*labels, "image", "index"}
+            for key, values in labels.items():
+                np.testing.assert_array_equal(one[key].numpy(), values[indices])
 
-    def test_split_of_nobody(self, info):
+    def test_empty_split(self, info):
         with pytest.raises(ValueError, match="no people in the split 'test'"):
             input_pipeline.chosen(info, "test", [0], batch=1)

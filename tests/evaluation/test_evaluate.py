@@ -50,9 +50,9 @@ def predict_spots(spotted, batch, options=PLAIN, *, strategy=None, data=lambda d
     with strategy.scope():
         network = dots_network()
     predict = forward.make_predict(strategy, network, info.skeleton.mirror, options)
-    facts = input_pipeline.facts(info, "validation")
+    labels = input_pipeline.labels(info, "validation")
     dataset = data(input_pipeline.evaluation(info, "validation", batch=batch))
-    return evaluate.predict(strategy, predict, dataset, facts)
+    return evaluate.predict(strategy, predict, dataset, labels)
 
 
 class TestPredict:
@@ -82,12 +82,12 @@ class TestPredict:
     @pytest.mark.parametrize("flip", [False, True])
     def test_spots_are_found_where_they_are_in_the_photograph(self, spotted, flip):
         """Within half a heatmap px, that is 1/32 of the crop's side."""
-        found, confidence = predict_spots(spotted, 5, InferenceOptions(flip=flip))
+        predicted, confidence = predict_spots(spotted, 5, InferenceOptions(flip=flip))
         people = spotted[1]["validation"]
-        for joints, peaks, person in zip(found, confidence, people):
+        for joints, peaks, person in zip(predicted, confidence, people):
             assert np.abs(joints - person.joints).max() < person.side / 32
             assert (peaks > 0.3).all()
-        offsets = np.stack([(f - p.joints) / p.side for f, p in zip(found, people)])
+        offsets = np.stack([(f - p.joints) / p.side for f, p in zip(predicted, people)])
         # No bias: a half pixel forgotten on the way would be 1/32 or 1/128 of a side.
         assert np.abs(offsets.mean((0, 1))).max() < 0.004
 
@@ -110,11 +110,11 @@ class TestPredict:
         ):
             np.testing.assert_allclose(two, one, atol=1e-4)
 
-    def test_nobody_twice(self, spotted):
+    def test_people_predicted_twice(self, spotted):
         with pytest.raises(RuntimeError, match="0 people never predicted, 10 twice"):
             predict_spots(spotted, 5, data=lambda data: data.concatenate(data))
 
-    def test_nobody_forgotten(self, spotted):
+    def test_people_not_predicted(self, spotted):
         with pytest.raises(RuntimeError, match="5 people never predicted, 0 twice"):
             predict_spots(spotted, 5, data=lambda data: data.take(1))
 
@@ -141,51 +141,51 @@ def _listed(network):
     return tf.keras.Model(network.inputs, [network.outputs[0] * 0.0, network.outputs[0]])
 
 
-def direct(facts, found, threshold, size):
+def direct(labels, predicted, threshold, size):
     """Hits and counts per joint, one joint of one person at a time."""
-    hits, counts = np.zeros(found.shape[1]), np.zeros(found.shape[1])
-    for i, person in enumerate(found):
-        zoom, shift = facts["crop_to_image"][i, 0, 0], facts["crop_to_image"][i, :, 2]
+    hits, counts = np.zeros(predicted.shape[1]), np.zeros(predicted.shape[1])
+    for i, person in enumerate(predicted):
+        zoom, shift = labels["crop_to_image"][i, 0, 0], labels["crop_to_image"][i, :, 2]
         for j, joint in enumerate(person):
-            if facts["state"][i, j] == MISSING or not size[i] > 0:
+            if labels["state"][i, j] == MISSING or not size[i] > 0:
                 continue
-            truth = facts["joints"][i, j] * zoom + shift
+            truth = labels["joints"][i, j] * zoom + shift
             counts[j] += 1
             hits[j] += np.sqrt(((joint - truth) ** 2).sum()) / size[i] <= threshold
     return hits, counts
 
 
 @pytest.fixture(scope="module")
-def facts(info):
-    return input_pipeline.facts(info, "validation")
+def labels(info):
+    return input_pipeline.labels(info, "validation")
 
 
 @pytest.fixture(scope="module")
-def truth(facts):
-    return evaluate.to_image(facts, facts["joints"])
+def truth(labels):
+    return evaluate.to_image(labels, labels["joints"])
 
 
-def scored(info, facts: dict, predicted) -> dict:
-    return scoring.score(predicted, ground_truth.of_records(info, "validation", facts))
+def scored(info, labels: dict, predicted) -> dict:
+    return scoring.score(predicted, ground_truth.of_records(info, "validation", labels))
 
 
 class TestScore:
-    def test_perfect_predictions(self, info, facts, truth):
-        results = scored(info, facts, truth)
+    def test_perfect_predictions(self, info, labels, truth):
+        results = scored(info, labels, truth)
         for measure in ("PCKh@0.5", "PCKh@0.1", "AUC", "PCK@0.2 torso"):
             assert set(results[measure].values()) == {100.0}, measure
 
-    def test_equal_to_a_direct_computation(self, info, facts, truth):
-        found = truth + np.random.default_rng(0).normal(0, 5, truth.shape)
-        results = scored(info, facts, found)
+    def test_equal_to_a_direct_computation(self, info, labels, truth):
+        predicted = truth + np.random.default_rng(0).normal(0, 5, truth.shape)
+        results = scored(info, labels, predicted)
         for measure, threshold in (("PCKh@0.5", 0.5), ("PCKh@0.1", 0.1)):
-            hits, counts = direct(facts, found, threshold, facts["head_size"])
+            hits, counts = direct(labels, predicted, threshold, labels["head_size"])
             self.check(results[measure], hits, counts)
             assert 0 < results[measure]["pooled16"] < 100
         ends = truth[:, [13, 2]]  # left shoulder, right hip
         torso = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=-1)
-        torso[(facts["state"][:, [13, 2]] == MISSING).any(1)] = np.nan
-        self.check(results["PCK@0.2 torso"], *direct(facts, found, 0.2, torso))
+        torso[(labels["state"][:, [13, 2]] == MISSING).any(1)] = np.nan
+        self.check(results["PCK@0.2 torso"], *direct(labels, predicted, 0.2, torso))
 
     def check(self, row, hits, counts):
         percent = 100 * hits / counts
@@ -198,23 +198,23 @@ class TestScore:
         assert row["weighted14"] == pytest.approx(weighted)
         assert row["pooled16"] == pytest.approx(100 * hits.sum() / counts.sum())
 
-    def test_missing_joints_and_unknown_heads_do_not_count(self, info, facts, truth):
-        wrong = truth + 1000.0 * (facts["state"] == MISSING)[..., None]
-        unknown = {**facts, "head_size": facts["head_size"].copy()}
+    def test_missing_joints_and_unknown_heads_do_not_count(self, info, labels, truth):
+        wrong = truth + 1000.0 * (labels["state"] == MISSING)[..., None]
+        unknown = {**labels, "head_size": labels["head_size"].copy()}
         unknown["head_size"][[1, 4]] = np.nan  # and person 7 has none at all
         wrong[[1, 4]] += 1000.0
         results = scored(info, unknown, wrong)
         assert results["PCKh@0.5"]["pooled16"] == 100
         assert results["people"] == 10 and results["people_scored_by_PCKh"] == 7
 
-    def test_a_prediction_that_is_no_number_is_a_miss(self, info, facts, truth):
+    def test_a_prediction_that_is_no_number_is_a_miss(self, info, labels, truth):
         wrong = truth.copy()
         wrong[:, 9] = np.nan
-        row = scored(info, facts, wrong)["PCKh@0.5"]
+        row = scored(info, labels, wrong)["PCKh@0.5"]
         assert row["head"] == 0 and row["ankle"] == 100
 
-    def test_nobody_can_be_scored(self, info, facts, truth, tmp_path):
-        blind = {**facts, "head_size": np.full(10, np.nan, np.float32)}
+    def test_no_people_can_be_scored(self, info, labels, truth, tmp_path):
+        blind = {**labels, "head_size": np.full(10, np.nan, np.float32)}
         results = scored(info, blind, truth)
         assert np.isnan(results["PCKh@0.5"]["mean14"])
         results_module.write_results(str(tmp_path), results)
@@ -227,12 +227,12 @@ class TestPredictionFiles:
     def test_published_order_and_coordinates(self, drawn, tmp_path):
         """Records of shuffled order come out by row; origin 1 is added in .mat and .h5 alone."""
         info, people = drawn
-        facts = input_pipeline.facts(info, "validation")
+        labels = input_pipeline.labels(info, "validation")
         shuffled = np.random.default_rng(0).permutation(10)
-        mixed = {key: value[shuffled] for key, value in facts.items()}
-        found = np.stack([person.joints for person in people["validation"]])[shuffled]
+        mixed = {key: value[shuffled] for key, value in labels.items()}
+        joints = np.stack([person.joints for person in people["validation"]])[shuffled]
         confidence = np.tile(mixed["row"][:, None] / 10, (1, 16)).astype(np.float32)
-        evaluate.write_predictions(str(tmp_path), mixed, found, confidence, info)
+        evaluate.write_predictions(str(tmp_path), mixed, joints, confidence, info)
 
         ordered = np.stack([person.joints for person in people["validation"]])
         mat = scipy.io.loadmat(tmp_path / "predictions.mat")
@@ -299,10 +299,10 @@ class TestRun:
         )
         results = evaluate.run(config)
         assert results["people"] == 6 and not any("PCK" in key for key in results)
-        assert "none of whom has annotated joints" in capsys.readouterr().out
-        found = prediction_files.read(str(tmp_path / "test" / "predictions.json"))
-        assert found.ids == tuple(f"test{k}.jpg#1" for k in range(6))
-        assert np.isfinite(found.joints).all()
+        assert "without annotated joints" in capsys.readouterr().out
+        predictions = prediction_files.read(str(tmp_path / "test" / "predictions.json"))
+        assert predictions.ids == tuple(f"test{k}.jpg#1" for k in range(6))
+        assert np.isfinite(predictions.joints).all()
 
     def test_files(self, evaluated):
         names = sorted(path.name for path in evaluated[2].iterdir())
@@ -354,29 +354,29 @@ class TestRun:
         other = {"raw": "averaged", "averaged": "model"}[weights]
         assert (have != checkpoints.values(prefix, other)["stack0_linear.kernel"]).any()
 
-    def refused(self, config, error, match, **changes):
+    def rejected(self, config, error, match, **changes):
         with pytest.raises(error, match=match):
             evaluate.run(dataclasses.replace(config, **changes))
 
     def test_checkpoint_missing(self, evaluated, tmp_path):
         config = evaluated[0]
         nowhere = str(tmp_path / "nowhere")
-        self.refused(config, FileNotFoundError, "holds no trained network", checkpoint=nowhere)
+        self.rejected(config, FileNotFoundError, "contains no trained network", checkpoint=nowhere)
         shutil.copytree(config.checkpoint, tmp_path / "run")
         shutil.rmtree(tmp_path / "run" / "best"), shutil.rmtree(tmp_path / "run" / "checkpoints")
-        self.refused(
+        self.rejected(
             config, FileNotFoundError, "no checkpoint in", checkpoint=str(tmp_path / "run")
         )
 
     def test_records_of_other_joints(self, evaluated, own_records):
         lsp = own_records(counts={"validation": 3}, skeleton=LSP)
-        match = "knows 16 joints .* have 14: .*right_ankle"
-        self.refused(evaluated[0], ValueError, match, records=lsp.folder)
+        match = "has 16 joints .* have 14: .*right_ankle"
+        self.rejected(evaluated[0], ValueError, match, records=lsp.folder)
 
     def test_empty_split(self, evaluated, own_records):
         info = own_records(counts={"train": 3})
         match = "no people in the split 'validation'"
-        self.refused(evaluated[0], ValueError, match, records=info.folder)
+        self.rejected(evaluated[0], ValueError, match, records=info.folder)
 
     def test_damaged_shard(self, evaluated, own_records):
         info = own_records()
@@ -385,7 +385,7 @@ class TestRun:
         data[-30] ^= 1
         pathlib.Path(path).write_bytes(data)
         match = re.escape(os.path.basename(path)) + " was altered .* record 2 of 3 is damaged"
-        self.refused(evaluated[0], ValueError, match, records=info.folder)
+        self.rejected(evaluated[0], ValueError, match, records=info.folder)
 
 
 class TestPicture:

@@ -1,4 +1,4 @@
-"""MPII's submission: the struct that the evaluation toolkit reads, and nobody forgotten."""
+"""MPII's submission: the struct that the evaluation toolkit reads, with all people."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.helpers.release_mat import EMPTY, annorect_of, write_mat
 
 @pytest.fixture
 def release(tmp_path):
-    """Test photographs b (two people, the second single), c (nobody), d (one, without centre)."""
+    """Test photographs b (two people, the second single), c (empty), d (one, without centre)."""
     trained = annorect_of({1: [(5, 5), 1.0, 16 * [(1, 1, 1)]]})
     photographs = [
         ("a.jpg", 1, trained),
@@ -27,10 +27,10 @@ def release(tmp_path):
 def predicted(folder, *ids, skeleton=MPII):
     count = len(skeleton)
     joints = np.arange(len(ids) * count * 2, dtype=float).reshape(len(ids), count, 2) / 4
-    found = Predictions(
+    predictions = Predictions(
         ids, np.arange(len(ids)), joints, np.ones(joints.shape[:2], np.float32), skeleton, 1
     )
-    prediction_files.write_json(str(folder / "predictions.json"), found)
+    prediction_files.write_json(str(folder / "predictions.json"), predictions)
     return str(folder / "predictions.json"), joints
 
 
@@ -42,11 +42,11 @@ def test_the_struct_that_the_toolkit_reads(tmp_path, release):
     assert pred.shape == (1, 3)
     names = [entry.image[0, 0].name[0] for entry in pred[0]]
     assert names == ["b.jpg", "c.jpg", "d.jpg"]
-    for place in (0, 1):
-        points = pred[0, 0].annorect[0, place].annopoints[0, 0].point[0]
+    for index in (0, 1):
+        points = pred[0, 0].annorect[0, index].annopoints[0, 0].point[0]
         assert [int(point.id[0, 0]) for point in points] == list(range(16))
-        found = [(point.x[0, 0], point.y[0, 0]) for point in points]
-        np.testing.assert_array_equal(found, joints[place] + 1)  # MPII counts from 1
+        written = [(point.x[0, 0], point.y[0, 0]) for point in points]
+        np.testing.assert_array_equal(written, joints[index] + 1)  # MPII counts from 1
     assert pred[0, 1].annorect.size == 0
     assert pred[0, 2].annorect[0, 0].annopoints.size == 0
 
@@ -62,12 +62,12 @@ def test_a_person_who_is_not_scored_may_be_missing(tmp_path, release):
 @pytest.mark.parametrize(
     ("ids", "skeleton", "message"),
     [
-        (("b.jpg#1",), MPII, "1 people are scored, but not predicted.*: b.jpg#2"),
-        (("b.jpg#2", "a.jpg#1"), MPII, "1 people are predicted, but not in the test set.*a.jpg#1"),
+        (("b.jpg#1",), MPII, "1 people are scored but not predicted.*: b.jpg#2"),
+        (("b.jpg#2", "a.jpg#1"), MPII, "1 people are predicted but not in the test set.*a.jpg#1"),
         (("b.jpg#2",), LSP, "MPII has the joints"),
     ],
 )
-def test_refusals(tmp_path, release, ids, skeleton, message):
+def test_rejections(tmp_path, release, ids, skeleton, message):
     file, _ = predicted(tmp_path, *ids, skeleton=skeleton)
     with pytest.raises(ValueError, match=message):
         mpii_submission.write(release, file, str(tmp_path / "out.mat"))

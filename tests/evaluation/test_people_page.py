@@ -60,10 +60,10 @@ def offsets(info):
 def written(info, offsets, tmp_path_factory):
     """A page of predictions, the path of the predictions, and the path of the page."""
     folder = tmp_path_factory.mktemp("browse")
-    found = write_truth(folder / "predictions.json", info, offsets)
+    predictions = write_truth(folder / "predictions.json", info, offsets)
     output = folder / "people.html"
-    people_page.run(info.folder, str(output), predictions_file=found, size=64)
-    return Page(output.read_text()), found, output
+    people_page.run(info.folder, str(output), predictions_file=predictions, size=64)
+    return Page(output.read_text()), predictions, output
 
 
 @pytest.fixture(scope="module")
@@ -122,15 +122,15 @@ class TestPage:
                     right, total = right + (min(off, 180 - off) <= 5), total + 1
         assert total > 100 and right / total > 0.9
 
-    def test_prediction_lies_beside_the_truth_in_the_direction_it_was_moved(self, page, drawn):
+    def test_prediction_lies_next_to_the_truth_in_the_direction_it_was_moved(self, page, drawn):
         for one in page.people:
             person = drawn[1]["validation"][one["row"]]
             if np.isnan(person.head_size):
                 continue
-            for true, found, error in zip(one["truth"], one["predicted"], one["errors"]):
+            for true, point, error in zip(one["truth"], one["predicted"], one["errors"]):
                 if true:
                     moved = error * person.head_size * 64 / (person.side * people_page.VIEW)
-                    np.testing.assert_allclose(found, [true[0] + moved, true[1]], atol=0.05)
+                    np.testing.assert_allclose(point, [true[0] + moved, true[1]], atol=0.05)
 
     def test_pictures_have_the_size_asked_for_and_show_the_person(self, page):
         for one in page.people:
@@ -181,10 +181,12 @@ class TestPage:
         assert len(page.people) == 24 and page.people[5]["id"] == "train5.jpg#1"
 
     def test_total_size_is_bounded_and_the_best_are_left_out(self, info, written, tmp_path, capsys):
-        whole, found, output = written
+        whole, predictions, output = written
         limit = output.stat().st_size * 0.7 / 1e6
         path = tmp_path / "small.html"
-        people_page.run(info.folder, str(path), predictions_file=found, size=64, megabytes=limit)
+        people_page.run(
+            info.folder, str(path), predictions_file=predictions, size=64, megabytes=limit
+        )
         shown = Page(path.read_text()).people
         assert path.stat().st_size <= limit * 1e6
         assert 0 < len(shown) < 10 and shown == whole.people[: len(shown)]
@@ -195,8 +197,10 @@ class TestPage:
 class TestSomeJointsUnknown:
     def test_people_without_prediction_are_named_and_last(self, info, offsets, tmp_path, capsys):
         ids = [f"validation{row}.jpg#1" for row in range(8)]
-        found = write_truth(tmp_path / "some.json", info, offsets, ids=ids)
-        people_page.run(info.folder, str(tmp_path / "some.html"), predictions_file=found, size=32)
+        predictions = write_truth(tmp_path / "some.json", info, offsets, ids=ids)
+        people_page.run(
+            info.folder, str(tmp_path / "some.html"), predictions_file=predictions, size=32
+        )
         page = Page((tmp_path / "some.html").read_text())
         assert [one["row"] for one in page.people][-2:] == [8, 9]
         assert ["errors" in one for one in page.people] == [True] * 8 + [False] * 2
@@ -208,8 +212,10 @@ class TestSomeJointsUnknown:
     def test_positions_that_are_no_numbers_are_infinite_errors(self, info, offsets, tmp_path):
         moved = offsets.copy()
         moved[3, 1] = np.nan
-        found = write_truth(tmp_path / "nan.json", info, moved)
-        people_page.run(info.folder, str(tmp_path / "nan.html"), predictions_file=found, size=32)
+        predictions = write_truth(tmp_path / "nan.json", info, moved)
+        people_page.run(
+            info.folder, str(tmp_path / "nan.html"), predictions_file=predictions, size=32
+        )
         first = Page((tmp_path / "nan.html").read_text()).people[0]
         assert first["row"] == 3 and first["mean"] == "Infinity"
         assert first["errors"][1] == "Infinity" and first["predicted"][1] is None
@@ -220,7 +226,7 @@ HOSTILE = "</script><script>alert(1)</script><!--<script>&\"'@@PEOPLE@@.jpg"
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    """Records whose every name tries to become markup."""
+    """Records in which all names try to become markup."""
 
     def draw_hostile(k, split, row, skeleton):
         image, person = draw_person(k, split, row, MPII)
@@ -233,8 +239,8 @@ def hostile(tmp_path_factory):
     document = json.loads((folder / "dataset.json").read_text())
     document.update(name=HOSTILE, head_rule=HOSTILE)
     (folder / "dataset.json").write_text(json.dumps(document))
-    found = write_truth(folder / "predictions.json", info, np.zeros((3, 16)))
-    people_page.run(info.folder, str(folder / "people.html"), predictions_file=found, size=32)
+    predictions = write_truth(folder / "predictions.json", info, np.zeros((3, 16)))
+    people_page.run(info.folder, str(folder / "people.html"), predictions_file=predictions, size=32)
     return (folder / "people.html").read_text()
 
 
@@ -263,64 +269,66 @@ class TestUntrusted:
             for _, attributes in one.elements:
                 assert not {"src", "href", "onclick", "onload", "style"} & set(attributes)
         addresses = set(re.findall(r"https?://[^\s\"']+", hostile))
-        assert addresses == {"http://www.w3.org/2000/svg"}  # a name, not a place
+        assert addresses == {"http://www.w3.org/2000/svg"}  # a name, not an address
 
     def test_the_script_writes_text_only(self, page):
         for unsafe in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
             assert unsafe not in page.scripts["code"]
 
 
-class TestRefusals:
-    def refused(self, match, error, *arguments, **options):
+class TestRejections:
+    def rejected(self, match, error, *arguments, **options):
         with pytest.raises(error, match=match):
             people_page.run(*arguments, **options)
 
     def test_no_records(self, tmp_path):
         page = tmp_path / "people.html"
-        self.refused("make_tfrecords.py", FileNotFoundError, str(tmp_path / "no"), str(page))
+        self.rejected("make_tfrecords.py", FileNotFoundError, str(tmp_path / "no"), str(page))
         assert not page.exists()
 
-    def test_split_of_nobody(self, info, tmp_path):
+    def test_empty_split(self, info, tmp_path):
         match = "no people in the split 'test'"
-        self.refused(match, ValueError, info.folder, str(tmp_path / "p.html"), split="test")
+        self.rejected(match, ValueError, info.folder, str(tmp_path / "p.html"), split="test")
 
     def test_other_joints(self, info, offsets, tmp_path):
-        found = write_truth(tmp_path / "lsp.json", info, offsets, skeleton=LSP)
+        predictions = write_truth(tmp_path / "lsp.json", info, offsets, skeleton=LSP)
         page = str(tmp_path / "p.html")
         match = "lsp.json predicts 14 joints .* have 16.*name the records that were predicted"
-        self.refused(match, ValueError, info.folder, page, predictions_file=found)
+        self.rejected(match, ValueError, info.folder, page, predictions_file=predictions)
 
     def test_other_people(self, info, offsets, tmp_path):
         ids = [f"validation{row}.jpg#1" for row in range(8)] + ["somebody.jpg#1"]
-        found = write_truth(tmp_path / "other.json", info, offsets, ids=ids)
+        predictions = write_truth(tmp_path / "other.json", info, offsets, ids=ids)
         match = r"1 of 9 people in .*other.json are not in the validation split .*\(somebody"
         page = str(tmp_path / "p.html")
-        self.refused(match, ValueError, info.folder, page, predictions_file=found)
+        self.rejected(match, ValueError, info.folder, page, predictions_file=predictions)
 
     def test_not_predictions(self, info, tmp_path):
         (tmp_path / "p.json").write_text('{"people": 3}')
         wrong = {"predictions_file": str(tmp_path / "p.json")}
-        self.refused("not a predictions", ValueError, info.folder, str(tmp_path / "x"), **wrong)
+        self.rejected("not a predictions", ValueError, info.folder, str(tmp_path / "x"), **wrong)
         wrong = {"predictions_file": str(tmp_path / "absent.json")}
-        self.refused("no file at", FileNotFoundError, info.folder, str(tmp_path / "x"), **wrong)
+        self.rejected("no file at", FileNotFoundError, info.folder, str(tmp_path / "x"), **wrong)
 
     def test_no_room(self, info, tmp_path):
         page = tmp_path / "p.html"
-        self.refused("holds no person", ValueError, info.folder, str(page), megabytes=0.001)
+        self.rejected(
+            "is too small for one person", ValueError, info.folder, str(page), megabytes=0.001
+        )
         assert not page.exists()
 
     def test_damaged_shard(self, own_records, tmp_path):
         info = own_records()
         path = pathlib.Path(info.shards("validation")[0])
         path.write_bytes(path.read_bytes()[:-20])
-        self.refused("record 2 of 3 is damaged", ValueError, info.folder, str(tmp_path / "p.html"))
+        self.rejected("record 2 of 3 is damaged", ValueError, info.folder, str(tmp_path / "p.html"))
 
 
 @pytest.mark.slow
 def test_command(info, written, tmp_path, fork_script):
-    _, found, output = written
+    _, predictions, output = written
     local = tmp_path / "predictions.json"
-    local.write_bytes(pathlib.Path(found).read_bytes())
+    local.write_bytes(pathlib.Path(predictions).read_bytes())
     runs = {
         0: [f"--records={info.folder}", f"--predictions={local}", "--size=64"],
         1: [f"--records={tmp_path}"],

@@ -46,8 +46,8 @@ class Tab:
         self.write, self.read, self.rest = ends[1], ends[2], b""
         self.asked, self.complaints, self.session = 0, [], {}
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        found = self.ask("Target.attachToTarget", targetId=target, flatten=True)
-        self.session = {"sessionId": found["sessionId"]}
+        attached = self.ask("Target.attachToTarget", targetId=target, flatten=True)
+        self.session = {"sessionId": attached["sessionId"]}
         for part in ("Page", "Runtime", "Log", "Network"):
             self.ask(f"{part}.enable")
 
@@ -104,13 +104,13 @@ class Tab:
             ".getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
-            how = {"x": box[0], "y": box[1], "button": "left", "clickCount": 1}
-            self.ask("Input.dispatchMouseEvent", type=kind, **how)
+            event = {"x": box[0], "y": box[1], "button": "left", "clickCount": 1}
+            self.ask("Input.dispatchMouseEvent", type=kind, **event)
 
     def press(self, key: str, code: int) -> None:
         for kind in ("keyDown", "keyUp"):
-            how = {"key": key, "code": key, "windowsVirtualKeyCode": code}
-            self.ask("Input.dispatchKeyEvent", type=kind, **how)
+            event = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+            self.ask("Input.dispatchKeyEvent", type=kind, **event)
 
     def choose(self, field: str, value: str) -> None:
         """Set a filter as its user would: the page hears of it."""
@@ -142,8 +142,8 @@ def offsets():
 @pytest.fixture(scope="module")
 def folder(info, offsets, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    found = write_truth(folder / "predictions.json", info, offsets)
-    people_page.run(info.folder, str(folder / "people.html"), predictions_file=found, size=64)
+    predictions = write_truth(folder / "predictions.json", info, offsets)
+    people_page.run(info.folder, str(folder / "people.html"), predictions_file=predictions, size=64)
     people_page.run(info.folder, str(folder / "records.html"), size=64, most=4)
     return folder
 
@@ -184,7 +184,7 @@ def test_everybody_is_there_and_drawn(tab, drawn):
 def test_filters(tab, drawn, offsets):
     everybody = {person.row: person for person in drawn[1]["validation"]}
     tab.choose("joint", str(WRIST))
-    tab.choose("least", "0.45")
+    tab.choose("minError", "0.45")
     tab.choose("order", "matching")
     wanted = [
         row
@@ -196,8 +196,8 @@ def test_filters(tab, drawn, offsets):
     assert shown(tab) == sorted(wanted, key=lambda row: -offsets[row, WRIST]) and len(wanted) > 2
     first = "document.querySelector('.card .numbers').lastChild.textContent"
     assert tab.value(first) == "left_wrist 7.00"
-    tab.choose("least", "8")
-    assert shown(tab) == [] and tab.value("!document.getElementById('nobody').hidden")
+    tab.choose("minError", "8")
+    assert shown(tab) == [] and tab.value("!document.getElementById('empty').hidden")
     tab.click("button[type=reset]")
     tab.wait("document.querySelectorAll('.card').length === 10")
     tab.choose("state", "occluded")
@@ -217,12 +217,12 @@ def test_enlarged_turned_over_and_closed_by_escape(tab):
     tab.wait(is_open)
     assert tab.value(name) == f"validation{rows[0]}.jpg#1"
     assert tab.value("document.querySelectorAll('#large tr').length") == 17
-    place = "JSON.stringify(document.getElementById('large').getBoundingClientRect())"
-    stands = tab.value(place)
+    rectangle = "JSON.stringify(document.getElementById('large').getBoundingClientRect())"
+    before = tab.value(rectangle)
     for key, code, row in (("ArrowRight", 39, rows[1]), ("ArrowLeft", 37, rows[0])):
         tab.press(key, code)
         assert tab.value(name) == f"validation{row}.jpg#1"
-        assert tab.value(place) == stands  # nothing jumps when the page is turned
+        assert tab.value(rectangle) == before  # nothing jumps when the page is turned
     tab.press("ArrowLeft", 37)
     assert tab.value(name) == f"validation{rows[-1]}.jpg#1"
     tab.press("Escape", 27)
@@ -257,8 +257,8 @@ def test_parts_can_be_hidden(tab):
 
 
 def test_narrow_window(tab):
-    how = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-    tab.ask("Emulation.setDeviceMetricsOverride", **how)
+    metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    tab.ask("Emulation.setDeviceMetricsOverride", **metrics)
     try:
         tab.click(".card")
         assert tab.value("document.documentElement.scrollWidth") <= 390

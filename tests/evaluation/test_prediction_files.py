@@ -111,7 +111,7 @@ def test_a_person_or_row_twice_and_an_empty_split_are_errors(ids, rows, message)
 
 def test_shapes_and_order_are_checked():
     good = _predictions(2)
-    with pytest.raises(ValueError, match=r"do not fit 2 ids and 14 joints"):
+    with pytest.raises(ValueError, match=r"do not match 2 ids and 14 joints"):
         Predictions(good.ids, good.rows, good.joints, good.confidence, LSP, 1)
     with pytest.raises(ValueError, match="ascend"):
         Predictions(good.ids, good.rows[::-1], good.joints, good.confidence, MPII, 1)
@@ -125,7 +125,7 @@ def test_a_missing_file_is_named(tmp_path):
         read(str(tmp_path / "a.json"))
 
 
-def test_another_kind_is_refused(tmp_path):
+def test_another_kind_is_rejected(tmp_path):
     with pytest.raises(ValueError, match=r"\.npy.*\.mat, \.h5 or \.json"):
         read(str(tmp_path / "a.npy"))
 
@@ -143,13 +143,13 @@ def test_a_damaged_file_is_named(tmp_path, kind, damage):
         read(path)
 
 
-def test_a_foreign_mat_is_refused(tmp_path):
+def test_a_foreign_mat_is_rejected(tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {"preds": np.zeros((3, 16, 2))})
     with pytest.raises(ValueError, match=r"a\.mat is not a predictions file.*ids"):
         read(str(tmp_path / "a.mat"))
 
 
-def test_an_h5_that_points_to_other_files_is_refused(tmp_path):
+def test_an_h5_that_points_to_other_files_is_rejected(tmp_path):
     path = str(tmp_path / "a.h5")
     write_h5(str(tmp_path / "other.h5"), _predictions())
     write_h5(path, _predictions())
@@ -160,7 +160,7 @@ def test_an_h5_that_points_to_other_files_is_refused(tmp_path):
         read(path)
 
 
-def test_an_h5_with_raw_bytes_elsewhere_is_refused(tmp_path):
+def test_an_h5_with_raw_bytes_elsewhere_is_rejected(tmp_path):
     path, raw = str(tmp_path / "a.h5"), tmp_path / "raw"
     raw.write_bytes(bytes(4 * 16 * 2 * 8))
     write_h5(path, _predictions())
@@ -171,7 +171,7 @@ def test_an_h5_with_raw_bytes_elsewhere_is_refused(tmp_path):
         read(path)
 
 
-def test_an_h5_that_claims_too_much_is_refused(tmp_path):
+def test_an_h5_that_claims_too_much_is_rejected(tmp_path):
     path = str(tmp_path / "a.h5")
     write_h5(path, _predictions())
     with h5py.File(path, "r+") as file:

@@ -22,7 +22,7 @@ from pipelines.evaluation import report as results_module
 from tests.helpers.forked import ROOT
 from tests.helpers.people import draw_person
 from tests.helpers.processes import start_python
-from tests.helpers.truth_files import BOX, places, tompson
+from tests.helpers.truth_files import BOX, joints_of, tompson
 
 DATA = os.environ.get("HOURGLASS_TEST_DATA")
 needs_data = pytest.mark.skipif(
@@ -63,7 +63,7 @@ def npy(path, array):
 def own(path, truth, joints=None, order=None):
     """Write our own predictions of a Truth's people, keyed, in the given order."""
     order = np.arange(len(truth.ids)) if order is None else np.asarray(order)
-    found = prediction_files.Predictions(
+    predicted = prediction_files.Predictions(
         ids=tuple(truth.ids[i] for i in order),
         rows=np.arange(len(order)),
         joints=(truth.joints if joints is None else joints)[order],
@@ -72,13 +72,13 @@ def own(path, truth, joints=None, order=None):
         origin=truth.origin,
     )
     kind = pathlib.Path(path).suffix[1:]
-    getattr(prediction_files, f"write_{kind}")(str(path), found)
+    getattr(prediction_files, f"write_{kind}")(str(path), predicted)
     return str(path)
 
 
 @pytest.fixture
 def truth_file(tmp_path):
-    return bearpaw(tmp_path / "people.json", places(6))
+    return bearpaw(tmp_path / "people.json", joints_of(6))
 
 
 @pytest.fixture
@@ -91,17 +91,17 @@ class TestNumbers:
 
     @pytest.fixture
     def results(self, tmp_path):
-        joints, flags = places(3), np.ones((3, 16))
-        found = joints.copy()
+        joints, flags = joints_of(3), np.ones((3, 16))
+        predicted = joints.copy()
         flags[1, MPII.index("right_wrist")] = 0  # occluded
-        found[1, MPII.index("right_wrist")] += (0, 60)  # 2 head sizes off
-        found[0, MPII.index("head_top")] += (15, 0)  # exactly 0.5
-        found[1, MPII.index("head_top")] += (0, -6)  # exactly 0.2
-        found[2, MPII.index("head_top")] += (3, 0)  # exactly 0.1
+        predicted[1, MPII.index("right_wrist")] += (0, 60)  # 2 head sizes off
+        predicted[0, MPII.index("head_top")] += (15, 0)  # exactly 0.5
+        predicted[1, MPII.index("head_top")] += (0, -6)  # exactly 0.2
+        predicted[2, MPII.index("head_top")] += (3, 0)  # exactly 0.1
         joints[2, MPII.index("left_ankle")] = flags[2, MPII.index("left_ankle")] = 0  # missing
-        found[2, MPII.index("pelvis")] += (0, 15.3)  # 0.51
+        predicted[2, MPII.index("pelvis")] += (0, 15.3)  # 0.51
         truth = bearpaw(tmp_path / "a.json", joints, flags)
-        return score_predictions.run(npy(tmp_path / "a.npy", found), truth)
+        return score_predictions.run(npy(tmp_path / "a.npy", predicted), truth)
 
     def test_half_a_head(self, results):
         row = results["PCKh@0.5"]
@@ -134,7 +134,7 @@ class TestNumbers:
         assert results["bias"]["correct_joints"] == 45
 
     def test_a_hundredth_over_a_tenth_is_a_miss(self, tmp_path):
-        joints = places(3)
+        joints = joints_of(3)
         truth = bearpaw(tmp_path / "a.json", joints)
         results = score_predictions.run(npy(tmp_path / "a.npy", joints + (3.03, 0)), truth)  # 0.101
         assert results["PCKh@0.1"]["pooled16"] == 0 and results["PCKh@0.2"]["pooled16"] == 100
@@ -149,7 +149,7 @@ class TestPredictionFiles:
     @pytest.mark.parametrize("columns", [2, 3])
     @pytest.mark.parametrize("kind", ["mat", "h5", "npy"])
     def test_arrays_of_others_count_from_one(self, tmp_path, truth_file, kind, columns):
-        array = np.concatenate([places(6), np.full((6, 16, 1), np.nan)], 2)[..., :columns]
+        array = np.concatenate([joints_of(6), np.full((6, 16, 1), np.nan)], 2)[..., :columns]
         path = tmp_path / f"p.{kind}"
         if kind == "mat":
             scipy.io.savemat(path, {"preds": array.astype(np.float32)})
@@ -165,11 +165,11 @@ class TestPredictionFiles:
         self.perfect(own(tmp_path / f"p.{kind}", truth), truth_file)
 
     def test_whole_numbers(self, tmp_path, truth_file):
-        self.perfect(npy(tmp_path / "p.npy", places(6).astype(np.int16)), truth_file)
+        self.perfect(npy(tmp_path / "p.npy", joints_of(6).astype(np.int16)), truth_file)
 
     def test_those_inside_the_truth(self, tmp_path):
         path = tompson(
-            tmp_path / "d.mat", places(6), pos_pred_src=places(6).transpose(1, 2, 0) + 6.0
+            tmp_path / "d.mat", joints_of(6), pos_pred_src=joints_of(6).transpose(1, 2, 0) + 6.0
         )
         results = score_predictions.run(path, path)
         assert results["PCKh@0.5"]["pooled16"] == 100 and results["PCKh@0.2"]["pooled16"] == 0
@@ -179,14 +179,14 @@ class TestGroundTruth:
     def check(self, path, people=6):
         truth = ground_truth.read(str(path))
         assert truth.joints.shape == (people, 16, 2) and truth.skeleton is MPII
-        np.testing.assert_allclose(truth.joints, places(people) - 1)
+        np.testing.assert_allclose(truth.joints, joints_of(people) - 1)
         return truth
 
     @pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
     def test_bearpaw(self, tmp_path, name):
         flags = np.ones((6, 16))
         flags[2, 3] = 0
-        truth = self.check(bearpaw(tmp_path / name, places(6), flags))
+        truth = self.check(bearpaw(tmp_path / name, joints_of(6), flags))
         assert truth.state[2, 3] == OCCLUDED and (truth.state == LABELLED).sum() == 95
         assert truth.side.tolist() == 6 * [SIDE] and truth.head_size.tolist() == 6 * [HEAD]
         assert truth.ids[1] == "0.jpg#2" and truth.images == tuple(
@@ -197,7 +197,7 @@ class TestGroundTruth:
     def test_tompson(self, tmp_path):
         missing = np.zeros((6, 16))
         missing[1, 9] = 1
-        truth = self.check(tompson(tmp_path / "d.mat", places(6), missing))
+        truth = self.check(tompson(tmp_path / "d.mat", joints_of(6), missing))
         assert truth.ids is None and len(set(truth.images)) == 6 and np.isnan(truth.side).all()
         assert truth.state[1, 9] == MISSING and (truth.state == LABELLED).sum() == 95
         np.testing.assert_allclose(truth.head_size, HEAD)
@@ -206,7 +206,7 @@ class TestGroundTruth:
         with h5py.File(tmp_path / "valid.h5", "w") as file:
             file["imgname"] = np.array([f"{i}.jpg".encode() for i in range(6)])
             file["person"], file["scale"] = np.zeros(6), np.full(6, 1.25)
-            file["center"], file["part"] = np.full((6, 2), 115.0), places(6)
+            file["center"], file["part"] = np.full((6, 2), 115.0), joints_of(6)
             file["visible"], file["normalize"] = np.ones((6, 16)), np.full(6, HEAD)
         truth = self.check(tmp_path / "valid.h5")
         assert truth.side.tolist() == 6 * [SIDE] and truth.head_size.tolist() == 6 * [HEAD]
@@ -220,7 +220,7 @@ class TestGroundTruth:
                 "joints": joints.tolist(),
                 "joints_vis": [1] * 16,
             }
-            for i, joints in enumerate(places(6))
+            for i, joints in enumerate(joints_of(6))
         ]
         (tmp_path / "valid.json").write_text(json.dumps(people))
         truth = self.check(tmp_path / "valid.json")
@@ -229,7 +229,7 @@ class TestGroundTruth:
     def test_who_is_left_out_or_not_scored_is_said(self, tmp_path, capsys):
         joints = np.ones((14, 3, 1003))
         joints[:, :2] = np.random.default_rng(0).uniform(20, 300, (14, 2, 1003))
-        joints[:, 2, 1000] = 0  # nothing labelled: cannot be used
+        joints[:, 2, 1000] = 0  # nothing labelled: unusable
         joints[13, 2, 1001] = 0  # no head top: no yardstick
         scipy.io.savemat(tmp_path / "joints.mat", {"joints": joints})
         file = str(tmp_path / "joints.mat")
@@ -240,7 +240,7 @@ class TestGroundTruth:
         assert counts == [999, 998, 1]
         printed = capsys.readouterr().out
         assert "999 people; 1 of them not scored by PCKh" in printed
-        assert "; 1 others of the truth's file cannot be used" in printed
+        assert "; 1 others of the truth's file are unusable" in printed
 
     def test_lsp_keeps_the_last_thousand(self, tmp_path):
         joints = np.concatenate([np.random.default_rng(0).uniform(0, 200, (14, 2, 1005))] * 2, 1)
@@ -281,102 +281,102 @@ class TestGroundTruth:
         np.testing.assert_allclose(truth.joints[0, known], joints[known], atol=1e-4)
 
     def test_another_split(self, tmp_path):
-        path = bearpaw(tmp_path / "a.json", places(6), split=0)
+        path = bearpaw(tmp_path / "a.json", joints_of(6), split=0)
         with pytest.raises(ValueError, match=r"no people in the split 'validation', only.*train"):
             ground_truth.read(path)
         assert len(ground_truth.read(path, "train").joints) == 6
 
 
 class TestMistakes:
-    def refused(self, match, found, truth_file, error=ValueError):
+    def rejected(self, match, predicted, truth_file, error=ValueError):
         with pytest.raises(error, match=match):
-            score_predictions.run(str(found), str(truth_file))
+            score_predictions.run(str(predicted), str(truth_file))
 
     @pytest.mark.parametrize(
         "shape", [(6, 14, 2), (16, 2, 6), (6, 16), (6, 16, 4), (0, 16), (), (6, 32, 1)]
     )
     def test_shape(self, tmp_path, truth_file, shape):
         path = npy(tmp_path / "p.npy", np.zeros(shape))
-        self.refused(r"p\.npy.*shape.*must be \[people, 16, 2\]", path, truth_file)
+        self.rejected(r"p\.npy.*shape.*must be \[people, 16, 2\]", path, truth_file)
 
     def test_type(self, tmp_path, truth_file):
-        path = npy(tmp_path / "p.npy", places(6).astype(complex))
-        self.refused("complex128, not real numbers", path, truth_file)
+        path = npy(tmp_path / "p.npy", joints_of(6).astype(complex))
+        self.rejected("complex128, not real numbers", path, truth_file)
 
     @pytest.mark.parametrize("people", [5, 7])
     def test_fewer_or_more_people(self, tmp_path, truth_file, people):
-        path = npy(tmp_path / "p.npy", places(people))
-        self.refused(f"{people} people are predicted.* 6 ", path, truth_file)
+        path = npy(tmp_path / "p.npy", joints_of(people))
+        self.rejected(f"{people} people are predicted.* 6 ", path, truth_file)
 
-    def test_nobody(self, tmp_path, truth_file):
+    def test_no_people(self, tmp_path, truth_file):
         path = npy(tmp_path / "p.npy", np.zeros((0, 16, 2)))
-        self.refused("holds 0 people", path, truth_file)
+        self.rejected("contains 0 people", path, truth_file)
 
     def test_fewer_people_by_name(self, tmp_path, truth, truth_file):
         path = own(tmp_path / "p.json", truth, order=[0, 1, 3, 4, 5])
-        self.refused(r"1 of 6 are not predicted \(1\.jpg#3\), 0 are not", path, truth_file)
+        self.rejected(r"1 of 6 are not predicted \(1\.jpg#3\), 0 are not", path, truth_file)
 
     def test_other_people(self, tmp_path, truth, truth_file):
         images = ["0.jpg"] * 5 + ["other.jpg"]
-        other = ground_truth.read(bearpaw(tmp_path / "o.json", places(6), images=images))
-        self.refused("are not in the truth", own(tmp_path / "p.mat", other), truth_file)
+        other = ground_truth.read(bearpaw(tmp_path / "o.json", joints_of(6), images=images))
+        self.rejected("are not in the truth", own(tmp_path / "p.mat", other), truth_file)
 
     @pytest.mark.parametrize("kind", ["mat", "h5", "json"])
     def test_other_order_by_name(self, tmp_path, truth, truth_file, kind):
         path = own(tmp_path / f"p.{kind}", truth, order=[0, 2, 1, 3, 4, 5])
-        self.refused(r"another order: row 1 is 1\.jpg#3.*0\.jpg#2", path, truth_file)
+        self.rejected(r"another order: row 1 is 1\.jpg#3.*0\.jpg#2", path, truth_file)
 
     @pytest.mark.parametrize("order", ["reversed", "moved by one", "shuffled"])
     def test_other_order_without_names(self, tmp_path, truth_file, order):
         rows = {"reversed": [5, 4, 3, 2, 1, 0], "moved by one": [1, 2, 3, 4, 5, 0]}
         rows = rows.get(order, [3, 0, 2, 5, 1, 4])
-        path = npy(tmp_path / "p.npy", places(6)[rows])
-        self.refused("the order, or the coordinates, seem to be different", path, truth_file)
+        path = npy(tmp_path / "p.npy", joints_of(6)[rows])
+        self.rejected("the order or the coordinates seem to differ", path, truth_file)
 
     def test_two_people_swapped_without_names(self, tmp_path, truth_file):
         """0 and 5 stand in different photographs; 0 and 1 share one and could be mistaken."""
-        path = npy(tmp_path / "p.npy", places(6)[[5, 1, 2, 3, 4, 0]])
-        self.refused("2 of 2 gross misses fit a person of another photograph", path, truth_file)
-        path = npy(tmp_path / "q.npy", places(6)[[1, 0, 2, 3, 4, 5]])
+        path = npy(tmp_path / "p.npy", joints_of(6)[[5, 1, 2, 3, 4, 0]])
+        self.rejected("2 of 2 gross misses fit a person of another photograph", path, truth_file)
+        path = npy(tmp_path / "q.npy", joints_of(6)[[1, 0, 2, 3, 4, 5]])
         assert score_predictions.run(path, truth_file)["PCKh@0.5"]["pooled16"] == pytest.approx(
             100 * 4 / 6
         )
 
     def test_crop_coordinates(self, tmp_path, truth_file):
-        path = npy(tmp_path / "p.npy", places(6) / 10)
-        self.refused("or the coordinates, seem", path, truth_file)
+        path = npy(tmp_path / "p.npy", joints_of(6) / 10)
+        self.rejected("or the coordinates seem", path, truth_file)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_not_finite(self, tmp_path, truth_file, value):
-        found = places(6)
-        found[4, 10, 1] = value
-        path = npy(tmp_path / "p.npy", found)
-        self.refused("row 4, right_wrist", path, truth_file)
+        predicted = joints_of(6)
+        predicted[4, 10, 1] = value
+        path = npy(tmp_path / "p.npy", predicted)
+        self.rejected("row 4, right_wrist", path, truth_file)
 
     def test_not_finite_in_our_own(self, tmp_path, truth, truth_file):
         joints = truth.joints.copy()
         joints[2, 0] = np.nan
-        self.refused("row 2, right_ankle", own(tmp_path / "p.json", truth, joints), truth_file)
+        self.rejected("row 2, right_ankle", own(tmp_path / "p.json", truth, joints), truth_file)
 
     def test_other_joints(self, tmp_path, truth_file, own_records):
         lsp = ground_truth.read(own_records(counts={"validation": 6}, skeleton=LSP).folder)
-        self.refused("predicts .*'neck'.*not .*'pelvis'", own(tmp_path / "p.h5", lsp), truth_file)
+        self.rejected("predicts .*'neck'.*not .*'pelvis'", own(tmp_path / "p.h5", lsp), truth_file)
 
     def test_unknown_kind(self, tmp_path, truth_file):
-        self.refused(r"'\.txt'; predictions are \.mat", tmp_path / "p.txt", truth_file)
+        self.rejected(r"'\.txt'; predictions are \.mat", tmp_path / "p.txt", truth_file)
 
     def test_no_file(self, tmp_path, truth_file):
-        found = npy(tmp_path / "p.npy", places(6))
-        self.refused("no file at .*none.mat", tmp_path / "none.mat", truth_file, FileNotFoundError)
-        self.refused("no annotation file", found, tmp_path / "no.json", FileNotFoundError)
-        self.refused("no records in", found, tmp_path, FileNotFoundError)
+        predicted = npy(tmp_path / "p.npy", joints_of(6))
+        self.rejected("no file at .*none.mat", tmp_path / "none.mat", truth_file, FileNotFoundError)
+        self.rejected("no annotation file", predicted, tmp_path / "no.json", FileNotFoundError)
+        self.rejected("no records in", predicted, tmp_path, FileNotFoundError)
 
     def test_no_preds(self, tmp_path, truth_file):
-        scipy.io.savemat(tmp_path / "p.mat", {"pred": places(6)})
-        self.refused(r"""no variable "preds", only \['pred'\]""", tmp_path / "p.mat", truth_file)
+        scipy.io.savemat(tmp_path / "p.mat", {"pred": joints_of(6)})
+        self.rejected(r"""no variable "preds", only \['pred'\]""", tmp_path / "p.mat", truth_file)
         with h5py.File(tmp_path / "p.h5", "w") as file:
-            file["pred"] = places(6)
-        self.refused(r"""no data set "preds", only \['pred'\]""", tmp_path / "p.h5", truth_file)
+            file["pred"] = joints_of(6)
+        self.rejected(r"""no data set "preds", only \['pred'\]""", tmp_path / "p.h5", truth_file)
 
     def test_pickles_are_not_run(self, tmp_path, truth_file):
         class Trap:
@@ -384,37 +384,37 @@ class TestMistakes:
                 return os.mkdir, (str(tmp_path / "ran"),)
 
         np.save(tmp_path / "p.npy", np.array([Trap()], object), allow_pickle=True)
-        self.refused("cannot be read as one plain array", tmp_path / "p.npy", truth_file)
+        self.rejected("cannot be read as one plain array", tmp_path / "p.npy", truth_file)
         (tmp_path / "q.npy").write_bytes(pickle.dumps(Trap()))
-        self.refused("cannot be read as one plain array", tmp_path / "q.npy", truth_file)
+        self.rejected("cannot be read as one plain array", tmp_path / "q.npy", truth_file)
         assert not (tmp_path / "ran").exists()
 
     def test_archive(self, tmp_path, truth_file):
-        np.savez(tmp_path / "p.npz", preds=places(6))
+        np.savez(tmp_path / "p.npz", preds=joints_of(6))
         (tmp_path / "p.npz").rename(tmp_path / "p.npy")
-        self.refused("archive of several arrays", tmp_path / "p.npy", truth_file)
+        self.rejected("archive of several arrays", tmp_path / "p.npy", truth_file)
 
     @pytest.mark.parametrize("kind", ["mat", "h5", "npy", "json"])
     def test_truncated(self, tmp_path, truth, truth_file, kind):
         path = tmp_path / f"p.{kind}"
-        npy(path, places(6)) if kind == "npy" else own(path, truth)
+        npy(path, joints_of(6)) if kind == "npy" else own(path, truth)
         path.write_bytes(path.read_bytes()[:-300])
-        self.refused(rf"p\.{kind}", path, truth_file)
+        self.rejected(rf"p\.{kind}", path, truth_file)
 
     def test_a_link_to_another_file(self, tmp_path, truth_file):
         with h5py.File(tmp_path / "other.h5", "w") as file:
-            file["preds"] = places(6)
+            file["preds"] = joints_of(6)
         with h5py.File(tmp_path / "p.h5", "w") as file:
             file["preds"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "preds")
-        self.refused("or a link", tmp_path / "p.h5", truth_file)
+        self.rejected("or a link", tmp_path / "p.h5", truth_file)
 
     def test_broken_truth(self, tmp_path):
-        found = npy(tmp_path / "p.npy", places(6))
-        path = tompson(tmp_path / "d.mat", places(6), missing=np.zeros((5, 16)))
-        self.refused(r"shapes \(\(16, 5\)", found, path)
-        joints = places(6)
+        predicted = npy(tmp_path / "p.npy", joints_of(6))
+        path = tompson(tmp_path / "d.mat", joints_of(6), missing=np.zeros((5, 16)))
+        self.rejected(r"shapes \(\(16, 5\)", predicted, path)
+        joints = joints_of(6)
         joints[0, 0, 0] = np.nan
-        self.refused("not finite", found, tompson(tmp_path / "e.mat", joints))
+        self.rejected("not finite", predicted, tompson(tmp_path / "e.mat", joints))
 
     def test_one_of_two_files(self, tmp_path, truth_file):
         for files in (("", truth_file), ("p.npy", ""), ("", "", str(tmp_path))):
@@ -422,9 +422,9 @@ class TestMistakes:
                 score_predictions.run(*files)
 
     def test_output_is_a_file(self, tmp_path, truth_file):
-        found = npy(tmp_path / "p.npy", places(6))
+        predicted = npy(tmp_path / "p.npy", joints_of(6))
         with pytest.raises(ValueError, match="is a file; name a folder"):
-            score_predictions.run(found, truth_file, output=found)
+            score_predictions.run(predicted, truth_file, output=predicted)
 
 
 class TestInterval:
@@ -432,8 +432,8 @@ class TestInterval:
         random = np.random.default_rng(seed)
         return np.where(random.random((people, 16)) < 0.7, 0.1, 0.9)
 
-    def width(self, errors, images, **how):
-        low, high = scoring.interval(errors, images, MPII, **how)["pooled16"]
+    def width(self, errors, images, **options):
+        low, high = scoring.interval(errors, images, MPII, **options)["pooled16"]
         return high - low
 
     def test_equal_photographs_leave_no_doubt(self):
@@ -472,7 +472,7 @@ class TestInterval:
         for mean, (low, high) in first.items():
             assert low < 70 < high, mean
 
-    def test_nobody_scored(self):
+    def test_no_people_scored(self):
         interval = scoring.interval(np.full((3, 16), np.nan), tuple("abc"), MPII)
         assert np.isnan(interval["mean14"]).all()
 
@@ -485,14 +485,14 @@ class TestInterval:
 
 class TestBias:
     def results(self, tmp_path, shift):
-        truth = bearpaw(tmp_path / "a.json", places(6))
-        return score_predictions.run(npy(tmp_path / "p.npy", places(6) + shift), truth)
+        truth = bearpaw(tmp_path / "a.json", joints_of(6))
+        return score_predictions.run(npy(tmp_path / "p.npy", joints_of(6) + shift), truth)
 
     def test_a_shift_is_found(self, tmp_path, capsys):
         shift = self.results(tmp_path, (0.3, -0.6))["bias"]
         assert shift["image_px"] == pytest.approx([0.3, -0.6])
         assert shift["heatmap_px"] == pytest.approx([0.3 * 64 / SIDE, -0.6 * 64 / SIDE])
-        warning = "correct joints lie -0.15 in y heatmap px off the truth"
+        warning = "correct joints are -0.15 in y heatmap px off the truth"
         assert warning in capsys.readouterr().out
 
     def test_below_a_tenth_there_is_no_warning(self, tmp_path, capsys):
@@ -503,8 +503,8 @@ class TestBias:
         """64 px per crop side: 0.3 px in a crop of 100 px is 0.192 heatmap px."""
         sides = np.array([100.0, 100, 100, 100, 400, 400])
         truth = dataclasses.replace(truth, side=sides)
-        found = truth.joints + 0.3
-        shift = scoring.bias(found, truth, scoring.errors(found, truth))
+        predicted = truth.joints + 0.3
+        shift = scoring.bias(predicted, truth, scoring.errors(predicted, truth))
         assert shift["heatmap_px"] == pytest.approx([0.192, 0.192])
         assert "+0.19 in x and +0.19 in y" in results_module.bias_warning(shift)
 
@@ -515,8 +515,8 @@ class TestBias:
         assert bias["image_px"] == [0, 0] and bias["correct_joints"] == 6 * 9
 
     def test_unknown_crops(self, tmp_path, capsys):
-        truth = tompson(tmp_path / "d.mat", places(6))
-        results = score_predictions.run(npy(tmp_path / "p.npy", places(6) + 5), truth)
+        truth = tompson(tmp_path / "d.mat", joints_of(6))
+        results = score_predictions.run(npy(tmp_path / "p.npy", joints_of(6) + 5), truth)
         assert results["bias"]["heatmap_px"] is None
         assert "heatmap px unknown" in capsys.readouterr().out
 
@@ -525,8 +525,8 @@ class TestOutput:
     @pytest.fixture
     def written(self, tmp_path, truth_file):
         random = np.random.default_rng(3)
-        found = npy(tmp_path / "p.npy", places(6) + random.normal(0, 6, (6, 16, 2)))
-        results = score_predictions.run(found, truth_file, output=str(tmp_path / "new" / "out"))
+        predicted = npy(tmp_path / "p.npy", joints_of(6) + random.normal(0, 6, (6, 16, 2)))
+        results = score_predictions.run(predicted, truth_file, output=str(tmp_path / "new" / "out"))
         return results, tmp_path / "new" / "out"
 
     def test_files(self, written):
@@ -553,10 +553,10 @@ class TestOutput:
         area = np.sum(heights[1:] + heights[:-1]) * 0.02 / 2
         assert area == pytest.approx(results["AUC"]["mean14"], abs=1.5)
 
-    def test_a_refused_file_writes_nothing(self, tmp_path, truth_file):
-        found = npy(tmp_path / "p.npy", places(5))
+    def test_a_rejected_file_writes_nothing(self, tmp_path, truth_file):
+        predicted = npy(tmp_path / "p.npy", joints_of(5))
         with pytest.raises(ValueError, match="5 people"):
-            score_predictions.run(found, truth_file, output=str(tmp_path / "out"))
+            score_predictions.run(predicted, truth_file, output=str(tmp_path / "out"))
         assert not (tmp_path / "out").exists()
 
 
@@ -574,8 +574,8 @@ class TestCommand:
 
     @pytest.mark.parametrize("script", ["eval_main.py", "scripts/score_predictions.py"])
     def test_results_come_back(self, answer, tmp_path, truth, truth_file, script):
-        found = own(tmp_path / "p.json", truth, truth.joints + 4.0)
-        files = (f"--predictions={found}", f"--ground_truth={truth_file}")
+        predicted = own(tmp_path / "p.json", truth, truth.joints + 4.0)
+        files = (f"--predictions={predicted}", f"--ground_truth={truth_file}")
         code, output = answer(*files, f"--output={tmp_path / 'out'}", script=script)
         assert code == 0, output
         results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -587,10 +587,10 @@ class TestCommand:
         ).exists()
 
     def test_mistakes_get_one_sentence(self, answer, tmp_path, truth_file):
-        found = npy(tmp_path / "p.npy", places(5))
+        predicted = npy(tmp_path / "p.npy", joints_of(5))
         for words, sentence in (
-            ((f"--predictions={found}", f"--ground_truth={truth_file}"), "error: 5 people are"),
-            ((f"--predictions={found}",), "error: --predictions, --ground_truth and --output"),
+            ((f"--predictions={predicted}", f"--ground_truth={truth_file}"), "error: 5 people are"),
+            ((f"--predictions={predicted}",), "error: --predictions, --ground_truth and --output"),
             ((f"--ground_truth={truth_file}",), "error: --predictions, --ground_truth and"),
         ):
             code, output = answer(*words)
@@ -599,9 +599,9 @@ class TestCommand:
 
     def test_another_split_and_flags_of_networks(self, answer, tmp_path):
         """--split is a flag of networks, which are then understood too."""
-        truth_file = bearpaw(tmp_path / "a.json", places(6), split=0)
+        truth_file = bearpaw(tmp_path / "a.json", joints_of(6), split=0)
         files = (
-            f"--predictions={npy(tmp_path / 'p.npy', places(6))}",
+            f"--predictions={npy(tmp_path / 'p.npy', joints_of(6))}",
             f"--ground_truth={truth_file}",
         )
         code, output = answer(*files)
@@ -610,10 +610,10 @@ class TestCommand:
         assert code == 0 and "mpii train" in output, output
 
     def test_no_more_of_tensorflow_than_needed(self, tmp_path, truth_file):
-        found = npy(tmp_path / "p.npy", places(6))
+        predicted = npy(tmp_path / "p.npy", joints_of(6))
         lines = (
             "import sys, runpy; script = 'scripts/score_predictions.py'",
-            f"sys.argv = [script, '--predictions={found}', '--ground_truth={truth_file}']",
+            f"sys.argv = [script, '--predictions={predicted}', '--ground_truth={truth_file}']",
             "try: runpy.run_path(script, run_name='__main__')",
             "except SystemExit as end: assert not end.code",
             "names = ('tensorflow_addons', 'hourglass.model', 'hourglass.heatmap', 'cv2',",
@@ -689,18 +689,18 @@ class TestPublished:
     def test_a_published_decoder_is_caught(self):
         """pytorch-pose's files lie about a third of a heatmap pixel too low."""
         truth = ground_truth.read(os.path.join(DATA, "mpii", "valid.h5"))
-        _, found = prediction_files.read_foreign(published("bearpaw-hg_s2_b1.mat"), 1, MPII)
-        shift = scoring.bias(found, truth, scoring.errors(found, truth))
+        _, predicted = prediction_files.read_foreign(published("bearpaw-hg_s2_b1.mat"), 1, MPII)
+        shift = scoring.bias(predicted, truth, scoring.errors(predicted, truth))
         assert shift["heatmap_px"] == pytest.approx([-0.36, -0.43], abs=0.02)
         assert results_module.bias_warning(shift)
 
     @pytest.mark.parametrize("name", PUBLISHED)
-    def test_published_files_in_another_order_are_refused(self, name):
+    def test_published_files_in_another_order_are_rejected(self, name):
         truth = ground_truth.read(os.path.join(DATA, "mpii", "valid.h5"))
-        _, found = prediction_files.read_foreign(published(name), 1, MPII)
-        checks.check(None, found, truth)
+        _, predicted = prediction_files.read_foreign(published(name), 1, MPII)
+        checks.check(None, predicted, truth)
         some = np.arange(2958)
         some[:80] = np.roll(some[:80], 7)
         for order in (np.roll(np.arange(2958), 1), np.arange(2958)[::-1], some):
-            with pytest.raises(ValueError, match="the order, or the coordinates"):
-                checks.check(None, found[order], truth)
+            with pytest.raises(ValueError, match="the order or the coordinates"):
+                checks.check(None, predicted[order], truth)

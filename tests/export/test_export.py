@@ -1,7 +1,7 @@
-"""Exports: the graph's crop, each format in its own runtime, and what is refused.
+"""Exports: the graph's crop, each format in its own runtime, and rejected options.
 
-The exports are of the tiny trained network, on people whose true joints are what that network
-predicts: the checkpoint scores 100, and an export of anything else less.
+The exports are of the tiny trained network, on people with its predictions as true joints: the
+checkpoint scores 100, and an export of anything else less.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def test_stored_crops_come_through_the_graph_unshrunk(info):
         ((0, 0, 8000, 8000), "at most 16384"),
     ],
 )
-def test_boxes_that_cannot_be_are_refused(box, words):
+def test_boxes_that_cannot_be_are_rejected(box, words):
     photograph, _ = draw_person(3, "train", 0, MPII)  # 200 x 220
     with pytest.raises(tf.errors.InvalidArgumentError, match=words):
         cropping.graph_crop(photograph, tf.constant(box, tf.float32), GEOMETRY)
@@ -157,10 +157,10 @@ def expected(network, people: list) -> tuple[np.ndarray, np.ndarray]:
 def test_joints_of_files_are_those_of_records(network, kind):
     files, boxes, people = photographs(kind)
     signature = signatures.joints(network, GEOMETRY, MPII.mirror, OPTIONS, encoded=True)
-    found = signature(tf.constant(files), tf.constant(boxes))
+    predicted = signature(tf.constant(files), tf.constant(boxes))
     joints, confidences = expected(network, people)
-    np.testing.assert_allclose(found["confidences"], confidences, atol=2e-3)
-    distance = np.linalg.norm(found["joints"] - joints, axis=-1)
+    np.testing.assert_allclose(predicted["confidences"], confidences, atol=2e-3)
+    distance = np.linalg.norm(predicted["joints"] - joints, axis=-1)
     # A grey level of rounding may move the top of an untrained network's heatmap.
     assert np.median(distance) < 1e-3 and (distance < 0.01).mean() > 0.9, distance
 
@@ -185,12 +185,12 @@ def test_comparison_by_hand():
         side=np.array([64.0, 64.0]),
         pooled_joints=joints,
     )
-    found = joints.copy()
-    found[0, 0] += (3.0, 4.0)  # 5 image px, 2.5 input px; more than half a head
-    found[1, 1] += (0.0, 1.0)
+    predicted = joints.copy()
+    predicted[0, 0] += (3.0, 4.0)  # 5 image px, 2.5 input px; more than half a head
+    predicted[1, 1] += (0.0, 1.0)
     confidence = np.full([2, 16], 0.49)
     confidence[0, :2] = 0.5
-    row = verify.compare(truth, 32, (joints, confidence), (found, confidence))
+    row = verify.compare(truth, 32, (joints, confidence), (predicted, confidence))
     assert row["all_image_px"] == {"median": 0.0, "largest": 5.0}
     assert row["all_input_px"] == {"median": 0.0, "largest": 2.5}
     assert row["confident_input_px"] == {"median": 1.25, "largest": 2.5}
@@ -201,12 +201,12 @@ def test_comparison_by_hand():
 
 
 @pytest.mark.parametrize(
-    "loss, quantize, refused",
+    "loss, quantize, rejected",
     [(0.2, "none", 0), (0.21, "none", 1), (0.9, "int8", 0), (1.1, "int8", 1), (-5, "float16", 0)],
 )
-def test_limits(loss, quantize, refused):
+def test_limits(loss, quantize, rejected):
     rows = {"checkpoint": {"loss": 0.0, "mean14": 80.0}, "x": {"loss": loss, "mean14": 80 - loss}}
-    assert bool(verify.problem(rows, quantize)) == bool(refused)
+    assert bool(verify.problem(rows, quantize)) == bool(rejected)
 
 
 def test_unknown_loss_is_no_small_loss():
@@ -228,21 +228,21 @@ def trained(tmp_path_factory, info):
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory, trained, info) -> str:
-    """Records of the drawn people whose true joints are what the network predicts."""
+    """Records of the drawn people with the network's predictions as true joints."""
     network, *_ = checkpoints.load_network(trained[0].workdir)
     strategy = tf.distribute.get_strategy()
     predict = forward.make_predict(strategy, network, MPII.mirror, OPTIONS)
-    dataset, facts = (
+    dataset, labels = (
         input_pipeline.evaluation(info, "validation", batch=5),
-        input_pipeline.facts(info, "validation"),
+        input_pipeline.labels(info, "validation"),
     )
-    found, _ = evaluate.predict(strategy, predict, dataset, facts)
+    predicted, _ = evaluate.predict(strategy, predict, dataset, labels)
 
     def draw(k, split, row, skeleton):
         image, person = draw_person(k, split, row, skeleton)
         if split == "validation":
             state = np.full(len(skeleton), LABELLED, np.uint8)
-            person = dataclasses.replace(person, joints=found[row], state=state)
+            person = dataclasses.replace(person, joints=predicted[row], state=state)
         return image, person
 
     from tests.helpers.people import write_records
@@ -321,14 +321,14 @@ def test_export_equals_its_checkpoint(exported, trained, kind, changes):
         assert way in printed
     assert report["accepted_loss"] == "" and report["joints"] == list(MPII.joints)
 
-    place = options.output + ("/1" if kind == "savedmodel" else "")
+    path = options.output + ("/1" if kind == "savedmodel" else "")
     pictures = np.random.default_rng(0).integers(0, 256, [3, 32, 32, 3], np.uint8)
     given = pictures if options.with_preprocessing else preprocessing.normalize(pictures).numpy()
     network, *_ = checkpoints.load_network(trained[0].workdir)
     want = network(preprocessing.normalize(pictures), training=False)[-1].numpy()
     within = 2e-3 if options.quantize == "float16" else 1e-5
-    np.testing.assert_allclose(formats.LOAD[kind](place)(given), want, atol=within)
-    np.testing.assert_allclose(formats.LOAD[kind](place)(given[:1]), want[:1], atol=within)
+    np.testing.assert_allclose(formats.LOAD[kind](path)(given), want, atol=within)
+    np.testing.assert_allclose(formats.LOAD[kind](path)(given[:1]), want[:1], atol=within)
 
 
 @pytest.mark.slow
@@ -336,31 +336,31 @@ def test_savedmodel_serves_photographs_without_this_project(
     exported, tmp_path, trained, run_python
 ):
     """In a process that has TensorFlow alone: files and boxes in, image px out."""
-    place = exported("savedmodel")[0] / "pose.savedmodel"
-    assert left(place) == ["1"]
+    path = exported("savedmodel")[0] / "pose.savedmodel"
+    assert left(path) == ["1"]
     files, boxes, people = photographs("jpeg")
     for k, data in enumerate(files):
         (tmp_path / f"{k}.jpg").write_bytes(data)
     output = run_python(f"""
 import json, sys, tensorflow as tf
-model = tf.saved_model.load({str(place / "1")!r})
+model = tf.saved_model.load({str(path / "1")!r})
 assert sorted(model.signatures) == ["heatmaps", "joints", "joints_of_pixels"]
 functions = model.signatures["joints"].graph.as_graph_def().library.function
 assert functions and not any(one.attr["_XlaMustCompile"].b for one in functions)
 files = tf.stack([tf.io.read_file(f"{tmp_path}/{{k}}.jpg") for k in range({len(files)})])
-found = model.signatures["joints"](images=files, boxes=tf.constant({boxes.tolist()}))
+predicted = model.signatures["joints"](images=files, boxes=tf.constant({boxes.tolist()}))
 assert not {{"hourglass", "pipelines", "tensorflow_addons"}} & set(sys.modules)
-print("FOUND" + json.dumps(found["joints"].numpy().tolist()))
+print("FOUND" + json.dumps(predicted["joints"].numpy().tolist()))
 """)
-    found = np.array(json.loads(output.split("FOUND")[1]))
+    predicted = np.array(json.loads(output.split("FOUND")[1]))
     network, *_ = checkpoints.load_network(trained[0].workdir)
     joints, _ = expected(network, people)
-    distance = np.linalg.norm(found - joints, axis=-1)
+    distance = np.linalg.norm(predicted - joints, axis=-1)
     assert np.median(distance) < 1e-3 and (distance < 0.01).mean() > 0.9, distance
 
 
 @pytest.mark.slow
-def test_int8_of_a_dead_layer_is_refused(tmp_path):
+def test_int8_of_a_dead_layer_is_rejected(tmp_path):
     """TensorFlow Lite aborts on it: this process would be gone."""
     scale = tf.constant([3.0, 2.0])
 
@@ -376,7 +376,7 @@ def test_int8_of_a_dead_layer_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_int8_loss_is_refused_unless_accepted(ask, tmp_path):
+def test_int8_loss_is_rejected_unless_accepted(ask, tmp_path):
     """A network trained for seconds does not survive 8 bits: a real loss."""
     options = ask("tflite", quantize="int8")
     with pytest.raises(ValueError, match=r"loses .* points .* may lose 1.0.*--accept_loss"):
@@ -400,14 +400,14 @@ def test_spoiled_export_is_found_out(ask, tmp_path, known):
     order = np.arange(len(MPII))
     order[[0, 9]] = order[[9, 0]]  # right ankle and head top
     spoiled.layers[-2].set_weights([kernel[..., order], bias[order]])
-    place = export.write(options, str(tmp_path / "spoiled"), spoiled, info, OPTIONS)
-    rows = export.compare(options, place, network, info, OPTIONS)
+    path = export.write(options, str(tmp_path / "spoiled"), spoiled, info, OPTIONS)
+    rows = export.compare(options, path, network, info, OPTIONS)
     assert rows["checkpoint"]["mean14"] == 100.0
     assert rows["frozen"]["all_input_px"]["largest"] > 1
     assert "frozen loses" in verify.problem(rows, "none")
 
 
-# --- what is refused before any work ---
+# --- options rejected before any work ---
 
 
 @pytest.mark.parametrize(
@@ -432,12 +432,12 @@ def test_options_that_contradict_themselves(ask, tmp_path, kind, changes, words)
 @pytest.mark.parametrize("name", ["pose.frozen", "pose.frozen.json"])
 def test_nothing_is_overwritten(ask, tmp_path, name):
     (tmp_path / name).write_text("here first")
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="exists already"):
         export.run(ask("frozen"))
     assert (tmp_path / name).read_text() == "here first" and left(tmp_path) == [name]
 
 
-def test_records_of_other_joints_are_refused(ask, own_records):
+def test_records_of_other_joints_are_rejected(ask, own_records):
     from hourglass.skeleton import LSP
 
     other = own_records(skeleton=LSP, counts={"train": 3, "validation": 3})

@@ -1,4 +1,4 @@
-"""Our network beside PyTorch's with the same weights, and PyTorch's files read and written.
+"""Our network and PyTorch's with the same weights, and PyTorch's files read and written.
 
 Skipped where PyTorch is not installed (`make torch` installs it); with HOURGLASS_NEED_TORCH that
 is an error.
@@ -50,9 +50,9 @@ def make_twin(layout: str, **arguments):
 
 def save(path: pathlib.Path, layout: str, tensors: dict, **options) -> str:
     """A file as the layout's training script saves it."""
-    how = layouts.LAYOUTS[layout]
-    state = {how.prefix + name: tensor for name, tensor in tensors.items()}
-    if how.wrapped:
+    names = layouts.LAYOUTS[layout]
+    state = {names.prefix + name: tensor for name, tensor in tensors.items()}
+    if names.wrapped:
         state = {"epoch": 3, "best_acc": torch.tensor(0.5), "state_dict": state, "arch": "hg"}
     torch.save(state, path, **options)
     return str(path)
@@ -68,10 +68,10 @@ class Pair:
         self.tensors = {n: t.clone() for n, t in self.twin.state_dict().items()}
         self.folder = str(folder / "imported")
         source = save(folder / "weights.pth", layout, self.tensors)
-        self.found = files.import_run(source, self.folder, MPII, SIZE)
+        self.imported = files.import_run(source, self.folder, MPII, SIZE)
         self.network = model.build(**checkpoints.read_network(self.folder)[0])
         self.variables = checkpoints.by_name(self.network.variables)
-        self.named = layouts.names(layout, self.found, self.variables)
+        self.named = layouts.names(layout, self.imported, self.variables)
         random = np.random.default_rng(1)
         self.images = random.normal(0, 0.25, [BATCH, SIZE, SIZE, 3]).astype(np.float32)
         self.target = random.uniform(0, 1, [BATCH, SIZE // 4, SIZE // 4, 16]).astype(np.float32)
@@ -79,8 +79,8 @@ class Pair:
 
     def ours(self, tensors: dict) -> dict[str, np.ndarray]:
         """Those of their tensors that we have, by our names, in our order of axes."""
-        places = {theirs: name for name, theirs in self.named.items()}
-        return {places[n]: ours(t.numpy()) for n, t in tensors.items() if n in places}
+        by_theirs = {theirs: name for name, theirs in self.named.items()}
+        return {by_theirs[n]: ours(t.numpy()) for n, t in tensors.items() if n in by_theirs}
 
     def double(self) -> torch.nn.Module:
         """The twin as it was, in float64."""
@@ -102,15 +102,15 @@ def ours(array: np.ndarray) -> np.ndarray:
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
 
 
-def compare(pair: Pair, what: str, found: dict, want: dict, within: float, least=0.0) -> None:
+def compare(pair: Pair, what: str, actual: dict, want: dict, within: float, floor=0.0) -> None:
     """Every tensor's largest difference, as a share of its largest value, is at most ``within``.
 
-    Where all of a tensor is smaller than ``least``, as a share of that. Prints the worst one: a row
+    For tensors below ``floor``: as a share of that. Prints the worst one: a row
     of the parity table in docs/parity.md.
     """
-    assert set(found) == set(want)
-    sizes = {name: max(np.abs(array).max(), least) for name, array in want.items()}
-    shares = {name: np.abs(found[name] - want[name]).max() / sizes[name] for name in want}
+    assert set(actual) == set(want)
+    sizes = {name: max(np.abs(array).max(), floor) for name, array in want.items()}
+    shares = {name: np.abs(actual[name] - want[name]).max() / sizes[name] for name in want}
     worst = max(shares, key=shares.get)
     print(f"| {pair.title} | {what} | {worst} | {shares[worst]:.1e} |")
     assert shares[worst] <= within
@@ -123,37 +123,37 @@ class TestParity:
         pair.reset()
         with torch.no_grad():
             want = torch_twins.passed_on(pair.images, pair.twin.eval())
-        found = pair.network(pair.images, training=False)
-        assert len(found) == len(want) == pair.arguments["stacks"]
+        actual = pair.network(pair.images, training=False)
+        assert len(actual) == len(want) == pair.arguments["stacks"]
         assert all(heatmaps.std() > 0.05 for heatmaps in want)
         stacks = [f"stack {s}" for s in range(len(want))]
-        found = {stack: heatmaps.numpy() for stack, heatmaps in zip(stacks, found)}
+        actual = {stack: heatmaps.numpy() for stack, heatmaps in zip(stacks, actual)}
         want = {stack: heatmaps.numpy() for stack, heatmaps in zip(stacks, want)}
-        compare(pair, "heatmaps", found, want, within=1e-4)
-        assert all(np.abs(found[stack] - want[stack]).max() < 1e-4 for stack in stacks)
+        compare(pair, "heatmaps", actual, want, within=1e-4)
+        assert all(np.abs(actual[stack] - want[stack]).max() < 1e-4 for stack in stacks)
 
     def test_gradients_in_training_mode(self, pair):
         """In float64; see ``float64`` for the reason."""
         pair.reset()
         want = pair.ours(torch_twins.gradients(pair.double(), pair.images, pair.target))
         arguments = checkpoints.read_network(pair.folder)[0]
-        found = gradients(float64(pair.network, arguments), pair.images, pair.target)
+        actual = gradients(float64(pair.network, arguments), pair.images, pair.target)
         # A bias before batch norm has no gradient but rounding.
-        least = 1e-2 * max(np.abs(slope).max() for slope in want.values())
-        compare(pair, "gradients", found, want, within=1e-5, least=least)
+        floor = 1e-2 * max(np.abs(slope).max() for slope in want.values())
+        compare(pair, "gradients", actual, want, within=1e-5, floor=floor)
 
     def test_gradients_in_float32_are_as_good_as_torchs(self, pair):
         """Both are rounded; the median tensor's error must not be larger than PyTorch's own."""
         pair.reset()
         exact = pair.ours(torch_twins.gradients(pair.double(), pair.images, pair.target))
         theirs = pair.ours(torch_twins.gradients(pair.twin, pair.images, pair.target))
-        found = gradients(pair.network, pair.images, pair.target)
+        actual = gradients(pair.network, pair.images, pair.target)
 
         def median_error(slopes: dict) -> float:
             shares = [np.abs(slopes[n] - exact[n]).max() / np.abs(exact[n]).max() for n in exact]
             return float(np.median(shares))
 
-        our_error, their_error = median_error(found), median_error(theirs)
+        our_error, their_error = median_error(actual), median_error(theirs)
         print(
             f"| {pair.title} | float32 gradients, median: ours {our_error:.1e} | torch's ", end=""
         )
@@ -172,8 +172,8 @@ class TestParity:
         want = pair.ours(torch_twins.statistics(twin))
         before = pair.ours(torch_twins.statistics(pair.double()))
         assert not any(np.allclose(want[name], before[name], rtol=1e-3) for name in want)
-        found = {name: pair.variables[name].numpy() for name in want}
-        compare(pair, "batch norm's statistics after 3 steps", found, want, within=1e-3)
+        actual = {name: pair.variables[name].numpy() for name in want}
+        compare(pair, "batch norm's statistics after 3 steps", actual, want, within=1e-3)
 
     def test_three_steps_of_rmsprop(self, pair):
         """Given equal gradients: torch's of three steps, each at the weights it has reached."""
@@ -190,9 +190,9 @@ class TestParity:
         start = pair.ours(pair.tensors)
         # Where the gradient is but rounding, epsilon holds the weight back, there as here.
         assert np.median([np.abs(reached[name] - start[name]).max() for name in names]) > 1e-3
-        found = {name: pair.variables[name].numpy() for name in names}
+        actual = {name: pair.variables[name].numpy() for name in names}
         want = {name: reached[name] for name in names}
-        compare(pair, "weights after 3 steps of RMSprop", found, want, within=1e-6)
+        compare(pair, "weights after 3 steps of RMSprop", actual, want, within=1e-6)
 
 
 class TestThereAndBack:
@@ -209,9 +209,9 @@ class TestThereAndBack:
         fresh = make_twin(pair.layout, **pair.arguments)
         fresh.load_state_dict({name[len(prefix) :]: tensor for name, tensor in state.items()})
 
-        again = tmp_path / "again"
-        files.import_run(path, str(again), MPII, SIZE)
-        values = checkpoints.values(checkpoints.find(str(again)), "model")
+        second = tmp_path / "second"
+        files.import_run(path, str(second), MPII, SIZE)
+        values = checkpoints.values(checkpoints.find(str(second)), "model")
         assert set(values) == set(pair.variables)
         first = checkpoints.values(checkpoints.find(pair.folder), "model")
         assert all(values[name].tobytes() == first[name].tobytes() for name in values)
@@ -240,7 +240,7 @@ class TestThereAndBack:
         for heatmaps, theirs in zip(network(images, training=False), want):
             np.testing.assert_allclose(heatmaps, theirs, rtol=0, atol=1e-4)
 
-    def test_a_stem_of_another_layout_is_refused(self, trained, tmp_path):
+    def test_a_stem_of_another_layout_is_rejected(self, trained, tmp_path):
         with pytest.raises(ValueError, match="has --stem=pytorch_pose, this network newell"):
             files.export_run(trained[0].workdir, "anibali", str(tmp_path / "no.pth"))
         assert list(tmp_path.iterdir()) == []
@@ -264,7 +264,7 @@ class Trap:
 
 class TestFiles:
     @pytest.fixture
-    def refused(self, tmp_path):
+    def rejected(self, tmp_path):
         """A function: importing this file must fail with these words and leave nothing."""
 
         def check(path, words: str, skeleton=MPII):
@@ -280,94 +280,94 @@ class TestFiles:
     def test_both_formats_of_files(self, tensors, tmp_path, layout, modern):
         options = {"_use_new_zipfile_serialization": modern}
         path = save(tmp_path / "w.pth.tar", layout, tensors, **options)
-        found = files.read(path)
+        actual = files.read(path)
         prefix = "module." if layout == "pytorch_pose" else ""
-        assert set(found) == {prefix + name for name in tensors}
-        assert all(np.array_equal(found[prefix + n], t.numpy()) for n, t in tensors.items())
+        assert set(actual) == {prefix + name for name in tensors}
+        assert all(np.array_equal(actual[prefix + n], t.numpy()) for n, t in tensors.items())
 
     def test_half_precision_is_read(self, tensors, tmp_path):
         halves = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
-        found = files.read(save(tmp_path / "w.pth", "anibali", halves))
-        assert {a.dtype for a in found.values()} == {np.dtype(np.float32), np.dtype(np.int64)}
+        actual = files.read(save(tmp_path / "w.pth", "anibali", halves))
+        assert {a.dtype for a in actual.values()} == {np.dtype(np.float32), np.dtype(np.int64)}
 
     @pytest.mark.parametrize("modern", [True, False], ids=["zip", "before 1.6"])
     @pytest.mark.parametrize("part", [0.0, 0.001, 0.3, 0.99])
-    def test_truncated(self, tensors, tmp_path, refused, modern, part):
+    def test_truncated(self, tensors, tmp_path, rejected, modern, part):
         path = tmp_path / "w.pth"
         save(path, "anibali", tensors, _use_new_zipfile_serialization=modern)
         data = path.read_bytes()
         path.write_bytes(data[: int(part * len(data))])
-        refused(path, "cannot be read as PyTorch weights")
+        rejected(path, "cannot be read as PyTorch weights")
 
     @pytest.mark.parametrize("modern", [True, False], ids=["zip", "before 1.6"])
-    def test_code_in_a_file_does_not_run(self, tensors, tmp_path, refused, modern):
+    def test_code_in_a_file_does_not_run(self, tensors, tmp_path, rejected, modern):
         marker, path = tmp_path / "marker", tmp_path / "w.pth"
         state = {"state_dict": dict(tensors), "trap": Trap(marker)}
         torch.save(state, path, _use_new_zipfile_serialization=modern)
-        refused(path, "Nothing in it was run")
+        rejected(path, "Nothing in it was run")
         assert not marker.exists()
         torch.load(path, weights_only=False)  # The trap does work.
         assert marker.exists()
 
-    def test_a_bare_pickle_does_not_run(self, tmp_path, refused):
+    def test_a_bare_pickle_does_not_run(self, tmp_path, rejected):
         marker, path = tmp_path / "marker", tmp_path / "w.pth"
         path.write_bytes(pickle.dumps(Trap(marker)))
-        refused(path, "cannot be read as PyTorch weights")
+        rejected(path, "cannot be read as PyTorch weights")
         assert not marker.exists()
         pickle.loads(path.read_bytes())
         assert marker.exists()
 
-    def test_missing_and_surplus_tensors(self, tensors, tmp_path, refused):
+    def test_missing_and_surplus_tensors(self, tensors, tmp_path, rejected):
         state = {n: t for n, t in tensors.items() if n != "hg.0.hg.1.2.0.conv2.weight"}
         path = save(tmp_path / "less.pth", "pytorch_pose", state)
-        refused(path, r"missing are 1 \(hg.0.hg.1.2.0.conv2.weight\)")
+        rejected(path, r"missing: 1 \(hg.0.hg.1.2.0.conv2.weight\)")
         path = save(tmp_path / "more.pth", "pytorch_pose", {**tensors, "fc_.0.bias": torch.ones(8)})
-        refused(path, r"unknown to our network are 1 \(fc_.0.bias\)")
+        rejected(path, r"unknown: 1 \(fc_.0.bias\)")
 
-    def test_other_joints(self, tensors, tmp_path, refused):
+    def test_other_joints(self, tensors, tmp_path, rejected):
         path = save(tmp_path / "w.pth", "anibali", tensors)
-        refused(path, "heatmaps of 16 joints, the skeleton asked for has 14", LSP)
+        rejected(path, "heatmaps of 16 joints, the given skeleton has 14", LSP)
 
-    def test_nan(self, tensors, tmp_path, refused):
+    def test_nan(self, tensors, tmp_path, rejected):
         name = "fc.0.0.weight"
         path = save(tmp_path / "w.pth", "anibali", {**tensors, name: tensors[name] * torch.nan})
-        refused(path, rf"NaN or infinite values: 1 \({name}\)")
+        rejected(path, rf"NaN or infinite values: 1 \({name}\)")
 
-    def test_a_view_of_more_than_the_file_holds(self, tensors, tmp_path, refused):
+    def test_a_view_of_more_than_the_file_holds(self, tensors, tmp_path, rejected):
         name = "fc.0.0.weight"
         wide = torch.zeros(1).expand(100_000, 100_000, 1, 1)
         path = save(tmp_path / "w.pth", "anibali", {**tensors, name: wide})
-        refused(path, "need .* bytes, the file has")
+        rejected(path, "need .* bytes, the file has")
 
-    def test_files_that_are_something_else(self, tensors, tmp_path, refused):
-        refused(tmp_path / "none.pth", "no file at")
+    def test_files_that_are_something_else(self, tensors, tmp_path, rejected):
+        rejected(tmp_path / "none.pth", "no file at")
         for value, words in (
-            ([1, 2], "holds no weights by name"),
-            ({}, "holds no weights by name"),
+            ([1, 2], "contains no weights by name"),
+            ({}, "contains no weights by name"),
             ({"epoch": 3}, "no tensors by name"),
             ({"fc.weight": torch.ones(2)}, "no stacked hourglass"),
             ({**tensors, "x": torch.ones(2, dtype=torch.float64)}, "no tensors by name: 1 .'x'"),
         ):
             torch.save(value, tmp_path / "w.pth")
-            refused(tmp_path / "w.pth", words)
+            rejected(tmp_path / "w.pth", words)
         with zipfile.ZipFile(tmp_path / "w.zip", "w") as file:
             file.writestr("data.txt", "hello")
-        refused(tmp_path / "w.zip", "cannot be read as PyTorch weights")
+        rejected(tmp_path / "w.zip", "cannot be read as PyTorch weights")
 
     def test_a_folder_that_is_taken_stays(self, tensors, tmp_path):
         path = save(tmp_path / "w.pth", "anibali", tensors)
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "mine.txt").write_text("mine")
-        with pytest.raises(ValueError, match="is there already; choose another --output"):
+        with pytest.raises(ValueError, match="exists already; choose another --output"):
             files.import_run(path, str(tmp_path / "run"), MPII, 32)
         assert [p.name for p in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
     def test_an_output_that_cannot_be_written(self, tensors, tmp_path):
         path = save(tmp_path / "w.pth", "anibali", tensors)
-        with pytest.raises(OSError, match="cannot write .*choose another place"):
+        with pytest.raises(OSError, match="cannot write .*choose another path"):
             files.import_run(path, path + "/run", MPII, 32)
 
-    def test_an_unsafe_pytorch_is_refused(self, tensors, tmp_path, monkeypatch):
+    def test_an_unsafe_pytorch_is_rejected(self, tensors, tmp_path, monkeypatch):
         path = save(tmp_path / "w.pth", "anibali", tensors)
         monkeypatch.setattr(torch, "__version__", "2.5.1")
         with pytest.raises(OSError, match="PyTorch 2.5.1 reads files unsafely"):
@@ -389,7 +389,7 @@ def test_training_goes_on_from_imported_weights(tmp_path, info):
 
 
 def test_an_imported_run_is_not_resumed_nor_overwritten(tmp_path, info):
-    """It holds no optimizer: as --workdir it is refused, and stays what it was."""
+    """It contains no optimizer: as --workdir it is rejected and unchanged."""
     twin = torch_twins.scramble(torch_twins.Princeton(1, 8, 16, 1))
     path = save(tmp_path / "w.pth", "princeton", twin.state_dict())
     folder = tmp_path / "imported"
@@ -435,4 +435,4 @@ def test_the_commands(tmp_path, info, fork_script):
     code, output = command(script["import"], "--input=bad.pth", "--output=bad")
     assert code == 1 and "error: bad.pth cannot be read as PyTorch weights" in output
     code, output = command(script["export"], "--checkpoint=none", *words[1:])
-    assert code == 1 and "error: none holds no trained network" in output
+    assert code == 1 and "error: none contains no trained network" in output

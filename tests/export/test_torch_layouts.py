@@ -43,8 +43,8 @@ class Golden:
         shapes = [tuple(int(n) for n in s.split(",") if n) for s in self.file["shapes"]]
         self.tensors = unpack(self.file["names"], shapes, self.file["values"])
         self.images = self.file["pictures"].astype(np.float32) / np.float32(255) - np.float32(0.45)
-        found = {name: array.shape for name, array in self.tensors.items()}
-        self.arguments = layouts.architecture(layout, found)
+        actual = {name: array.shape for name, array in self.tensors.items()}
+        self.arguments = layouts.architecture(layout, actual)
         self.network = model.build(**self.arguments, size=64)
         self.shapes = shapes_of(self.network)
         self.named = layouts.names(layout, self.arguments, self.shapes)
@@ -52,7 +52,7 @@ class Golden:
         self.reset()
 
     def take(self, tensors):
-        return layouts.take(self.layout, self.arguments, tensors, self.shapes)
+        return layouts.from_torch(self.layout, self.arguments, tensors, self.shapes)
 
     def reset(self):
         for name, variable in checkpoints.by_name(self.network.variables).items():
@@ -95,13 +95,13 @@ class TestParity:
         golden.reset()
         names = [str(name) for name in golden.file["gradient_names"]]
         shapes = [golden.tensors[name].shape for name in names]
-        want, found = unpack(names, shapes, golden.file["gradients"]), golden.gradients()
-        assert set(found) == set(want)
+        want, actual = unpack(names, shapes, golden.file["gradients"]), golden.gradients()
+        assert set(actual) == set(want)
         largest = max(np.abs(slope).max() for slope in want.values())
         for name, slope in want.items():
             # A bias before batch norm has no gradient but rounding.
             allowed = 1e-5 * np.abs(slope).max() + 1e-7 * largest
-            np.testing.assert_allclose(found[name], slope, rtol=0, atol=allowed, err_msg=name)
+            np.testing.assert_allclose(actual[name], slope, rtol=0, atol=allowed, err_msg=name)
 
     def test_batch_norm_after_three_steps(self, golden):
         """torch keeps the unbiased variance; so does TensorFlow's fused batch norm."""
@@ -109,23 +109,23 @@ class TestParity:
         for _ in range(3):
             golden.network(golden.images, training=True)
         variables = checkpoints.by_name(golden.network.variables)
-        found = {golden.named[name]: v.numpy() for name, v in variables.items()}
+        actual = {golden.named[name]: v.numpy() for name, v in variables.items()}
         names = [n for n in golden.tensors if "running_" in n]
         shapes = [golden.tensors[n].shape for n in names]
         for name, want in unpack(names, shapes, golden.file["statistics"]).items():
             assert not np.allclose(want, golden.tensors[name], rtol=1e-3)
             allowed = 1e-3 * np.abs(want).max()
-            np.testing.assert_allclose(found[name], want, rtol=0, atol=allowed, err_msg=name)
+            np.testing.assert_allclose(actual[name], want, rtol=0, atol=allowed, err_msg=name)
 
     def test_the_way_back_is_bit_for_bit(self, golden):
-        back = layouts.give(golden.layout, golden.arguments, golden.ours, golden.kept)
+        back = layouts.to_torch(golden.layout, golden.arguments, golden.ours, golden.kept)
         assert set(back) == set(golden.tensors)
         for name, array in back.items():
             assert array.shape == golden.tensors[name].shape
             assert array.astype(np.float32).tobytes() == golden.tensors[name].tobytes(), name
 
     def test_what_decides_nothing_is_zero_where_it_is_not_known(self, golden):
-        back = layouts.give(golden.layout, golden.arguments, golden.ours, {})
+        back = layouts.to_torch(golden.layout, golden.arguments, golden.ours, {})
         assert set(back) == set(golden.tensors)
         spare = {name for name in back if not back[name].any()}
         assert spare == set(golden.kept)
@@ -143,28 +143,28 @@ class TestOtherSizes:
         """Names alone must tell every size; the twins have two of them."""
         arguments = {**SMALL, **changes, "stem": layouts.LAYOUTS[layout].stem}
         if layout == "princeton" and arguments["blocks"] > 1:
-            pytest.skip("princeton-vl's hourglass has one block at each place")
+            pytest.skip("princeton-vl's hourglass has one block per branch")
         network = model.build(**arguments, size=32)
         ours = {n: v.numpy() for n, v in checkpoints.by_name(network.variables).items()}
-        tensors = layouts.give(layout, arguments, ours, {})
-        found, prefix = layouts.recognise(f"module.{name}" for name in tensors)
-        assert prefix == "module." and found == layout.replace("anibali", "pytorch_pose")
+        tensors = layouts.to_torch(layout, arguments, ours, {})
+        actual, prefix = layouts.recognise(f"module.{name}" for name in tensors)
+        assert prefix == "module." and actual == layout.replace("anibali", "pytorch_pose")
         shapes = {name: array.shape for name, array in tensors.items()}
-        assert layouts.architecture(found, shapes) == arguments
-        again, _ = layouts.take(found, arguments, tensors, shapes_of(network))
-        assert set(again) == set(ours)
-        assert all(again[name].tobytes() == ours[name].tobytes() for name in ours)
+        assert layouts.architecture(actual, shapes) == arguments
+        restored, _ = layouts.from_torch(actual, arguments, tensors, shapes_of(network))
+        assert set(restored) == set(ours)
+        assert all(restored[name].tobytes() == ours[name].tobytes() for name in ours)
 
 
-class TestRefusals:
+class TestRejections:
     def test_missing_and_surplus_tensors_are_named(self, golden, tensors):
         gone = [name for name in tensors if name.endswith("bn2.running_var")][0]
         del tensors[gone]
         tensors["extra.weight"] = np.zeros(3, np.float32)
         with pytest.raises(ValueError) as error:
             golden.take(tensors)
-        assert f"missing are 1 ({gone})" in str(error.value)
-        assert "unknown to our network are 1 (extra.weight)" in str(error.value)
+        assert f"missing: 1 ({gone})" in str(error.value)
+        assert "unknown: 1 (extra.weight)" in str(error.value)
 
     def test_counters_of_batches_may_be_missing(self, golden, tensors):
         old = {n: t for n, t in tensors.items() if "num_batches" not in n}
@@ -209,7 +209,7 @@ class TestRefusals:
         other = {"pytorch_pose": "newell", "princeton": "pytorch_pose"}[golden.layout]
         arguments = {**golden.arguments, "stem": other}
         with pytest.raises(ValueError, match="export it to a layout with that stem"):
-            layouts.give(golden.layout, arguments, golden.ours, {})
+            layouts.to_torch(golden.layout, arguments, golden.ours, {})
         mobile = model.build(**{**SMALL, "stem": golden.arguments["stem"]}, size=16, block="mobile")
         with pytest.raises(ValueError, match="has no tensor for .*depthwise"):
             layouts.names(golden.layout, SMALL, shapes_of(mobile))

@@ -15,18 +15,18 @@ GROUPS = {
     "scripts/draw_records.py": ["People", "Picture"],
     "scripts/export.py": ["Network", "File", "Joints from heatmaps", "Verification"],
     "scripts/export_torch.py": ["Network", "File"],
-    "scripts/import_torch.py": ["Files", "What the file lacks"],
+    "scripts/import_torch.py": ["Files", "Not in the file"],
     "scripts/list_gpu_kernels.py": ["File"],
     "scripts/make_mpii_validation.py": [],
     "scripts/make_submission.py": ["Files"],
     "scripts/make_tfrecords.py": ["Data", "Records", "Stored crops", "--dataset=coco only"],
     "scripts/plot_runs.py": ["Curves"],
-    "scripts/predict.py": ["Network", "People and pictures", "What is written"],
+    "scripts/predict.py": ["Network", "People and pictures", "Output"],
     "scripts/score_predictions.py": ["Files"],
 }
 
 
 def entries(page: str) -> dict[str, str]:
     """Flag -> what stands behind it, on one line."""
-    found = re.findall(r"^  --(?:\[no\])?(\w+)(.*\n(?:   .*\n)*)", page, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in found}
+    matches = re.findall(r"^  --(?:\[no\])?(\w+)(.*\n(?:   .*\n)*)", page, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in matches}

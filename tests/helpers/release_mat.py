@@ -1,4 +1,4 @@
-"""Writes MPII's original .mat with its struct, because the file itself is not at hand."""
+"""Writes MPII's original .mat with its struct, because the file itself is not redistributed."""
 
 import numpy as np
 import scipy.io
@@ -9,9 +9,9 @@ EMPTY = np.zeros((0, 0))
 def struct(rows, fields):
     """MATLAB struct array [1, len(rows)]; a field that a row lacks is empty, as in MATLAB."""
     array = np.zeros((1, len(rows)), dtype=[(field, object) for field in fields])
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         for field in fields:
-            array[0, place][field] = row.get(field, EMPTY)
+            array[0, index][field] = row.get(field, EMPTY)
     return array if rows else EMPTY
 
 
@@ -63,8 +63,9 @@ def write_mat(path, photographs, single=None):
     return str(path)
 
 
-def annorect_of(persons, **how):
+def annorect_of(persons, **fields):
     rows = [
-        mat_person(*persons[k], **how) if k in persons else {} for k in range(1, 1 + max(persons))
+        mat_person(*persons[k], **fields) if k in persons else {}
+        for k in range(1, 1 + max(persons))
     ]
     return struct(rows, ANNORECT)

@@ -64,9 +64,9 @@ class PytorchPose(nn.Module):
         self.layer2, self.layer3 = chain(c // 2), chain(c)
         levels = [[4 if level == 0 else 3 for level in range(depth)] for _ in range(stacks)]
         self.hg = nn.ModuleList(nn.Module() for _ in levels)
-        for stack, places in zip(self.hg, levels):
+        for stack, branches in zip(self.hg, levels):
             stack.hg = nn.ModuleList(
-                nn.ModuleList(chain(c, blocks) for _ in range(count)) for count in places
+                nn.ModuleList(chain(c, blocks) for _ in range(count)) for count in branches
             )
         self.res = nn.ModuleList(chain(c, blocks) for _ in levels)
         self.fc = nn.ModuleList(
@@ -84,10 +84,10 @@ class PytorchPose(nn.Module):
         return Block(before, after, "downsample", wrap, always=False)
 
     def _hourglass(self, levels, level, x):
-        places = levels[level]
-        low = places[1](half_size(x))
-        low = self._hourglass(levels, level - 1, low) if level else places[3](low)
-        return places[0](x) + double_size(places[2](low))
+        branches = levels[level]
+        low = branches[1](half_size(x))
+        low = self._hourglass(levels, level - 1, low) if level else branches[3](low)
+        return branches[0](x) + double_size(branches[2](low))
 
     def forward(self, x):
         """[B, 3, H, W] -> list of [B, J, H / 4, W / 4]."""
@@ -179,7 +179,7 @@ class Princeton(nn.Module):
 
 
 def scramble(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Draw every tensor, batch norm's too, so that no two places can be confused unseen."""
+    """Draw every tensor, batch norm's too, so that no mix-up of two goes unnoticed."""
     draw = torch.Generator().manual_seed(seed)
     for name, tensor in network.state_dict().items():
         if not tensor.is_floating_point():
@@ -226,8 +226,8 @@ def golden(layout: str) -> dict[str, np.ndarray]:
     """tests/golden/torch_<layout>.npz: weights of a twin and what it makes of pictures."""
     network = scramble(TWINS[layout](stacks=2, channels=8))
     weights = {n: t.numpy().copy() for n, t in network.state_dict().items()}
-    y, x, place = np.mgrid[:64, :64, :24]
-    wave = np.sin(x * (0.11 + 0.02 * place) + y * (0.31 - 0.01 * place) + place)
+    y, x, channel = np.mgrid[:64, :64, :24]
+    wave = np.sin(x * (0.11 + 0.02 * channel) + y * (0.31 - 0.01 * channel) + channel)
     pictures = (127.5 + 127.5 * wave).astype(np.uint8).reshape(64, 64, 8, 3).transpose(2, 0, 1, 3)
     images = pictures.astype(np.float32) / 255.0 - 0.45
     target = np.zeros([8, 16, 16, 16], np.float32)

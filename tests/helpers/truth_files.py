@@ -6,7 +6,7 @@ import scipy.io
 BOX = (11, 11, 41, 51)
 
 
-def places(people, seed=0):
+def joints_of(people, seed=0):
     """[people, 16, 2] 1-based whole px; everybody stands 600 px right of the one before."""
     joints = np.random.default_rng(seed).integers(20, 300, (people, 16, 2)).astype(float)
     return joints + np.arange(people)[:, None, None] * (600.0, 0.0)

@@ -1,4 +1,4 @@
-"""The formulas that stand in for tensorflow-addons, beside it; what they do alone is tested with
+"""Our formulas in place of tensorflow-addons, compared with it; alone they are tested with
 their users, test_optimizer.py and test_decode.py."""
 
 import numpy as np
@@ -8,7 +8,7 @@ import tensorflow as tf
 from hourglass import addons, optimizer
 
 # Where it is not installed, the formulas are what the other tests test.
-beside = pytest.mark.skipif(not addons.PRESENT, reason="tensorflow-addons is not installed")
+needs_addons = pytest.mark.skipif(not addons.PRESENT, reason="tensorflow-addons is not installed")
 BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
 
 
@@ -40,7 +40,7 @@ def trained(kind, run, decayed: bool) -> list[np.ndarray]:
     return [v.numpy() for v in (*variables, *opt.variables())]
 
 
-@beside
+@needs_addons
 @BOTH
 @pytest.mark.parametrize("decayed", [True, False])
 def test_adamw_is_theirs_bit_for_bit(run, decayed):
@@ -49,7 +49,7 @@ def test_adamw_is_theirs_bit_for_bit(run, decayed):
         np.testing.assert_array_equal(a, b)
 
 
-@beside
+@needs_addons
 def test_adamw_has_their_names_in_checkpoints(tmp_path):
     def names(kind):
         opt = kind(weight_decay=lambda: 0.1, learning_rate=lambda: 0.1)
@@ -60,7 +60,7 @@ def test_adamw_has_their_names_in_checkpoints(tmp_path):
     assert names(addons.AdamW) == names(theirs().optimizers.AdamW)
 
 
-@beside
+@needs_addons
 @pytest.mark.parametrize(("size", "sigma"), [(3, 0.5), (11, 2.0), (17, 3.0)])
 def test_blur_is_theirs_bit_for_bit(size, sigma):
     # Theirs is always a graph, which rounds the Gaussian's sum otherwise.

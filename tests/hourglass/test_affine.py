@@ -26,10 +26,10 @@ WARPS = pytest.mark.parametrize(
 FEW = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 
 # A window of a stored crop, as augmentation draws it: centre, side, turn, mirrored or not.
-PLACE = st.tuples(*[st.floats(-50, 400, allow_subnormal=False)] * 2)
+POSITION = st.tuples(*[st.floats(-50, 400, allow_subnormal=False)] * 2)
 ANGLE = st.floats(-math.pi, math.pi, allow_subnormal=False)
-WINDOWS = st.tuples(PLACE, st.floats(100, 600), ANGLE, st.booleans())
-POINTS = st.lists(PLACE, min_size=1, max_size=5)
+WINDOWS = st.tuples(POSITION, st.floats(100, 600), ANGLE, st.booleans())
+POINTS = st.lists(POSITION, min_size=1, max_size=5)
 
 
 def _matrix(window, size=256):
@@ -242,8 +242,8 @@ def test_warp_moves_pixels_where_apply_moves_points(warp, dtype, center, side, a
     image = np.stack([_dot(x, y, 120, 144) for x, y in dots], -1)[None].astype(dtype)
     matrix = _matrix((center, side, angle, mirrored), 128)
     warped = warp(tf.constant(image), matrix[None], 128)[0].numpy()
-    found = [_centroid(warped[..., channel].astype(np.float64)) for channel in (0, 1)]
-    np.testing.assert_allclose(found, affine.apply(matrix, _floats(dots)), atol=0.02)
+    centroids = [_centroid(warped[..., channel].astype(np.float64)) for channel in (0, 1)]
+    np.testing.assert_allclose(centroids, affine.apply(matrix, _floats(dots)), atol=0.02)
 
 
 @FEW

@@ -43,10 +43,10 @@ def test_equals_the_last_stack_of_the_plain_network(pairs, kind):
     images = _images()
     want = plain(images, training=False)[-1].numpy()
     assert want.std() > 0.05
-    for found in (fast(images), fast(images, training=True), tf.function(fast)(images)):
-        assert isinstance(found, tuple) and len(found) == 1
-        assert found[0].dtype == tf.float32
-        np.testing.assert_allclose(found[0], want, atol=2e-5 * np.abs(want).max())
+    for outputs in (fast(images), fast(images, training=True), tf.function(fast)(images)):
+        assert isinstance(outputs, tuple) and len(outputs) == 1
+        assert outputs[0].dtype == tf.float32
+        np.testing.assert_allclose(outputs[0], want, atol=2e-5 * np.abs(want).max())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,8 +135,8 @@ def test_two_ways_back_by_hand():
     features = layers.ReLU()(images)
     maps = layers.Conv2D(1, 1, name="heatmaps")(features)
     back = layers.Conv2D(2, 1, name="features_back")(features)
-    again = layers.Conv2D(2, 1, name="heatmaps_back")(maps)
-    _, fast = _network((layers.Add()([images, back, again]),), images, matrices)
+    second = layers.Conv2D(2, 1, name="heatmaps_back")(maps)
+    _, fast = _network((layers.Add()([images, back, second]),), images, matrices)
     (one,) = (layer for layer in fast.layers if isinstance(layer, layers.Conv2D))
     # [[1, 2], [3, 4]] + [[5], [6]] [[1, 10]]; [1, 2] + 7 [1, 10] + [0, 100]
     np.testing.assert_array_equal(one.kernel[0, 0], [[6, 52], [9, 64]])

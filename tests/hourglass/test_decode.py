@@ -51,10 +51,10 @@ def _two_maps():
     ],
 )
 def test_by_hand(run, method, want):
-    found, confidence = run(lambda maps: heatmap.decode(maps, method))(tf.constant(_two_maps()))
-    np.testing.assert_array_equal(found, [want])
+    decoded, confidence = run(lambda maps: heatmap.decode(maps, method))(tf.constant(_two_maps()))
+    np.testing.assert_array_equal(decoded, [want])
     np.testing.assert_array_equal(confidence, [[1, 1]])
-    assert found.dtype == confidence.dtype == tf.float32
+    assert decoded.dtype == confidence.dtype == tf.float32
 
 
 @BOTH
@@ -62,8 +62,8 @@ def test_subpixel_by_hand(run):
     # Powers of e, a parabola in the logarithm: -((x - 2.2)^2 + (y - 1.9)^2) / 2 + xy term.
     x, y = np.meshgrid(np.arange(5) - 2.2, np.arange(4) - 1.9)
     maps = np.exp(-(x**2 + y**2) / 2 + 0.6 * x * y)[None, ..., None].astype(np.float32)
-    found, confidence = run(lambda m: heatmap.decode(m, "subpixel"))(tf.constant(maps))
-    np.testing.assert_allclose(found, [[[2.2, 1.9]]], atol=1e-5)
+    decoded, confidence = run(lambda m: heatmap.decode(m, "subpixel"))(tf.constant(maps))
+    np.testing.assert_allclose(decoded, [[[2.2, 1.9]]], atol=1e-5)
     assert confidence[0, 0] == maps.max()
 
 
@@ -76,11 +76,11 @@ def test_subpixel_on_three_pixels_by_hand():
 @pytest.mark.parametrize("joint", [(20.0, 30.0), (20.3, 30.0), (19.6, 30.45), (9.6, 40.0)])
 @pytest.mark.parametrize("sigma", [1.0, 2.0])
 def test_dark_finds_what_render_drew_or_stays_near_the_border(joint, sigma):
-    found = _decode(_render([joint], 64, sigma), "dark", sigma)[0, 0]
-    np.testing.assert_allclose(found, joint, atol=0.01)
-    beside = np.float32(joint) + [-joint[0] + 1.3, 0]  # column 1: no step
-    found = _decode(_render([beside], 64, sigma), "dark", sigma)[0, 0]
-    np.testing.assert_array_equal(found, [1, math.floor(joint[1] + 0.5)])
+    decoded = _decode(_render([joint], 64, sigma), "dark", sigma)[0, 0]
+    np.testing.assert_allclose(decoded, joint, atol=0.01)
+    near_border = np.float32(joint) + [-joint[0] + 1.3, 0]  # column 1: no step
+    decoded = _decode(_render([near_border], 64, sigma), "dark", sigma)[0, 0]
+    np.testing.assert_array_equal(decoded, [1, math.floor(joint[1] + 0.5)])
 
 
 def _noisy_maps(seed, height=12, width=16, joints=40):
@@ -108,12 +108,12 @@ def test_hourglass_is_the_published_rule_in_its_own_coordinates():
     ours = affine.resample(_decode(_as_batch(planes), "hourglass").reshape(-1, 2), 4.0)
     for plane, got in zip(planes, np.asarray(ours)):
         y, x = np.unravel_index(plane.astype(np.float32).argmax(), plane.shape)
-        place = np.array([x + 1.0, y + 1.0])
+        position = np.array([x + 1.0, y + 1.0])
         if plane.max() <= 0:
-            place[:] = 0
+            position[:] = 0
         elif 1 < x + 1 < plane.shape[1] and 1 < y + 1 < plane.shape[0]:
-            place += _quarter_of(plane, x, y)
-        corner_based = (place + 0.5 - 1) * 4  # 0 is the crop's left border
+            position += _quarter_of(plane, x, y)
+        corner_based = (position + 0.5 - 1) * 4  # 0 is the crop's left border
         np.testing.assert_allclose(got, corner_based - 0.5, atol=1e-5)
 
 
@@ -125,22 +125,22 @@ def test_hrnet_is_the_published_rule_in_its_own_coordinates():
     for plane, got in zip(planes, ours):
         height, width = plane.shape
         y, x = np.unravel_index(plane.astype(np.float32).argmax(), plane.shape)
-        place = np.array([x, y], float)
+        position = np.array([x, y], float)
         if plane.max() <= 0:
-            place[:] = 0
+            position[:] = 0
         elif 1 < x < width - 1 and 1 < y < height - 1:
-            place += _quarter_of(plane, x, y)
-        from_centre = place - [width / 2, height / 2]
+            position += _quarter_of(plane, x, y)
+        from_centre = position - [width / 2, height / 2]
         np.testing.assert_allclose(got - [(width - 1) / 2, (height - 1) / 2], from_centre)
 
 
 def test_dark_is_the_published_rule():
-    # The blur by OpenCV, whose sigma for 11 px is 2; one joint after the other; numpy's inverse.
-    places = np.random.default_rng(3).uniform(-1, 41, [1, 60, 2]).astype(np.float32)
-    maps = heatmap.render(places, 40, 2.0).numpy()
+    # The blur by OpenCV, with sigma 2 for 11 px; one joint after the other; numpy's inverse.
+    positions = np.random.default_rng(3).uniform(-1, 41, [1, 60, 2]).astype(np.float32)
+    maps = heatmap.render(positions, 40, 2.0).numpy()
     maps += np.random.default_rng(4).uniform(0, 0.02, maps.shape).astype(np.float32)
-    found = _decode(maps, "dark", 2.0)[0]
-    for j, got in enumerate(found):
+    decoded = _decode(maps, "dark", 2.0)[0]
+    for j, got in enumerate(decoded):
         plane = maps[0, ..., j]
         y, x = np.unravel_index(plane.argmax(), plane.shape)
         want = np.array([x, y], float)
@@ -175,21 +175,21 @@ def test_odd_maps_give_finite_answers_near_the_peak(run, method):
         "tie": np.eye(1, 99, 50).reshape(shape) + np.eye(1, 99, 51).reshape(shape),
     }
     batch = tf.constant(np.stack(list(maps.values())), tf.float32)
-    found, confidence = run(lambda m: heatmap.decode(m, method))(batch)
-    assert np.isfinite(found).all() and found.shape == (len(maps), 1, 2)
+    decoded, confidence = run(lambda m: heatmap.decode(m, method))(batch)
+    assert np.isfinite(decoded).all() and decoded.shape == (len(maps), 1, 2)
     np.testing.assert_array_equal(confidence[:, 0], batch.numpy().max((1, 2, 3)))
     peaks = _decode(batch, "argmax")
     reach = {"argmax": 0, "quarter": 0.25, "subpixel": 1, "dark": 2}.get(method)
     if reach is not None:
-        assert np.abs(found - peaks).max() <= reach
+        assert np.abs(decoded - peaks).max() <= reach
         for name in ("empty", "flat", "all negative and flat"):
-            np.testing.assert_array_equal(found[list(maps).index(name), 0], [0, 0])
+            np.testing.assert_array_equal(decoded[list(maps).index(name), 0], [0, 0])
     else:
         shift = {"hourglass": 0.0, "hrnet": -0.5}[method]
         outside = {"hourglass": -1.0, "hrnet": -0.5}[method]
         positive = batch.numpy().max((1, 2, 3)) > 0
-        assert (found.numpy()[~positive] == outside).all()
-        assert np.abs(found - peaks - shift)[positive].max() <= 0.25
+        assert (decoded.numpy()[~positive] == outside).all()
+        assert np.abs(decoded - peaks - shift)[positive].max() <= 0.25
 
 
 def test_two_equal_pixels_are_halved_by_subpixel_alone():
@@ -206,11 +206,11 @@ def test_subpixel_returns_what_render_drew(run, sigma):
     # Anywhere in the crop, half a pixel before the first and after the last centre included.
     joints = np.random.default_rng(6).uniform(-0.5, 63.49, [4, 64, 2]).astype(np.float32)
     maps = heatmap.render(joints, 64, sigma)
-    found = run(lambda m: heatmap.decode(m, "subpixel"))(maps)[0].numpy()
-    assert np.abs(found - joints).max() <= 1e-3
-    assert np.abs(found - joints).mean() <= 1e-5
+    decoded = run(lambda m: heatmap.decode(m, "subpixel"))(maps)[0].numpy()
+    assert np.abs(decoded - joints).max() <= 1e-3
+    assert np.abs(decoded - joints).mean() <= 1e-5
     low = run(lambda m: heatmap.decode(m, "subpixel"))(maps * 1e-3)[0].numpy()
-    np.testing.assert_allclose(low, found, atol=1e-3)
+    np.testing.assert_allclose(low, decoded, atol=1e-3)
 
 
 def test_subpixel_on_a_map_that_is_not_square():
@@ -234,7 +234,7 @@ def test_subpixel_is_quarter_where_the_parabola_has_no_top():
 
 
 @pytest.mark.parametrize("size", [(2, 8), (8, 1)])
-def test_subpixel_refuses_maps_without_neighbours(size):
+def test_subpixel_rejects_maps_without_neighbours(size):
     with pytest.raises(ValueError, match=f"3x3 px or more, not {size[1]}x{size[0]}"):
         heatmap.decode(tf.zeros([1, *size, 2]), "subpixel")
 
@@ -252,8 +252,8 @@ def test_a_moved_map_gives_the_moved_joint(method, joint, step, seed):
         _render([joint])[:, y - 4 : y + 5, x - 4 : x + 5] + noise
     )
     moved = np.roll(maps, step[::-1], axis=(1, 2))
-    found = _decode(maps, method) + np.float32(step)
-    np.testing.assert_allclose(_decode(moved, method), found, atol=1e-3)
+    decoded = _decode(maps, method) + np.float32(step)
+    np.testing.assert_allclose(_decode(moved, method), decoded, atol=1e-3)
 
 
 @pytest.mark.parametrize("method", ["subpixel", "dark"])
@@ -267,20 +267,22 @@ def test_the_mean_with_the_mirrored_map_keeps_a_symmetric_pose_in_place(method):
         joints[j] = [31.5, y] if j == other else [x if j < other else 63 - x, y]
     maps = _render(joints)
     mean = 0.5 * (maps + heatmap.unmirror(tf.constant(maps), MPII.mirror).numpy())
-    found = _decode(mean, method)[0]
+    decoded = _decode(mean, method)[0]
     # DARK's cut-off blur leaves some thousandths of a pixel; on the axis either side may win.
     pairs = [j for j, other in enumerate(MPII.mirror) if j != other]
-    np.testing.assert_allclose(found[pairs], _decode(maps, method)[0][pairs], atol=1e-4)
+    np.testing.assert_allclose(decoded[pairs], _decode(maps, method)[0][pairs], atol=1e-4)
     if method == "subpixel":
-        np.testing.assert_allclose(found, joints, atol=1e-4)
+        np.testing.assert_allclose(decoded, joints, atol=1e-4)
     # Decoded left and right joints are mirror images: no half pixel slips in between.
-    np.testing.assert_allclose(found[pairs, 0], 63 - found[list(MPII.mirror)][pairs, 0], atol=1e-4)
+    np.testing.assert_allclose(
+        decoded[pairs, 0], 63 - decoded[list(MPII.mirror)][pairs, 0], atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("method", ["argmax", "quarter", "hourglass", "dark", "subpixel"])
 def test_a_map_symmetric_about_a_pixel_stays_on_it(method):
-    found = _decode(_render([[20, 30], [7, 50]], rounded=True), method)[0]
-    np.testing.assert_allclose(found, [[20, 30], [7, 50]], atol=1e-4)
+    decoded = _decode(_render([[20, 30], [7, 50]], rounded=True), method)[0]
+    np.testing.assert_allclose(decoded, [[20, 30], [7, 50]], atol=1e-4)
 
 
 @EACH
@@ -337,17 +339,17 @@ def test_every_decoder_has_a_ceiling_in_its_own_and_in_our_heatmaps():
 def test_the_ceilings_of_drawn_people():
     random = np.random.default_rng(9)
     rows = decoder_bounds.measure([_person(random, row) for row in range(400)], MPII)
-    found = {(c.decoder, c.name): tuple(row.inside.values()) for c, row in rows.items()}
-    assert found.keys() == INSIDE.keys()
+    ceilings = {(c.decoder, c.name): tuple(row.inside.values()) for c, row in rows.items()}
+    assert ceilings.keys() == INSIDE.keys()
     for key, want in INSIDE.items():
         # 5,200 joints: the standard error of 32 % is 0.65.
-        assert found[key] == pytest.approx(want, abs=2.0 if want[2] < 90 else 0.7), key
-    assert found["subpixel", "ours"] == pytest.approx((100, 100, 100), abs=1e-9)
+        assert ceilings[key] == pytest.approx(want, abs=2.0 if want[2] < 90 else 0.7), key
+    assert ceilings["subpixel", "ours"] == pytest.approx((100, 100, 100), abs=1e-9)
     for ceiling in rows.values():
         assert ceiling.all[0.5] == pytest.approx(99.85, abs=0.15)
 
 
-def test_nobody_has_no_ceiling():
+def test_no_people_no_ceiling():
     with pytest.raises(ValueError, match="no people to score"):
         decoder_bounds.measure([], MPII)
 
@@ -385,8 +387,8 @@ ON_MPII = {
 @pytest.mark.parametrize("key", ON_MPII, ids=" ".join)
 def test_the_ceilings_on_mpii(mpii_rows, key):
     row = {(c.decoder, c.name): row for c, row in mpii_rows.items()}[key]
-    found = (*row.all.values(), *row.inside.values())
-    assert found == pytest.approx(ON_MPII[key], abs=0.05)
+    ceilings = (*row.all.values(), *row.inside.values())
+    assert ceilings == pytest.approx(ON_MPII[key], abs=0.05)
 
 
 @pytest.mark.slow

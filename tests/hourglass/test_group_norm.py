@@ -77,8 +77,8 @@ def gradients_of(strategy, images, target):
             maps = network(context_images, training=True)
             weight = tf.ones([len(context_images), 3])
             total = tf.reduce_sum(loss.per_stack(maps, context_target, weight, 4))
-        found = tape.gradient(total, network.trainable_variables)
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, found)
+        gradients = tape.gradient(total, network.trainable_variables)
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
 
     shares = [
         strategy.experimental_distribute_values_from_function(
@@ -112,7 +112,7 @@ def test_bfloat16_normalises_in_float32(grouped):
         assert 0 < difference.max() < 0.1 * np.abs(exact).max()
 
 
-def test_weights_of_the_other_norm_are_refused(grouped, tmp_path):
+def test_weights_of_the_other_norm_are_rejected(grouped, tmp_path):
     batch = model.build(**{**GROUPED, "norm": "batch"})
     prefix = checkpoints.state(tf.Variable(0), batch, None, None).save(str(tmp_path / "ckpt"))
     with pytest.raises(ValueError, match="another network: stem_gn"):

@@ -12,8 +12,8 @@ FEW = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 
 
 def _places(low, high):
-    place = st.floats(low, high, allow_subnormal=False)
-    return st.lists(st.tuples(place, place), min_size=1, max_size=6)
+    position = st.floats(low, high, allow_subnormal=False)
+    return st.lists(st.tuples(position, position), min_size=1, max_size=6)
 
 
 def _direct(joints, size, sigma):
@@ -57,17 +57,17 @@ def test_the_product_of_two_factors_is_the_direct_formula(joints, sigma):
 
 @FEW
 @hypothesis.given(st.lists(st.tuples(*[st.integers(0, 511)] * 2), min_size=1, max_size=6))
-def test_the_peak_is_1_at_the_subpixel_position(places):
+def test_the_peak_is_1_at_the_subpixel_position(positions):
     # A position in eighths of a pixel is a whole pixel of a grid 8 times as fine.
-    joints = affine.resample(tf.constant(places, tf.float32), 1 / 8)
+    joints = affine.resample(tf.constant(positions, tf.float32), 1 / 8)
     fine = _render(affine.resample(joints, 8.0), 512, 8.0).numpy()[0]
-    for j, (x, y) in enumerate(places):
+    for j, (x, y) in enumerate(positions):
         assert fine[y, x, j] == 1.0 and np.count_nonzero(fine[..., j] == 1.0) == 1
 
 
-@pytest.mark.parametrize("place", [(-200.0, 30.0), (1e6, -1e6), (30.0, 1e20)])
-def test_a_joint_far_outside_leaves_an_empty_map(place):
-    np.testing.assert_array_equal(_render([place]), np.zeros([1, 64, 64, 1]))
+@pytest.mark.parametrize("position", [(-200.0, 30.0), (1e6, -1e6), (30.0, 1e20)])
+def test_a_joint_far_outside_leaves_an_empty_map(position):
+    np.testing.assert_array_equal(_render([position]), np.zeros([1, 64, 64, 1]))
 
 
 @BOTH
@@ -165,22 +165,22 @@ def test_decode_works_with_a_batch_size_unknown_to_the_graph():
         heatmap.decode, input_signature=[tf.TensorSpec([None, 8, 8, 2], tf.float32)]
     )
     joints = [[[2, 3], [4, 5]], [[6, 1], [1, 6]], [[3, 3], [5, 2]]]
-    found, confidence = decode(heatmap.render(tf.constant(joints, tf.float32), 8, 1.0))
-    np.testing.assert_array_equal(found, joints)
+    decoded, confidence = decode(heatmap.render(tf.constant(joints, tf.float32), 8, 1.0))
+    np.testing.assert_array_equal(decoded, joints)
     assert confidence.shape == (3, 2)
 
 
-def test_an_unknown_decoder_is_refused():
+def test_an_unknown_decoder_is_rejected():
     with pytest.raises(ValueError, match=r"'nearest'.*not one of.*'argmax', 'quarter'"):
         heatmap.decode(tf.zeros([1, 4, 4, 1]), "nearest")
 
 
 @BOTH
 def test_to_input_returns_the_middle_of_the_block(run):
-    found = run(lambda joints: heatmap.to_input(joints, 4))(
+    decoded = run(lambda joints: heatmap.to_input(joints, 4))(
         tf.constant([[0.0, 63.0], [1.25, -0.5]])
     )
-    np.testing.assert_array_equal(found, [[1.5, 253.5], [6.5, -0.5]])
+    np.testing.assert_array_equal(decoded, [[1.5, 253.5], [6.5, -0.5]])
 
 
 @BOTH

@@ -207,9 +207,9 @@ def _arrays(network):
 
 def test_the_seed_alone_decides_the_weights(small, trained):
     tf.random.set_seed(99)
-    again, other = _arrays(model.build(**SMALL)), _arrays(trained[KINDS[0]])
+    rebuilt, other = _arrays(model.build(**SMALL)), _arrays(trained[KINDS[0]])
     for name, values in _arrays(small).items():
-        np.testing.assert_array_equal(again[name], values)
+        np.testing.assert_array_equal(rebuilt[name], values)
         if "kernel" in name or "bias" in name:
             assert (other[name] != values).all(), name
 
@@ -293,7 +293,7 @@ def test_an_example_is_judged_alone_outside_training(small):
         ({"precision": "float16"}, r"precision 'float16' is not one of .*mixed_float16"),
     ],
 )
-def test_wrong_arguments_are_refused(wrong, message):
+def test_wrong_arguments_are_rejected(wrong, message):
     with pytest.raises(ValueError, match=message):
         model.build(**{**SMALL, **wrong})
 
@@ -315,9 +315,9 @@ def test_a_wide_1x1_convolution_has_the_gradients_of_keras(wrap, kind, rtol):
             total = tf.reduce_sum(tf.cast(outputs, tf.float32) * slope)
         return outputs, tape.gradient(total, [images, *layer.trainable_variables])
 
-    (outputs, found), (expected_outputs, expected) = wrap(run)(ours), wrap(run)(theirs)
+    (outputs, gradients), (expected_outputs, expected) = wrap(run)(ours), wrap(run)(theirs)
     np.testing.assert_array_equal(outputs, expected_outputs)
-    for ours_, theirs_ in zip(found, expected):
+    for ours_, theirs_ in zip(gradients, expected):
         scale = np.abs(theirs_).max()
         np.testing.assert_allclose(ours_ / scale, theirs_ / scale, atol=rtol)
 

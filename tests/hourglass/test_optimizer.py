@@ -81,7 +81,7 @@ def test_the_rate_can_be_read_from_a_counter_inside_a_graph():
     np.testing.assert_allclose(rate(), 0.1, rtol=1e-6)
 
 
-def test_unknown_names_are_refused():
+def test_unknown_names_are_rejected():
     with pytest.raises(ValueError, match=r"schedule 'plateau' is not one of \('step', 'cosine'\)"):
         optimizer.learning_rate(tf.constant(0), base=1.0, schedule="plateau", steps=1)
     with pytest.raises(ValueError, match=r"optimizer 'sgd' is not one of \('rmsprop', 'adamw'\)"):

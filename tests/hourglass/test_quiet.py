@@ -23,15 +23,15 @@ EXPORT = "scripts/export.py --checkpoint=run --records=data --people=4"
 # Tables of rich and progress bars of tqdm.
 TABLE, BAR = "[┏┡└├┃│].*", r"([a-z ]+: +)?\d+%\|.*"
 WRITTEN = r"run/best/ckpt-4 \((model|averaged) weights\) -> .*"
-COMPARED = "Distances from the checkpoint's joints. Sure: its confidence is .*"
+COMPARED = "Distances from the checkpoint's joints. Confident: its confidence is .*"
 
-# What stands under the table of scores, with a title above it.
+# Printed below the table of scores, and its title above it.
 SCORED = [
     r"(mean14|weighted14|pooled16) [\d.]+, 95 % from .*",
     "bias in x and y, .*|no bias: .*",
     r"-?[\d.]+ -?[\d.]+ heatmap px",
     "4 people; .*",
-    "warning: correct joints lie .*",
+    "warning: correct joints are .*",
     ".*: 4 people.*",
 ]
 
@@ -51,7 +51,7 @@ COMMANDS = {
     ],
     "scripts/draw_records.py --records=data --count=4 --size=64": [r"data/truth\.png"],
     "scripts/predict.py --checkpoint=run data/truth.png": [
-        "no --boxes: each whole picture is taken as one person.*",
+        "no --boxes: each whole picture is one person.*",
         r"1 people in 1 images -> predictions/predictions\.json",
     ],
     "scripts/browse.py --records=data --predictions=run/predictions.json --size=64": [

@@ -79,7 +79,7 @@ def test_groups():
 
 
 @pytest.mark.parametrize("joints", [(), ("nose", "nose"), ("nose", "left_eye")])
-def test_refuses_sets_that_cannot_work(joints):
+def test_rejects_sets_that_cannot_work(joints):
     with pytest.raises(ValueError):
         Skeleton(joints)
 
@@ -131,9 +131,9 @@ def test_stated_pairs_and_limbs():
 )
 def test_described_and_built_again(one):
     parts = json.loads(json.dumps(one.to_parts()))
-    again = Skeleton.from_parts(parts)
-    assert (again, again.mirror, again.limbs) == (one, one.mirror, one.limbs)
-    assert again.groups == one.groups
+    rebuilt = Skeleton.from_parts(parts)
+    assert (rebuilt, rebuilt.mirror, rebuilt.limbs) == (one, one.mirror, one.limbs)
+    assert rebuilt.groups == one.groups
 
 
 def test_a_description_by_names_alone():
@@ -141,11 +141,11 @@ def test_a_description_by_names_alone():
 
 
 @pytest.mark.parametrize("given", [((0, 2),), ((-1, 0),), ((0, 0),), ((0, 1), (1, 0))])
-def test_refuses_pairs_of_other_joints(given):
+def test_rejects_pairs_of_other_joints(given):
     with pytest.raises(ValueError):
         Skeleton(("a", "b"), given)
 
 
-def test_refuses_limbs_of_other_joints():
+def test_rejects_limbs_of_other_joints():
     with pytest.raises(ValueError, match="not two of 2 joints"):
         Skeleton(("a", "b"), (), ((0, 2),))

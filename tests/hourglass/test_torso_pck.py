@@ -51,7 +51,7 @@ def test_left_and_right_are_the_persons_own():
 
 
 def test_who_is_scored():
-    """Without a torso nobody; a joint that is not labelled does not count, nor does NaN excuse."""
+    """NaN without a torso; unlabelled joints do not count, and a NaN prediction is a miss."""
     scored = np.ones((3, 14), bool)
     scored[0, RIGHT_HIP] = False
     scored[1, LSP.index("left_knee")] = False

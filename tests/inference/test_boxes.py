@@ -45,7 +45,7 @@ def test_every_box_is_a_crop_or_has_a_problem(box):
     [
         ((0, 0, 0, 10), "has no size"),
         ((0, 0, 10, -1), "has no size"),
-        ((300, 0, 10, 10), "lies outside the picture of 300 x 200 px"),
+        ((300, 0, 10, 10), "is outside the picture of 300 x 200 px"),
         ((-10, 0, 10, 10), "lies outside"),
         ((0, 200, 10, 10), "lies outside"),
         ((float("nan"), 0, 10, 10), "not finite"),
@@ -72,8 +72,13 @@ def detection(**changes):
 
 
 def test_coco_detections_and_the_file_that_names_their_images(tmp_path):
-    found = [detection(), detection(score=0.1), detection(category_id=3), detection(image_id=8)]
-    path = write(tmp_path, "d.json", found)
+    detections = [
+        detection(),
+        detection(score=0.1),
+        detection(category_id=3),
+        detection(image_id=8),
+    ]
+    path = write(tmp_path, "d.json", detections)
     images = [{"id": 7, "file_name": "seven.jpg"}, {"id": 8, "file_name": "eight.jpg"}]
     names = write(tmp_path, "i.json", {"images": [*images, {"id": 9, "file_name": "nine.jpg"}]})
     read = boxes.read(path, names, min_score=0.3)
@@ -100,7 +105,7 @@ def test_coco_annotations(tmp_path):
     "name, content, words",
     [
         ("b.json", "{", "not readable as JSON"),
-        ("b.json", "3", "holds no boxes, but a int"),
+        ("b.json", "3", "contains no boxes, but a int"),
         ("b.json", {"a.jpg": 3}, "'a.jpg': 3 should be a list of boxes"),
         ("b.json", {"a.jpg": [1, 2, 3, 4]}, "'a.jpg': should be a box of four numbers"),
         ("b.json", {"a.jpg": [[1, 2, 3]]}, "four numbers"),
@@ -123,17 +128,17 @@ def test_files_that_are_no_boxes(tmp_path, name, content, words):
 def test_names_mean_inputs_by_the_end_of_their_paths():
     one, two = [(1, 2, 3, 4)], [(5, 6, 7, 8)]
     read = boxes.Boxes({"a.jpg": one, "d/c.jpg": two, "x.jpg": one, "y.jpg": []}, {"a.jpg": 5})
-    found, unknown = boxes.match(read, ["p/a.jpg", "p/d/c.jpg", "p/bd/c.jpg", "q.jpg"])
-    assert found.people == {"p/a.jpg": one, "p/d/c.jpg": two} and found.ids == {"p/a.jpg": 5}
+    matched, unknown = boxes.match(read, ["p/a.jpg", "p/d/c.jpg", "p/bd/c.jpg", "q.jpg"])
+    assert matched.people == {"p/a.jpg": one, "p/d/c.jpg": two} and matched.ids == {"p/a.jpg": 5}
     assert unknown == ["x.jpg"], "a name without boxes is not missed"
-    with pytest.raises(ValueError, match="'c.jpg' could be of a/c.jpg or of b/c.jpg"):
+    with pytest.raises(ValueError, match="'c.jpg' match a/c.jpg and b/c.jpg"):
         boxes.match(boxes.Boxes({"c.jpg": one}), ["a/c.jpg", "b/c.jpg"])
 
 
 def test_frames_of_a_video():
     one, two = [(1, 2, 3, 4)], [(5, 6, 7, 8)]
     read = boxes.Boxes({"w.mp4": one, "w.mp4#12": two})
-    found, unknown = boxes.match(read, ["v/w.mp4"])
+    matched, unknown = boxes.match(read, ["v/w.mp4"])
     assert not unknown
-    assert found.of("v/w.mp4", 3) == one and found.of("v/w.mp4", 12) == two
-    assert found.of("other.mp4", 12) == []
+    assert matched.of("v/w.mp4", 3) == one and matched.of("v/w.mp4", 12) == two
+    assert matched.of("other.mp4", 12) == []

@@ -156,7 +156,9 @@ def test_bfloat16_predicts_nearly_the_same_heights(plain):
 
 
 def test_a_mirror_test_needs_the_networks_joints_and_a_batch_one_example(fast):
-    with pytest.raises(ValueError, match="mirror test of 16 joints .* not 2: pass Skeleton.mirror"):
+    with pytest.raises(
+        ValueError, match="mirrored prediction of 16 joints .* not 2: pass Skeleton.mirror"
+    ):
         compiled.make_predict(fast, (1, 0), InferenceOptions())
     with pytest.raises(ValueError, match="1 example or more, not 0"):
         compiled.make_predict(fast, MPII.mirror, PLAIN, batch_size=0)

@@ -18,16 +18,16 @@ def test_inputs_are_expanded_in_order_and_once(tmp_path):
     touch(tmp_path, "f/b.jpg", "f/a.PNG", "f/sub/c.jpeg", "f/notes.txt", "f/.hidden.jpg")
     touch(tmp_path, "f/out/old.jpg", "g/1.jpg", "g/2.jpg", "w.mp4")
     at = lambda name: str(tmp_path / name)  # noqa: E731
-    found, others = media.expand([at("f"), at("f/b.jpg"), "0"], [], at("f/out"))
-    assert found == [
+    expanded, others = media.expand([at("f"), at("f/b.jpg"), "0"], [], at("f/out"))
+    assert expanded == [
         (at("f/a.PNG"), "a.PNG"),
         (at("f/b.jpg"), "b.jpg"),
         (at("f/sub/c.jpeg"), "sub/c.jpeg"),
         ("0", "0"),
     ]
     assert others == 1
-    found, _ = media.expand([at("g/?.jpg"), "-"], [at("w.mp4"), at("g/2.jpg")])
-    assert [name for _, name in found] == ["1.jpg", "2.jpg", "w.mp4"]
+    expanded, _ = media.expand([at("g/?.jpg"), "-"], [at("w.mp4"), at("g/2.jpg")])
+    assert [name for _, name in expanded] == ["1.jpg", "2.jpg", "w.mp4"]
     assert media.is_video("w.MP4") and media.is_camera("0") and not media.is_video("a.jpg")
     with pytest.raises(FileNotFoundError, match="nothing matches"):
         media.expand([at("*.webp")], [])
@@ -41,14 +41,14 @@ def test_inputs_are_expanded_in_order_and_once(tmp_path):
 def test_inputs_that_are_not_there(tmp_path, monkeypatch):
     """All of them: a sentence before any network is loaded. Some of them: each when it is read."""
     monkeypatch.chdir(tmp_path)
-    rule = f"there is no file or folder absent/, b.jpg; .* as seen from {tmp_path}, .* check the"
+    rule = f"there is no file or folder absent/, b.jpg; .* relative to {tmp_path}, .* check the"
     with pytest.raises(FileNotFoundError, match=rule):
         media.expand(["absent/", "-"], ["b.jpg"])
     with pytest.raises(FileNotFoundError, match="folder 1.jpg, 2.jpg, 3.jpg, 4.jpg, 5.jpg, ...;"):
         media.expand([f"{k}.jpg" for k in range(1, 9)], [])
     touch(tmp_path, "a.jpg")
-    found, _ = media.expand(["absent/", "a.jpg"], [])
-    assert [path for path, _ in found] == ["absent/", "a.jpg"]
+    expanded, _ = media.expand(["absent/", "a.jpg"], [])
+    assert [path for path, _ in expanded] == ["absent/", "a.jpg"]
     with pytest.raises(FileNotFoundError, match="no file at absent/; check the path"):
         image_io.read("absent/")
 
@@ -80,5 +80,5 @@ def test_videos_that_end_early_or_are_none(tmp_path):
         media.open_video(str(tmp_path / "no.mp4"))
     with pytest.raises(FileNotFoundError, match="no file at"):
         media.open_video(str(tmp_path / "none.mp4"))
-    with pytest.raises(ValueError, match="camera 97 does not answer"):
+    with pytest.raises(ValueError, match="camera 97 does not respond"):
         media.open_video("97")

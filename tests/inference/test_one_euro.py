@@ -6,8 +6,8 @@ import pytest
 from pipelines.inference.one_euro import OneEuro
 
 
-def filtered(points, rate=30.0, side=1.0, **how):
-    euro = OneEuro(rate, **how)
+def filtered(points, rate=30.0, side=1.0, **options):
+    euro = OneEuro(rate, **options)
     return np.stack([euro(frame, side) for frame in points])
 
 
@@ -15,11 +15,11 @@ def test_by_hand():
     """Casiez et al. 2012, algorithm 1: one point, two frames at 1 Hz, cutoffs of 1 / (2 pi) Hz."""
     low = 1 / (2 * math.pi)
     # Both filters' weight is then 1 / (1 + 1) = 1/2; the speed is 0.5 * 4 = 2 px per s.
-    found = filtered([[[0, 0]], [[4, 0]]], rate=1.0, cutoff=low, gain=0.0, speed=low)
-    np.testing.assert_allclose(found[:, 0], [[0, 0], [2, 0]])
+    outputs = filtered([[[0, 0]], [[4, 0]]], rate=1.0, cutoff=low, gain=0.0, speed=low)
+    np.testing.assert_allclose(outputs[:, 0], [[0, 0], [2, 0]])
     # With gain 1/(2 pi), cutoff (1 + 2) / (2 pi): the weight is 1 / (1 + 1/3) = 3/4.
-    found = filtered([[[0, 0]], [[4, 0]]], rate=1.0, cutoff=low, gain=low, speed=low)
-    np.testing.assert_allclose(found[:, 0], [[0, 0], [3, 0]])
+    outputs = filtered([[[0, 0]], [[4, 0]]], rate=1.0, cutoff=low, gain=low, speed=low)
+    np.testing.assert_allclose(outputs[:, 0], [[0, 0], [3, 0]])
 
 
 def test_resting_joints_tremble_less_and_fast_ones_are_not_late():

@@ -69,10 +69,10 @@ def by_evaluation(config, info, crowd):
 def test_the_same_joints_as_evaluation(trained, info, crowd, predictor):
     joints, confidence = by_evaluation(trained[0], info, crowd)
     poses = predictor([image for image, *_ in crowd], [[box] for *_, box in crowd])
-    assert [len(found) for found in poses] == [1] * PEOPLE
+    assert [len(of_picture) for of_picture in poses] == [1] * PEOPLE
     np.testing.assert_allclose(np.stack([p.joints for (p,) in poses]), joints, atol=1e-3)
     np.testing.assert_allclose([p.confidence for (p,) in poses], confidence, atol=1e-5)
-    assert joints.std() > 5, "a network that always says the same would prove nothing"
+    assert joints.std() > 5, "a network with constant output would prove nothing"
     for (pose,), (_, who, box) in zip(poses, crowd):
         assert pose.box == pytest.approx(box) and pose.side == pytest.approx(who.side)
         np.testing.assert_allclose(pose.center, who.center)
@@ -97,14 +97,14 @@ def test_evaluations_own_files_differ_by_their_jpegs_only(trained, crowd, predic
 def test_a_run_and_its_best_checkpoint(trained, info, predictor):
     folder = trained[0].workdir
     prefix = checkpoints.latest(folder + "/checkpoints")
-    assert checkpoints.split_place(folder + "/best/")[0] == folder
-    assert checkpoints.split_place(prefix) == (folder, prefix)
+    assert checkpoints.split_path(folder + "/best/")[0] == folder
+    assert checkpoints.split_path(prefix) == (folder, prefix)
     assert checkpoints.find(folder) == checkpoints.find(folder + "/best")
     assert checkpoints.read_geometry(folder) == info.geometry == predictor.geometry
     image = np.full([40, 30, 3], 90, np.uint8)
     (one,), (same,) = (Predictor.load(path)([image]) for path in (folder, folder + "/best"))
     np.testing.assert_array_equal(one[0].joints, same[0].joints)
-    with pytest.raises(FileNotFoundError, match="holds no trained network"):
+    with pytest.raises(FileNotFoundError, match="contains no trained network"):
         Predictor.load(folder + "/nothing")
 
 
@@ -115,7 +115,7 @@ def test_geometry_of_runs_that_do_not_say(trained, tmp_path):
     assert checkpoints.read_geometry(str(tmp_path)) == cropping.Geometry(side=round(362 * 32 / 256))
     parts["expects"]["geometry"] = {"context": 2}
     (tmp_path / "model.json").write_text(json.dumps(parts))
-    with pytest.raises(ValueError, match="geometry {'context': 2} is none"):
+    with pytest.raises(ValueError, match="geometry {'context': 2} is invalid"):
         checkpoints.read_geometry(str(tmp_path))
 
 
@@ -123,7 +123,7 @@ def test_pictures_are_independent_of_their_batch_and_order(crowd, predictor):
     images, boxes = [one[0] for one in crowd], [[one[2]] for one in crowd]
     boxes[3], boxes[4] = [], [boxes[4][0], (20, 20, 90, 150), boxes[4][0]]
     poses = predictor(images, boxes)
-    assert [len(found) for found in poses] == [1, 1, 1, 0, 3, 1, 1, 1, 1, 1]
+    assert [len(of_picture) for of_picture in poses] == [1, 1, 1, 0, 3, 1, 1, 1, 1, 1]
     np.testing.assert_array_equal(poses[4][0].joints, poses[4][2].joints)
     for k in (0, 4, 9):
         (alone,) = predictor([images[k]], [boxes[k]])
@@ -144,8 +144,8 @@ def test_a_whole_picture_is_one_person(crowd, predictor):
     np.testing.assert_allclose(predictor([image], [[box]])[0][0].joints, pose.joints, atol=1e-9)
 
 
-def test_a_person_far_wider_than_the_window_is_divided_first(predictor, monkeypatch):
-    """Halved first: a checkerboard of 8 px has the same crop, to rounding, at the same place."""
+def test_a_person_far_wider_than_the_window_is_downscaled_first(predictor, monkeypatch):
+    """Halved first: a checkerboard of 8 px has the same crop, to rounding, at the same position."""
     y, x = np.mgrid[:600, :500]
     image = np.repeat((((x // 8 + y // 8) % 2) * 200).astype(np.uint8)[..., None], 3, -1)
     box = (101, 50, 200, 401)
@@ -167,7 +167,7 @@ def test_images_and_boxes_that_cannot_be(crowd, predictor, tmp_path):
         ((image,), "pass a list"),
         (([image / 255.0],), r"image 0: an image must be \[H, W, 3\] uint8 RGB, not .* float64"),
         (([image[..., 0]],), "image 0: an image must be"),
-        (([image, image], [None, [(500, 0, 9, 9)]]), "image 1: box .* lies outside the picture"),
+        (([image, image], [None, [(500, 0, 9, 9)]]), "image 1: box .* is outside the picture"),
     ]
     for arguments, words in wrong:
         with pytest.raises(ValueError, match=words):
@@ -219,7 +219,7 @@ def test_person_k_is_smoothed_as_person_k():
     smooth = list(predict_media.smoothed(frames, 30.0))
     assert [key for key, _ in smooth] == [key for key, _ in frames]
     spread = [
-        np.std([found[1].joints for _, found in some[11:]], 0).mean() for some in (frames, smooth)
+        np.std([poses[1].joints for _, poses in some[11:]], 0).mean() for some in (frames, smooth)
     ]
     assert spread[1] < 0.7 * spread[0]
     np.testing.assert_array_equal(smooth[10][1][0].joints, 77.0)
@@ -260,21 +260,21 @@ def test_each_input_has_its_own_place():
 def test_people_are_drawn_at_their_place_with_numbers_and_panel():
     image = np.full([400, 300, 3], 128, np.uint8)
     joints = np.stack([np.linspace(100, 500, 16), np.linspace(100, 700, 16)], -1)
-    sure = np.linspace(0, 1, 16)
-    pose = Pose(joints, sure, None, np.array([300.0, 400.0]), 800.0, np.zeros([8, 8, 16]))
+    confidence = np.linspace(0, 1, 16)
+    pose = Pose(joints, confidence, None, np.array([300.0, 400.0]), 800.0, np.zeros([8, 8, 16]))
     drawn = draw.poses(image, [pose], MPII, 0.5, 0.1, panel=True)
     assert drawn.shape == (400, 700, 3) and (image == 128).all()
     changed = (drawn[:, :300] != 128).any(-1)
-    for place, certain in zip((joints + 0.5) * 0.5 - 0.5, sure):
-        x, y = np.rint(place).astype(int)
-        assert changed[y, x] or certain < 0.1
+    for position, expected in zip((joints + 0.5) * 0.5 - 0.5, confidence):
+        x, y = np.rint(position).astype(int)
+        assert changed[y, x] or expected < 0.1
     assert not changed[:40].any() and not changed[360:].any()
     assert (drawn[200, 360:640] == round(0.55 * 128)).all(), "a panel without heat is dimmed"
 
 
 @pytest.fixture
 def command(fork_script):
-    """A function from words to the exit code and all that predict.py says."""
+    """A function from words to the exit code and everything that predict.py prints."""
 
     def run(*words: str) -> tuple[int, str]:
         answer = fork_script(ROOT, "scripts/predict.py", *words)
@@ -305,7 +305,7 @@ def test_a_folder_with_broken_pictures(command, trained, folder, tmp_path, predi
     words = (f"--checkpoint={trained[0].workdir}", f"--output={tmp_path / 'out'}", "--heatmaps")
     code, output = command(str(folder), *words)
     assert code == 1, output
-    assert "each whole picture is taken as one person" in output
+    assert "each whole picture is one person" in output
     assert output.count("bad: ") == 2
     assert f"bad: {folder / 'cut.jpg'}: photograph truncated" in output
     assert f"bad: {folder / 'empty.jpg'}: photograph empty" in output
@@ -317,9 +317,9 @@ def test_a_folder_with_broken_pictures(command, trained, folder, tmp_path, predi
     assert sorted(person["file_name"] for person in people) == names
     for person in people:
         ((pose,),) = predictor([str(folder / person["file_name"])])
-        found = np.array(person["keypoints"]).reshape(16, 3)
-        np.testing.assert_allclose(found[:, :2], pose.joints, atol=1e-3)
-        np.testing.assert_allclose(found[:, 2], pose.confidence, atol=1e-3)
+        keypoints = np.array(person["keypoints"]).reshape(16, 3)
+        np.testing.assert_allclose(keypoints[:, :2], pose.joints, atol=1e-3)
+        np.testing.assert_allclose(keypoints[:, 2], pose.confidence, atol=1e-3)
     drawn = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.jpg"))
     assert drawn == names
     height, width = cv2.imread(str(folder / "p0.jpg")).shape[:2]
@@ -330,14 +330,14 @@ def test_a_folder_with_broken_pictures(command, trained, folder, tmp_path, predi
 
 @pytest.mark.slow
 def test_detections_in_a_list_from_standard_input(trained, folder, crowd, tmp_path):
-    """As COCO has them: ids instead of names, boxes that are none, a name that is no input."""
+    """As COCO has them: ids instead of names, invalid boxes, a name without an input."""
     box = [float(value) for value in crowd[1][2]]
     images = [(71, "p1.jpg"), (72, "p2.jpg"), (73, "unseen.jpg"), (74, "p0.jpg")]
     named = {"images": [{"id": i, "file_name": name} for i, name in images]}
     (tmp_path / "names.json").write_text(json.dumps(named))
     some = [(71, box), (71, [0, 0, 0, 5]), (73, box), (72, [900, 900, 5, 5]), (72, box)]
-    found = [{"image_id": i, "category_id": 1, "bbox": b, "score": 0.9} for i, b in some]
-    (tmp_path / "boxes.json").write_text(json.dumps(found))
+    detections = [{"image_id": i, "category_id": 1, "bbox": b, "score": 0.9} for i, b in some]
+    (tmp_path / "boxes.json").write_text(json.dumps(detections))
     out = tmp_path / "out"
     process = subprocess.run(
         f"ls {folder}/p*.jpg | {sys.executable} scripts/predict.py - "
@@ -351,11 +351,11 @@ def test_detections_in_a_list_from_standard_input(trained, folder, crowd, tmp_pa
     )
     assert process.returncode == 1, process.stderr
     assert "4 boxes for 3 inputs" in process.stdout
-    assert "1 pictures have no box" in process.stdout
+    assert "1 pictures have no boxes" in process.stdout
     for words in (
         "p1.jpg: box (0.0, 0.0, 0.0, 5.0) (x, y, width, height) has no size",
         "p2.jpg: box (900.0, 900.0, 5.0, 5.0)",
-        "1 that are no input: unseen.jpg",
+        "1 names match no input: unseen.jpg",
     ):
         assert words in process.stderr
     assert sorted(path.name for path in out.iterdir()) == ["images.json", "predictions.json"]
@@ -393,7 +393,7 @@ def test_a_video_in_and_out(command, trained, crowd, tmp_path):
     assert all(frame is not None and min(frame.shape[:2]) >= 360 for frame in frames)
     code, output = command(str(tmp_path / "cut.avi"), str(tmp_path / "none.mp4"), "98", *common)
     assert code == 1 and "cut.avi: ends early: " in output and "none.mp4: no file" in output
-    assert "98: camera 98 does not answer" in output
+    assert "98: camera 98 does not respond" in output
     assert (out / "cut.mp4").exists()
 
 
@@ -426,7 +426,7 @@ def test_mistakes_are_sentences(command, trained, folder, tmp_path):
     lines = {
         "error: no input: name pictures": [run],
         "error: there is no file or folder nowhere/; ": ["nowhere/", run],
-        "holds no trained network": [str(folder), f"--checkpoint={tmp_path}"],
+        "contains no trained network": [str(folder), f"--checkpoint={tmp_path}"],
         "error: no name in": [str(folder), run, f"--boxes={tmp_path / 'boxes.json'}"],
         "would overwrite the input": [str(folder / "p0.jpg"), run, f"--output={folder}"],
     }

@@ -33,7 +33,7 @@ def make(network, options):
 
 
 def averaged(network, batch, scales):
-    """Heatmaps [B, h, w, 3] without the mirror test."""
+    """Heatmaps [B, h, w, 3] without the mirrored prediction."""
     options = InferenceOptions(flip=False, scales=scales)
     return forward.predict_scales(network, batch, SPOTS.mirror, options)[0]
 
@@ -44,7 +44,7 @@ def offsets(spotted, scales, flip=False):
     strategy, predict = make(dots_network(), InferenceOptions(flip=flip, scales=scales))
     dataset = input_pipeline.evaluation(info, "validation", batch=5)
     predicted, _ = evaluate.predict(
-        strategy, predict, dataset, input_pipeline.facts(info, "validation")
+        strategy, predict, dataset, input_pipeline.labels(info, "validation")
     )
     return np.stack([(j - p.joints) / p.side for j, p in zip(predicted, people["validation"])])
 
@@ -84,7 +84,7 @@ class TestMultiScale:
         network = tf.keras.Model(images, [ones, ones])
         np.testing.assert_allclose(averaged(network, batch, (0.5, 1.0)), 1, atol=1e-6)
         maps = averaged(network, batch, (0.5,))
-        assert maps[0, 0, 0, 0] == 0 and maps[0, 8, 8, 0] == 1  # nobody looked there
+        assert maps[0, 0, 0, 0] == 0 and maps[0, 8, 8, 0] == 1  # outside all scales
 
     def test_one_trace_and_one_forward_pass_per_scale(self, spotted):
         info, _ = spotted

@@ -55,7 +55,7 @@ class TestTFConfig:
             (tf_config({"worker": ["10.0.0.1"]}), "'10.0.0.1' is not an address like host:port"),
             (tf_config({"worker": ["a:70000"]}), "'a:70000' is not an address"),
             (tf_config({"worker": [1, 2]}), "1 is not an address"),
-            (tf_config({"worker": TWO[:1] * 2}), "stands there twice"),
+            (tf_config({"worker": TWO[:1] * 2}), "lists an address twice"),
             (json.dumps({"cluster": {"worker": TWO}}), '"worker" and 0 to 1'),
             (tf_config({"worker": TWO}, index=2), '"worker" and 0 to 1'),
             (tf_config({"worker": TWO}, index=-1), '"worker" and 0 to 1'),

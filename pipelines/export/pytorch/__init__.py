@@ -1,1 +1,1 @@
-"""PyTorch's checkpoints of the published implementations, in and out."""
+"""Import and export of PyTorch checkpoints of the published implementations."""

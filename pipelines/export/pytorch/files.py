@@ -18,7 +18,7 @@ from pipelines.export.pytorch import layouts
 from pipelines.export.pytorch.layouts import LAYOUTS, some
 from pipelines.io import read_whole, write_atomically
 
-# Before 2.6 weights_only could be made to run code (CVE-2025-32434).
+# Before 2.6 files could run code despite weights_only (CVE-2025-32434).
 OLDEST = (2, 6)
 
 
@@ -38,32 +38,32 @@ def _torch():
 
 
 def read(path: str) -> dict[str, np.ndarray]:
-    """Tensors of a .pth or .pth.tar file by name: its "state_dict", or the whole of it.
+    """Tensors of a .pth or .pth.tar file by name: its "state_dict", or the whole file.
 
     Returns:
-      Name -> array; floating point ones as float32, which holds every half-precision number.
+      Name -> array; floating point ones as float32, which represents every half-precision number.
 
     Raises:
       FileNotFoundError, OSError: no file, or no PyTorch.
-      ValueError: not a whole checkpoint, or one that would need code to be run.
+      ValueError: a damaged checkpoint, or one that needs to run code.
     """
     torch, data = _torch(), read_whole(path)
     try:
         whole = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    # A parser that is not ours may raise anything on an untrusted file.
+    # A third-party parser may raise anything on an untrusted file.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ValueError(
-            f"{path} cannot be read as PyTorch weights ({reason[:200]}); it is damaged, or holds "
-            "more than tensors. Nothing in it was run. Save its state_dict alone with the program "
-            "that wrote it, or fetch it again"
+            f"{path} cannot be read as PyTorch weights ({reason[:200]}); it is damaged, or "
+            "contains more than tensors. Nothing in it was run. Save only its state_dict with the "
+            "program that wrote it, or download it again"
         ) from error
     state = whole.get("state_dict", whole) if isinstance(whole, dict) else whole
     if not isinstance(state, dict) or not state:
-        raise ValueError(f"{path} holds no weights by name (a {type(state).__name__})")
+        raise ValueError(f"{path} contains no weights by name (a {type(state).__name__})")
     others = [f"{k!r:.60}" for k, v in state.items() if not _is_tensor(torch, k, v)]
     if others:
-        raise ValueError(f"{path} holds entries that are no tensors by name: {some(others)}")
+        raise ValueError(f"{path} contains entries that are not named tensors: {some(others)}")
     # A view can have any shape over a few bytes.
     needed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if needed > len(data):
@@ -83,9 +83,9 @@ def _array(torch, tensor) -> np.ndarray:
 
 
 def write(path: str, tensors: dict[str, np.ndarray], layout: str) -> None:
-    """Write tensors as the layout's training script would, whole or not at all.
+    """Write tensors as the layout's training script does, whole or not at all.
 
-    Raises OSError when PyTorch is not installed or the file cannot be written.
+    Raises OSError if PyTorch is not installed or the file cannot be written.
     """
     torch, names = _torch(), LAYOUTS[layout]
     # Copies, in C order: PyTorch takes neither arrays that are read-only nor NumPy's scalars.
@@ -98,25 +98,25 @@ def write(path: str, tensors: dict[str, np.ndarray], layout: str) -> None:
 
 
 def import_run(source: str, output: str, skeleton: Skeleton, size: int = 256) -> dict:
-    """Make a run's folder, with one checkpoint, of a PyTorch checkpoint file.
+    """Create a run's folder with one checkpoint from a PyTorch checkpoint file.
 
     Args:
       source: .pth file of pytorch-pose, anibali or princeton-vl.
       output: folder, which must not exist or be empty; it appears whole or not at all.
       skeleton: the joints of its heatmaps, in order.
-      size: side of the network input, px; the weights do not tell.
+      size: side of the network input, px; not determined by the weights.
 
     Returns:
       Arguments of ``hourglass.model.build``, and "layout".
 
     Raises:
       FileNotFoundError, OSError, ValueError: a file that cannot be read, is another network or
-        holds other joints; an output that is taken.
+        has other joints; an output that exists.
     """
     if tf.io.gfile.exists(output) and (
         not tf.io.gfile.isdir(output) or tf.io.gfile.listdir(output)
     ):
-        raise ValueError(f"{output} is there already; choose another --output")
+        raise ValueError(f"{output} exists already; choose another --output")
     tensors = read(source)
     try:
         layout, arguments, network, kept = _fill(tensors, skeleton, size)
@@ -136,18 +136,18 @@ def _fill(tensors: dict, skeleton: Skeleton, size: int):
     """(layout, arguments of build, network with these weights, tensors without effect)."""
     layout, prefix = layouts.recognise(tensors)
     tensors = {name[len(prefix) :]: array for name, array in tensors.items()}
-    read_off = layouts.architecture(layout, {n: a.shape for n, a in tensors.items()})
-    if read_off["joints"] != len(skeleton):
+    inferred = layouts.architecture(layout, {n: a.shape for n, a in tensors.items()})
+    if inferred["joints"] != len(skeleton):
         raise ValueError(
-            f"it has heatmaps of {read_off['joints']} joints, the skeleton asked for has "
+            f"it has heatmaps of {inferred['joints']} joints, the given skeleton has "
             f"{len(skeleton)}; name the one that it was trained on with --skeleton"
         )
-    arguments = {**read_off, "size": size, "block": "residual", "sync_bn": False}
+    arguments = {**inferred, "size": size, "block": "residual", "sync_bn": False}
     arguments.update(precision="float32", seed=0)
     network = model.build(**arguments)
     variables = checkpoints.by_name(network.variables)
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
-    weights, kept = layouts.take(layout, arguments, tensors, shapes)
+    weights, kept = layouts.from_torch(layout, arguments, tensors, shapes)
     for name, variable in variables.items():
         variable.assign(weights[name])
     return layout, arguments, network, kept
@@ -163,15 +163,16 @@ def export_run(path: str, layout: str, output: str, weights: str = "best") -> in
       weights: "best", "averaged" or "raw".
 
     Returns:
-      How many tensors were written.
+      Number of tensors written.
 
     Raises:
-      FileNotFoundError, OSError, ValueError: no such run, or a network the layout cannot hold.
+      FileNotFoundError, OSError, ValueError: no such run, or a network that the layout lacks
+        tensors for.
     """
-    folder, _ = checkpoints.split_place(path)
+    folder, _ = checkpoints.split_path(path)
     arguments, _ = checkpoints.read_network(folder)
     prefix = checkpoints.find(path)
     values = checkpoints.values(prefix, checkpoints.part_of(prefix, weights))
-    tensors = layouts.give(layout, arguments, values, checkpoints.values(prefix, "kept"))
+    tensors = layouts.to_torch(layout, arguments, values, checkpoints.values(prefix, "kept"))
     write(output, tensors, layout)
     return len(tensors)

@@ -1,8 +1,8 @@
-"""Our network's weights under the names of three PyTorch implementations, and back.
+"""Conversion of weights between our names and those of three PyTorch implementations.
 
-Layouts are what the classes of bearpaw/pytorch-pose, anibali/pytorch-stacked-hourglass (the same
-network) and princeton-vl/pytorch_stacked_hourglass call their tensors. Every tensor is mapped by
-name; what has no counterpart on the other side is an error, never a guess.
+Layouts are the tensor names of bearpaw/pytorch-pose, anibali/pytorch-stacked-hourglass (the same
+network) and princeton-vl/pytorch_stacked_hourglass. Every tensor is mapped by name; one without a
+counterpart is an error, never a guess.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _TENSORS = {
 
 
 class Pair(typing.NamedTuple):
-    """A layer of ours and the PyTorch module that holds the same weights.
+    """A layer of ours and the PyTorch module with the same weights.
 
     Attributes:
       ours: name of the layer.
       theirs: name of the module.
-      skip_of: of a skip convolution, its residual block's prefix; otherwise "".
+      skip_of: for a skip convolution the prefix of its residual block, else "".
     """
 
     ours: str
@@ -52,7 +52,7 @@ def _residual(ours: str, theirs: str, conv: str, skip: str) -> Pairs:
 
 
 def _branches(stack: int, depth: int) -> Iterator[tuple[int, str, str]]:
-    """(level, branch, our layers' prefix) of one hourglass, from the largest grid inwards."""
+    """(level, branch, our layers' prefix) of one hourglass, from the largest grid down."""
     name = f"stack{stack}_hourglass"
     for level in range(depth, 0, -1):
         name += f"_{level}"
@@ -107,15 +107,15 @@ def _princeton_pairs(stacks: int, blocks: int, depth: int) -> Pairs:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """One implementation's names, and what weights trained with it expect.
+    """The names of one implementation, and the preprocessing and decoder of its weights.
 
     Attributes:
       pairs: function(stacks, blocks, depth) -> every ``Pair`` of layer and module.
       stem: of ``hourglass.model.STEMS``.
       mean: RGB subtracted from [0, 1] pictures.
       decoder: one of ``heatmap.DECODERS``.
-      prefix: before every name in the files that its training script saves.
-      wrapped: whether those files hold the weights under "state_dict".
+      prefix: of every name in the files of its training script.
+      wrapped: whether those files contain the weights under "state_dict".
       spare_skips: whether blocks that need no skip convolution have an unused one.
     """
 
@@ -129,32 +129,32 @@ class Layout:
 
 
 LAYOUTS = {
-    # pose/models/hourglass.py, saved by example/main.py from inside DataParallel.
+    # pose/models/hourglass.py, saved by example/main.py within DataParallel.
     "pytorch_pose": Layout(_pytorch_pose_pairs, "pytorch_pose", MEAN, "hourglass", "module.", True),
     # src/stacked_hourglass/model.py; its hg1, hg2 and hg8 are plain state_dicts.
     "anibali": Layout(_pytorch_pose_pairs, "pytorch_pose", MEAN, "hourglass", "", False),
-    # models/posenet.py, saved by train.py from inside Trainer and DataParallel; data/MPII/dp.py
+    # models/posenet.py, saved by train.py within Trainer and DataParallel; data/MPII/dp.py
     # divides by 255 and subtracts nothing.
     "princeton": Layout(
         _princeton_pairs, "newell", (0.0, 0.0, 0.0), "hourglass", "model.module.", True, True
     ),
 }
 
-# A tensor that each layout always has, and that no other has.
+# A tensor that is always in one layout and never in another.
 _MARKS = {"pytorch_pose": "score.0.weight", "princeton": "outs.0.conv.weight"}
 
 
 def some(names: Iterable[str], most: int = 6) -> str:
-    """How many names there are, and the first few, for a sentence."""
+    """The number of names and the first few, for a message."""
     names = sorted(names)
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{len(names)} ({', '.join(names[:most])}{rest})"
 
 
 def recognise(names: Iterable[str]) -> tuple[str, str]:
-    """(layout, prefix before every name) of a checkpoint's tensors.
+    """(layout, prefix of every name) of a checkpoint's tensors.
 
-    "anibali" has the names of "pytorch_pose" and is returned as that.
+    "anibali" has the names of "pytorch_pose" and is returned as such.
 
     Raises ValueError for tensors of another network.
     """
@@ -169,7 +169,7 @@ def recognise(names: Iterable[str]) -> tuple[str, str]:
             return layout, prefix
     marks = " nor ".join(_MARKS.values())
     raise ValueError(
-        f"neither {marks} is among its {len(names)} tensors, so it is no stacked hourglass of "
+        f"neither {marks} is among its {len(names)} tensors, so it is not a stacked hourglass of "
         "pytorch-pose, anibali or princeton-vl"
     )
 
@@ -178,21 +178,21 @@ def _highest(pattern: str, names: Iterable[str]) -> int:
     """1 + the highest number that the pattern's group matches in any name."""
     names = list(names)
     numbers = [int(match[1]) for match in (re.match(pattern, name) for name in names) if match]
-    # Larger than the number of tensors: an absurd name must not become an endless loop.
+    # More than the number of tensors: an absurd name must not become an endless loop.
     if not numbers or max(numbers) >= len(names):
         raise ValueError(f"its tensors {pattern} are missing or numbered with gaps")
     return 1 + max(numbers)
 
 
 def architecture(layout: str, shapes: dict[str, tuple[int, ...]]) -> dict:
-    """Arguments of ``hourglass.model.build`` read off the names and shapes of the tensors.
+    """Arguments of ``hourglass.model.build``, inferred from names and shapes of the tensors.
 
     Args:
       layout: "pytorch_pose" or "princeton".
       shapes: tensor name without prefix -> shape.
 
     Raises:
-      ValueError: tensors that this needs are missing.
+      ValueError: required tensors are missing.
     """
     names = list(shapes)
     if layout == "princeton":
@@ -206,7 +206,7 @@ def architecture(layout: str, shapes: dict[str, tuple[int, ...]]) -> dict:
         depth = _highest(r"hg\.0\.hg\.(\d{1,9})\.", names)
         head = "score.0"
     joints = _conv_shape(shapes, head)[0]
-    # From a square tensor: a large width takes a large file, not only a large number in a name.
+    # From a square tensor: a large width needs a large file, not only a large number in a name.
     channels = _conv_shape(shapes, square)[0]
     if _conv_shape(shapes, square)[:2] != (channels, channels):
         raise ValueError(f"{square}.weight should be square, not {shapes[square + '.weight']}")
@@ -223,7 +223,7 @@ def architecture(layout: str, shapes: dict[str, tuple[int, ...]]) -> dict:
 def _conv_shape(shapes: dict, module: str) -> tuple[int, ...]:
     shape = tuple(shapes.get(f"{module}.weight", ()))
     if len(shape) != 4:
-        raise ValueError(f"{module}.weight is missing or no convolution: shape {shape}")
+        raise ValueError(f"{module}.weight is missing or not a convolution: shape {shape}")
     return shape
 
 
@@ -236,7 +236,7 @@ def names(layout: str, arguments: dict, variables: Iterable[str]) -> dict[str, s
       variables: names as ``checkpoints.by_name`` gives them.
 
     Raises:
-      ValueError: variables that the layout has no tensor for.
+      ValueError: variables without a tensor in the layout.
     """
     modules = {pair.ours: pair.theirs for pair in _pairs(layout, arguments)}
     named, unknown = {}, []
@@ -248,7 +248,7 @@ def names(layout: str, arguments: dict, variables: Iterable[str]) -> dict[str, s
             unknown.append(variable)
     if unknown:
         raise ValueError(
-            f"layout {layout} has no tensor for {some(unknown)}; it holds networks of --block="
+            f"layout {layout} has no tensor for {some(unknown)}; it supports networks of --block="
             "residual with batch norm and one width"
         )
     return named
@@ -259,10 +259,10 @@ def _pairs(layout: str, arguments: dict) -> Pairs:
 
 
 def unused(layout: str, arguments: dict, shapes: dict[str, tuple[int, ...]]) -> dict:
-    """Their tensors that have no effect and no variable here, as zeros by name.
+    """Their tensors without effect, which have no variable here, as zeros by name.
 
     These are batch norm's counters of batches, and in princeton-vl's blocks of equal width a skip
-    convolution that is made and never called.
+    convolution that is created but never called.
 
     Args:
       layout: key of ``LAYOUTS``.
@@ -283,16 +283,16 @@ def unused(layout: str, arguments: dict, shapes: dict[str, tuple[int, ...]]) -> 
 
 
 def _to_ours(array: np.ndarray) -> np.ndarray:
-    """Kernels [out, in, h, w] -> [h, w, in, out]; all else as it is."""
+    """Kernels [out, in, h, w] -> [h, w, in, out]; all else unchanged."""
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
 
 
 def _to_theirs(array: np.ndarray) -> np.ndarray:
-    """Kernels [h, w, in, out] -> [out, in, h, w]; all else as it is."""
+    """Kernels [h, w, in, out] -> [out, in, h, w]; all else unchanged."""
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
 
 
-def take(
+def from_torch(
     layout: str, arguments: dict, tensors: dict[str, np.ndarray], shapes: dict
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Weights by our variable names, and the tensors without effect by theirs.
@@ -326,12 +326,12 @@ def take(
     return ours, rest
 
 
-def _check_names(needed: set[str], known: set[str], have: set[str]) -> None:
+def _check_names(needed: set[str], known: set[str], present: set[str]) -> None:
     parts = []
-    if needed - have:
-        parts.append(f"missing are {some(needed - have)}")
-    if have - known:
-        parts.append(f"unknown to our network are {some(have - known)}")
+    if needed - present:
+        parts.append(f"missing: {some(needed - present)}")
+    if present - known:
+        parts.append(f"unknown: {some(present - known)}")
     if parts:
         raise ValueError(f"its tensors are not those of a stacked hourglass: {'; '.join(parts)}")
 
@@ -345,19 +345,19 @@ def _check_values(tensors: dict[str, np.ndarray]) -> None:
         raise ValueError(f"variances below 0: {some(bad)}")
 
 
-def give(
+def to_torch(
     layout: str, arguments: dict, weights: dict[str, np.ndarray], kept: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Tensors by their names without prefix; the inverse of ``take``.
+    """Tensors by their names without prefix; the inverse of ``from_torch``.
 
     Args:
       layout: key of ``LAYOUTS``.
       arguments: of ``hourglass.model.build``.
       weights: our variable name -> array.
-      kept: the tensors without effect that ``take`` returned; zeros replace missing ones.
+      kept: the tensors without effect that ``from_torch`` returned; missing ones become zeros.
 
     Raises:
-      ValueError: a network that the layout's class cannot be.
+      ValueError: a network that the layout does not support.
     """
     if arguments["stem"] != LAYOUTS[layout].stem:
         raise ValueError(
