@@ -73,12 +73,14 @@ def test_values_that_are_allowed(pages):
     assert train["stacks"] == "N hourglasses, each supervised; a positive integer (default: 2)"
     assert train["ema_decay"].endswith("must be at least 0 and below 1 (default: 0.999)")
     assert export["people"].endswith("; a positive integer (default: 300)")
-    assert export["format"].endswith("kind of file (required)")
+    assert export["format"].endswith("file format (required)")
 
 
 def test_usage_and_purpose(pages):
     page = pages["scripts/predict.py"]
-    assert page.startswith("usage: python scripts/predict.py [flags] INPUT...\n\nFind the joints")
+    assert page.startswith(
+        "usage: python scripts/predict.py [flags] INPUT...\n\nPredict the joints"
+    )
     assert "--helpfull lists absl's own flags" in page and "--flagfile=FILE" in page
     assert pages["train_main.py"].startswith("usage: python train_main.py [flags]\n")
 

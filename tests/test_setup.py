@@ -493,7 +493,7 @@ def project_files() -> list[Path]:
     return files
 
 
-def test_no_file_names_a_place_on_the_machine_it_was_written_on():
+def test_no_file_names_a_path_of_the_machine_it_was_written_on():
     foreign = re.compile(
         "|".join(["/work" + "/", "/tmp/" + r"w\b", r"\.\./" + "shared", "DESIGN" + r"\.md"])
     )

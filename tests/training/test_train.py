@@ -221,11 +221,17 @@ class TestErrors:
         self.fails(wrong, (ValueError, FileNotFoundError), match)
         assert not (tmp_path / "run").exists()
 
-    def test_damaged_checkpoint(self, trained, tmp_path):
+    def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_resumed(
+        self, trained, tmp_path, capfd
+    ):
         copy = copy_run(trained, tmp_path)
-        data = pathlib.Path(copy.workdir, "checkpoints", "ckpt-12.data-00000-of-00001")
+        folder = pathlib.Path(copy.workdir, "checkpoints")
+        data = folder / "ckpt-12.data-00000-of-00001"
         data.write_bytes(data.read_bytes()[:999])
-        self.fails(copy, ValueError, "ckpt-12 cannot be resumed.*delete its files")
+        assert train.run(copy) == 0
+        out = capfd.readouterr().out
+        assert "ckpt-12 is damaged (" in out and "from step 9" in out
+        assert (folder / "damaged-ckpt-12.index").exists() and data.stat().st_size > 999
 
 
 class TestLengths:
