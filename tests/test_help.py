@@ -73,7 +73,7 @@ def test_values_that_are_allowed(pages):
     assert train["stacks"] == "N hourglasses, each supervised; a positive integer (default: 2)"
     assert train["ema_decay"].endswith("must be at least 0 and below 1 (default: 0.999)")
     assert export["people"].endswith("; a positive integer (default: 300)")
-    assert export["format"].endswith("kind of file (required)")
+    assert export["format"].endswith("file format (required)")
 
 
 def test_usage_and_purpose(pages):

@@ -65,7 +65,7 @@ class TestTFConfig:
     )
     def test_refused_before_anything_starts(self, tmp_path, info, monkeypatch, text, rule):
         monkeypatch.setenv("TF_CONFIG", text)
-        with pytest.raises(ValueError, match=f"{rule}.* on each machine set.*--strategy=auto"):
+        with pytest.raises(ValueError, match=f"{rule}.* set it on each machine.*--strategy=auto"):
             train.run(tiny(tmp_path / "run", info, strategy="multi_worker"))
         assert not (tmp_path / "run").exists()
 
