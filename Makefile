@@ -1,20 +1,20 @@
-# `make help` lists the targets. Each sets up .venv first, which costs nothing when that is done.
-#   PYTHON=/path/to/python3.11    the Python to make .venv with, or 3.12; the best is found when not given
-#   VENV=.venv-3.12               another folder for the packages, for a second Python
-#   BUILD={auto,cpu,gpu}          TensorFlow's build; auto takes gpu where there is an NVIDIA driver
+# `make help` lists the targets. Each sets up .venv first, unless that is done.
+#   PYTHON=/path/to/python3.11    Python for .venv, or a version such as 3.12; default: the best one found
+#   VENV=.venv-3.12               another environment, for a second Python
+#   BUILD={auto,cpu,gpu}          TensorFlow's build; auto selects gpu if there is an NVIDIA driver
 
 DEMO_PEOPLE ?= 6000
 DEMO_RECORDS ?= data/demo
 DEMO_RUN ?= runs/demo
 DEMO_FLAGS ?=
 
-# Not ?=, which would take a VENV that a shell has set for something else.
+# Not ?=, which would use a VENV that the shell has set for another purpose.
 VENV = .venv
 RUN := $(VENV)/bin/python
-# A file's tests share what they trained: one process for each file, two at a time, in the order of
+# A file's tests share trained networks: one process per file, two at a time, in the order of
 # tests/conftest.py.
 TESTS := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-# The demo's pictures are 128 px, enlarged by 1/0.75 at most, shrunk by 1.25 and never turned.
+# The demo's inputs are 128 px, enlarged by at most 1/0.75, shrunk by at most 1.25, not rotated.
 MAKE_RECORDS = $(RUN) scripts/make_tfrecords.py --dataset=synthetic --side=171 --context=1.3 --people=$(DEMO_PEOPLE) --records="$(DEMO_RECORDS)"
 TRAIN = $(RUN) train_main.py --flagfile=configs/demo.flags --records="$(DEMO_RECORDS)" --workdir="$(DEMO_RUN)" $(DEMO_FLAGS)
 EVALUATE = $(RUN) eval_main.py --flagfile=configs/demo.flags --records="$(DEMO_RECORDS)" --workdir="$(DEMO_RUN)" $(DEMO_FLAGS)
@@ -29,13 +29,13 @@ unexport PYTHONPATH PYTHONHOME
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' Makefile
 
-venv: ## make .venv with the pinned packages
+venv: ## create .venv with the pinned packages
 	@bash scripts/make_venv.sh "$(PYTHON)"
 
-torch: venv ## add PyTorch (CPU), for .pth files in and out and for the tests beside it
+torch: venv ## add PyTorch (CPU), for .pth files and for comparison tests
 	@PIP_USER=0 $(RUN) -m pip install --quiet --disable-pip-version-check --only-binary=:all: --retries=1 -r requirements-torch.txt
 
-export-tools: venv ## add what ONNX needs, for scripts/export.py --format=onnx and its tests
+export-tools: venv ## add ONNX, for scripts/export.py --format=onnx and its tests
 	@PIP_USER=0 $(RUN) -m pip install --quiet --disable-pip-version-check --only-binary=:all: --retries=1 --no-deps -r requirements-export.txt
 
 demo: venv ## synthetic people: records, training, evaluation, runs/demo/predictions.png
@@ -54,6 +54,6 @@ lint: venv ## ruff: rules and format
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-clean: ## remove .venv and caches; data/ and runs/ stay
+clean: ## remove .venv and caches; keeps data/ and runs/
 	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis
 	find hourglass pipelines scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

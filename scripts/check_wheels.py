@@ -1,9 +1,9 @@
-"""Whether every pin has a wheel for every Python and machine, and every dependency a pin.
+"""Check that every pin has a wheel for every Python and machine, and every dependency a pin.
 
     python scripts/check_wheels.py [requirements.txt [3.12 ...]]
 
-asks the package index through pip, without installing, and prints a Markdown table. pip evaluates
-markers for the Python that runs it, so they are evaluated here, for the machine asked about.
+queries the package index through pip, without installing, and prints a Markdown table. pip
+evaluates markers for the Python that runs it, so they are evaluated here for the other machines.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
-# glibc 2.28 is that of 2018; pip knows no lower tags for a given one, for macOS it does.
+# glibc 2.28 is of 2018; pip does not add the lower tags for Linux, for macOS it does.
 _LINUX = ["manylinux2014", *(f"manylinux_2_{k}" for k in range(5, 29))]
 # machine -> sys_platform, platform_system, platform_machine, tags of its wheels
 MACHINES = {
@@ -29,24 +29,24 @@ MACHINES = {
     "macOS 14 x86-64": ("darwin", "Darwin", "x86_64", ["macosx_14_0"]),
 }
 TENSORFLOW = ("tensorflow", "tensorflow_cpu", "tensorflow-cpu")
-# scripts/find_python.sh refuses these.
-REFUSED = {("3.12", "macOS 14 x86-64"), ("3.13", "macOS 14 x86-64")}
+# scripts/find_python.sh rejects these.
+REJECTED = {("3.12", "macOS 14 x86-64"), ("3.13", "macOS 14 x86-64")}
 
 
 def read(path: pathlib.Path) -> list[Requirement]:
     """The requirements of a file and of those that it includes."""
     lines = [line.split(" #")[0].strip() for line in path.read_text().splitlines()]
-    found = []
+    requirements = []
     for line in lines:
         if line.startswith("-r "):
-            found += read(path.parent / line[3:])
+            requirements += read(path.parent / line[3:])
         elif line and line[0] not in "#-":
-            found.append(Requirement(line))
-    return found
+            requirements.append(Requirement(line))
+    return requirements
 
 
 def environment(python: str, machine: str) -> dict[str, str]:
-    """What markers are evaluated with; some packages leave out a Python's first releases."""
+    """Variables of markers; not x.y.0, because some packages exclude a Python's first releases."""
     platform, system, processor, _ = MACHINES[machine]
     return {
         "implementation_name": "cpython",
@@ -63,23 +63,25 @@ def environment(python: str, machine: str) -> dict[str, str]:
     }
 
 
-def applying(requirements: list[Requirement], facts: dict, extras=()) -> list[Requirement]:
-    """Those whose marker holds, with or without one of the extras."""
-    tried = [{**facts, "extra": extra} for extra in ("", *extras)]
+def applicable(requirements: list[Requirement], environment: dict, extras=()) -> list[Requirement]:
+    """Those with a marker that applies, with or without one of the extras."""
+    tried = [{**environment, "extra": extra} for extra in ("", *extras)]
     return [r for r in requirements if not r.marker or any(r.marker.evaluate(t) for t in tried)]
 
 
-def ask(pins: list[Requirement], python: str, machine: str) -> list[dict]:
-    """Metadata of each pin's wheel. Raises ValueError with pip's sentence when one has none."""
+def query(pins: list[Requirement], python: str, machine: str) -> list[dict]:
+    """Metadata of each pin's wheel. Raises ValueError with pip's error if one has none."""
     *_, processor, tags = MACHINES[machine]
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder, "report.json")
-        words = f"install --dry-run --quiet --no-deps --ignore-installed --report {report}".split()
-        # To install, pip compares what packages ask of Python with its own; see misfits.
-        words += "--only-binary=:all: --ignore-requires-python --implementation cp".split()
-        words += ["--python-version", python]
-        words += [word for tag in tags for word in ("--platform", f"{tag}_{processor}")]
-        pip = [sys.executable, "-m", "pip", *words, "--target", folder]
+        options = (
+            f"install --dry-run --quiet --no-deps --ignore-installed --report {report}".split()
+        )
+        # pip would compare the packages' required Python with its own; see mismatches.
+        options += "--only-binary=:all: --ignore-requires-python --implementation cp".split()
+        options += ["--python-version", python]
+        options += [word for tag in tags for word in ("--platform", f"{tag}_{processor}")]
+        pip = [sys.executable, "-m", "pip", *options, "--target", folder]
         lines = [f"{pin.name}{pin.specifier}" for pin in pins]
         done = subprocess.run([*pip, *lines], capture_output=True, text=True)
         if done.returncode:
@@ -88,16 +90,16 @@ def ask(pins: list[Requirement], python: str, machine: str) -> list[dict]:
         return [item["metadata"] for item in json.loads(report.read_text())["install"]]
 
 
-def misfits(pins: list[Requirement], metadata: list[dict], facts: dict) -> list[str]:
-    """Pins for another Python, and dependencies without a pin or whose pin does not do."""
+def mismatches(pins: list[Requirement], metadata: list[dict], environment: dict) -> list[str]:
+    """Pins for another Python, and dependencies without a pin or with an unsuitable one."""
     versions = {canonicalize_name(item["name"]): item["version"] for item in metadata}
     extras = {canonicalize_name(pin.name): pin.extras for pin in pins}
-    python, problems = facts["python_full_version"], []
+    python, problems = environment["python_full_version"], []
     for item in metadata:
         if not SpecifierSet(item.get("requires_python", "")).contains(python):
             problems.append(f"{item['name']} {item['version']} is not for Python {python}")
         needs = [Requirement(line) for line in item.get("requires_dist", [])]
-        for need in applying(needs, facts, extras[canonicalize_name(item["name"])]):
+        for need in applicable(needs, environment, extras[canonicalize_name(item["name"])]):
             version = versions.get(canonicalize_name(need.name))
             if version is None or not need.specifier.contains(version, prereleases=True):
                 problems.append(f"{item['name']} needs {need.name}{need.specifier}, not {version}")
@@ -105,33 +107,33 @@ def misfits(pins: list[Requirement], metadata: list[dict], facts: dict) -> list[
 
 
 def cell(requirements: list[Requirement], python: str, machine: str) -> tuple[bool, str]:
-    """Whether all is well, and the table's words."""
-    if (python, machine) in REFUSED:
-        return True, "refused"
-    facts = environment(python, machine)
-    pins = applying(requirements, facts)
+    """Whether all pins are available and consistent, and the table's text."""
+    if (python, machine) in REJECTED:
+        return True, "not supported"
+    variables = environment(python, machine)
+    pins = applicable(requirements, variables)
     try:
-        metadata = ask(pins, python, machine)
+        metadata = query(pins, python, machine)
     except ValueError as error:
         return False, str(error)
-    problems = misfits(pins, metadata, facts)
+    problems = mismatches(pins, metadata, variables)
     names = {pin.name for pin in pins}
     addons = " with add-ons" if "tensorflow-addons" in names else ""
     [tensorflow] = {item["version"] for item in metadata if item["name"] in TENSORFLOW}
-    good = f"TensorFlow {tensorflow}{addons}, {len(pins)} wheels"
-    return not problems, "; ".join(problems) or good
+    summary = f"TensorFlow {tensorflow}{addons}, {len(pins)} wheels"
+    return not problems, "; ".join(problems) or summary
 
 
 def main(path: str = "requirements.txt", *pythons: str) -> int:
-    """Print the table of a file; 1 when something is missing."""
+    """Print the table of a file; 1 if a wheel or pin is missing."""
     requirements = read(pathlib.Path(path))
     print(f"| Python | {' | '.join(MACHINES)} |\n|---|{'---|' * len(MACHINES)}")
-    well = True
+    complete = True
     for python in pythons or PYTHONS:
         cells = [cell(requirements, python, machine) for machine in MACHINES]
-        well &= all(good for good, _ in cells)
-        print(f"| {python} | {' | '.join(words for _, words in cells)} |", flush=True)
-    return 0 if well else 1
+        complete &= all(good for good, _ in cells)
+        print(f"| {python} | {' | '.join(text for _, text in cells)} |", flush=True)
+    return 0 if complete else 1
 
 
 if __name__ == "__main__":

@@ -20,18 +20,18 @@ SHA256 = "c46efd13b6aa8279f33f2864459c8ce587ea6a1a59ee20de055868d8f7688f7f"
 
 
 def fetch(url: str, sha256: str, folder: str) -> str:
-    """Return the path in `folder` of the file behind `url`, downloaded unless it is there.
+    """Return the path in `folder` of the file at `url`, downloaded unless it exists.
 
-    Raises ValueError when the content does not have the checksum, OSError without a connection.
+    Raises ValueError if the checksum is wrong, OSError without a connection.
     """
     path = os.path.join(folder, url.rsplit("/", 1)[1])
     if os.path.exists(path):
         return path
     with urllib.request.urlopen(url, timeout=60) as response:
         content = response.read()
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ValueError(f"{url} has SHA-256 {found}, not {sha256}; try again, or install pip.")
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != sha256:
+        raise ValueError(f"{url} has SHA-256 {actual}, not {sha256}; try again, or install pip.")
     os.makedirs(folder, exist_ok=True)
     with open(path + ".part", "wb") as file:
         file.write(content)

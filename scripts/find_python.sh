@@ -4,10 +4,9 @@
 #
 #   scripts/find_python.sh [PYTHON]
 #
-# A PYTHON that is given as a program is taken or refused. Given as a version, such as 3.12, or not
-# at all, it is looked for on PATH, in the places where version managers keep theirs, and in the
-# folders in SYSTEM_FOLDERS.
-# Finding runs no program but the candidates themselves, so it works whatever PATH holds.
+# A PYTHON given as a program is used or rejected. Given as a version, such as 3.12, or not given, it
+# is searched for on PATH, in version managers' folders and in SYSTEM_FOLDERS.
+# The search runs no programs except the candidates, so it works with any PATH.
 set -uo pipefail
 shopt -s nullglob
 
@@ -16,8 +15,8 @@ SYSTEM_FOLDERS=${SYSTEM_FOLDERS-/usr/local/bin:/opt/homebrew/bin:/opt/local/bin:
 NEEDED="a Python 3.9 to 3.13"
 REMEDY="install one (for instance python3 of your distribution, or with pyenv: pyenv install 3.11), or name it: make venv PYTHON=/path/to/python3.11"
 
-# "3.11 Linux x86_64 /usr/bin/python3.11"; "3.13t" where there is no global lock. The path is that of
-# the interpreter below a virtual environment, which may itself be the .venv about to be replaced.
+# "3.11 Linux x86_64 /usr/bin/python3.11"; "3.13t" for a free-threaded build. For a virtual
+# environment, which may be the .venv about to be replaced, the path is its base interpreter's.
 PROBE='import os, ssl, sys, venv
 machine = os.uname()
 base = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
@@ -28,7 +27,7 @@ fail() {
   exit 1
 }
 
-# pyenv leaves a python3.9 on PATH that only prints advice while 3.9 is not activated: only an answer counts.
+# While 3.9 is not activated, pyenv's python3.9 on PATH only prints advice: only an answer counts.
 examine() { "$1" -I -c "$PROBE" 2>/dev/null; }
 
 # TensorFlow's packages for Macs with an Intel processor end before Python 3.13.
@@ -60,16 +59,16 @@ candidates() {
 
 check_given() {
   local program answer version system machine base
-  program=$(type -P "$1") || fail "PYTHON=$1: there is no such program; give the path of $NEEDED."
+  program=$(type -P "$1") || fail "PYTHON=$1: no such program; give the path of $NEEDED."
   answer=$(examine "$program") ||
-    fail "PYTHON=$1 is no Python 3 with the modules ssl and venv; give the path of a complete Python 3.9 to 3.13."
+    fail "PYTHON=$1 is not a Python 3 with the modules ssl and venv; give the path of a complete Python 3.9 to 3.13."
   read -r version system machine base <<<"$answer"
   suitable "$version" "$system" "$machine" ||
-    fail "PYTHON=$1 is Python $version on $system $machine, for which TensorFlow has no packages; give the path of $NEEDED (3.9 to 3.11 on a Mac with an Intel processor), or leave PYTHON away to have one found."
+    fail "PYTHON=$1 is Python $version on $system $machine, for which TensorFlow has no packages; give the path of $NEEDED (3.9 to 3.11 on a Mac with an Intel processor), or omit PYTHON to search for one."
   echo "$base"
 }
 
-# Sets `found` to the first of the best version, `other` to one that is of no use.
+# Sets `found` to the first of the best version, `other` to an unsuitable one.
 find_best() {
   local candidate answer version system machine base rank best=99
   found=""
@@ -89,7 +88,7 @@ find_best() {
 
 given=${1:-}
 if [[ $given =~ ^3\.[0-9]+$ ]]; then
-  suitable "$given" "" "" || fail "PYTHON=$given: TensorFlow has no packages for it here; this takes $NEEDED."
+  suitable "$given" "" "" || fail "PYTHON=$given: TensorFlow has no packages for it here; use $NEEDED."
   VERSIONS=$given
 elif [[ -n $given ]]; then
   check_given "$given"

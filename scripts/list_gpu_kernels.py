@@ -1,4 +1,4 @@
-"""Write the GPU kernels that the installed TensorFlow has, for tests/training/test_placement.py.
+"""List the GPU kernels of the installed TensorFlow, for tests/training/test_placement.py.
 
     python scripts/list_gpu_kernels.py --output=tests/golden
 
@@ -7,8 +7,8 @@ any machine. The file is named after TensorFlow's version. Each line is a kernel
 
     operation <tab> attribute=type,type attribute=type ... <tab> arguments kept in host memory
 
-An operation's first line that fits its types is the kernel that TensorFlow takes: kernels for GPUs
-come before those for any device. Kernels that differ in one attribute's types share a line.
+TensorFlow uses the kernel of an operation's first line that matches its types: kernels for GPUs
+precede those for any device. Kernels that differ in one attribute's types share a line.
 """
 
 import os
@@ -60,16 +60,16 @@ def kernels_of_this_build() -> list[str]:
     from tensorflow.python.framework import kernels
 
     if not tf.test.is_built_with_cuda():
-        raise ValueError("this is TensorFlow's CPU build; install the other: BUILD=gpu make venv")
-    every = {"GPU": {}, "DEFAULT": {}}
+        raise ValueError("this is TensorFlow's CPU build; install the GPU's: BUILD=gpu make venv")
+    by_device = {"GPU": {}, "DEFAULT": {}}
     for kernel in kernels.get_all_registered_kernels().kernel:
-        if kernel.device_type in every:
-            every[kernel.device_type].setdefault(kernel.op, []).append(kernel)
+        if kernel.device_type in by_device:
+            by_device[kernel.device_type].setdefault(kernel.op, []).append(kernel)
     lines = [
         line
-        for operation in sorted({*every["GPU"], *every["DEFAULT"]})
+        for operation in sorted({*by_device["GPU"], *by_device["DEFAULT"]})
         for kind in ("GPU", "DEFAULT")
-        for line in _lines(operation, every[kind].get(operation, []))
+        for line in _lines(operation, by_device[kind].get(operation, []))
     ]
     return list(dict.fromkeys(lines))
 

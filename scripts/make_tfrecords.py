@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import rich.console
 import rich.table
+import rich.text
 from absl import flags
 
 from pipelines import cli
@@ -49,6 +50,11 @@ with cli.group("Data"):
     )
     flags.DEFINE_bool(
         "allow_missing_images", False, "leave out people whose photograph is not there"
+    )
+    flags.DEFINE_bool(
+        "upright",
+        False,
+        "turn photographs as their EXIF orientation says, where no annotated size tells",
     )
     flags.DEFINE_integer("people", 6000, "synthetic people to draw", lower_bound=2)
 with cli.group("Records"):
@@ -90,7 +96,10 @@ with cli.group("--dataset=coco only"):
         "validation_fraction", None, "of the pictures; default 0.1 without a validation file"
     )
     flags.DEFINE_integer("split_seed", 0, "of the choice of these pictures")
-_COCO_SPLIT = ("validation_fraction", "split_seed")
+    flags.DEFINE_bool(
+        "rescale_annotations", False, "move positions to pictures of another size than annotated"
+    )
+_COCO_ONLY = ("validation_fraction", "split_seed", "rescale_annotations")
 
 
 def main() -> int:
@@ -106,12 +115,17 @@ def main() -> int:
     if not written:
         print(f"{info.folder} already holds exactly these records: nothing to do")
     rich.console.Console().print(_table(info))
+    if info.not_turned:
+        print(
+            f"{info.not_turned:,} photographs carry an EXIF orientation, which is ignored: "
+            "if they were annotated as viewers show them, convert with --upright"
+        )
     return 0
 
 
 def _annotated_and_images() -> tuple[Annotated, str]:
     dataset = _FLAGS.dataset
-    given_coco = [name for name in (*COCO, *_COCO_SPLIT) if _FLAGS[name].present]
+    given_coco = [name for name in (*COCO, *_COCO_ONLY) if _FLAGS[name].present]
     if given_coco and dataset != "coco":
         raise ValueError(f"--{given_coco[0]} belongs to --dataset=coco, not to {dataset}")
     given = _FLAGS.images or _FLAGS.annotations
@@ -127,6 +141,8 @@ def _annotated_and_images() -> tuple[Annotated, str]:
         annotations = _FLAGS.annotations or _find(dataset, _FLAGS.images)
     images = _FLAGS.images or os.path.join(_home(annotations), "images")
     if dataset == "coco":
+        if not _FLAGS.images and not os.path.isdir(images):
+            images = _home(annotations) or "."
         return _coco(annotations, images)
     return READERS[dataset].read(annotations), images
 
@@ -146,6 +162,8 @@ def _coco(annotations: str, images: str) -> tuple[Annotated, str]:
         validation_fraction=_FLAGS.validation_fraction,
         split_seed=_FLAGS.split_seed,
         folders=folders,
+        images=images,
+        rescale=_FLAGS.rescale_annotations,
     )
     print(coco.describe(annotated))
     return annotated, images
@@ -205,6 +223,8 @@ def _synthetic_people() -> str:
 
 def _convert(source: tuple[Annotated, str]) -> tuple[DatasetInfo, bool]:
     annotated, images = source
+    for note in annotated.notes:
+        print(f"Note: {note}")
     return convert(
         annotated,
         images,
@@ -215,13 +235,15 @@ def _convert(source: tuple[Annotated, str]) -> tuple[DatasetInfo, bool]:
         seed=_FLAGS.seed,
         quality=_FLAGS.jpeg_quality,
         allow_missing_images=_FLAGS.allow_missing_images,
+        upright=_FLAGS.upright,
         overwrite=_FLAGS.overwrite,
     )
 
 
 def _table(info: DatasetInfo) -> rich.table.Table:
     """People written per split, and people left out by reason."""
-    result = rich.table.Table(title=f"{info.name} in {info.folder}", title_justify="left")
+    title = rich.text.Text(f"{info.name} in {info.folder}")  # its brackets are no markup
+    result = rich.table.Table(title=title, title_justify="left")
     for column in ("", "people", "shards", "MB"):
         result.add_column(column, justify="right" if column else "left")
     for split, part in info.splits.items():
@@ -229,7 +251,7 @@ def _table(info: DatasetInfo) -> rich.table.Table:
         result.add_row(split, f"{part['people']:,}", str(len(part["shards"])), f"{size:,.1f}")
     result.add_section()
     for reason, count in (info.left_out or {"none": 0}).items():
-        result.add_row(f"left out: {reason}", f"{count:,}", "", "")
+        result.add_row(rich.text.Text(f"left out: {reason}"), f"{count:,}", "", "")
     return result
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes .venv and installs the pinned requirements; does nothing when that has been done.
+# Creates .venv and installs the pinned requirements; does nothing if that is done.
 #
 #   scripts/make_venv.sh [PYTHON]        BUILD={auto,cpu,gpu} chooses TensorFlow's build,
-#                                        VENV=FOLDER another folder than .venv
+#                                        VENV=FOLDER a folder other than .venv
 #
-# made-for appears in it once the environment works, installed once the packages are in it.
-# An installation that was interrupted goes on; anything else that does not fit is made afresh.
+# The file made-for is in it once the environment works, installed once the packages are complete.
+# An interrupted installation continues; anything else that does not match is recreated.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
@@ -20,7 +20,7 @@ requirements() {
   case "${BUILD:-auto} $machine" in
     "gpu Linux x86_64") echo requirements-gpu.txt ;;
     "auto Linux x86_64") if has_nvidia_driver; then echo requirements-gpu.txt; else echo requirements.txt; fi ;;
-    "gpu "*) fail "BUILD=gpu, but TensorFlow's GPU build is for Linux on x86_64 and this is $machine; use BUILD=cpu." ;;
+    "gpu "*) fail "BUILD=gpu, but TensorFlow's GPU build needs Linux on x86_64 and this is $machine; use BUILD=cpu." ;;
     "cpu "* | "auto "*) echo requirements.txt ;;
     *) fail "BUILD=$BUILD is not one of auto, cpu and gpu." ;;
   esac
@@ -30,7 +30,7 @@ holds() { [[ -f $1 && $(<"$1") == "$2" ]]; }
 
 fits() {
   holds "$VENV/made-for" "$made_for" && "$VENV/bin/python" -c "" 2>/dev/null &&
-    [[ -z $wish || $(bash scripts/find_python.sh "$VENV/bin/python") == "$wish" ]]
+    [[ -z $requested || $(bash scripts/find_python.sh "$VENV/bin/python") == "$requested" ]]
 }
 
 with_pip() {
@@ -45,18 +45,18 @@ with_pip() {
 
 create() {
   local python
-  python=${wish:-$(bash scripts/find_python.sh)} || exit 1
+  python=${requested:-$(bash scripts/find_python.sh)} || exit 1
   [[ ! -e $VENV || -e $VENV/pyvenv.cfg ]] ||
-    fail "$VENV is there and is not an environment of Python; remove it, or name another folder: make venv VENV=.venv"
+    fail "$VENV exists and is not a Python environment; remove it, or give another folder: make venv VENV=.venv"
   rm -rf "$VENV"
   echo "Making $VENV with $python"
   with_pip "$python" ||
-    fail "$python could not make $VENV (why: above); name another Python: make venv PYTHON=/path/to/python3.11"
+    fail "$python could not create $VENV (reason: above); give another Python: make venv PYTHON=/path/to/python3.11"
   echo "$made_for" >"$VENV/made-for"
 }
 
-# pip writes INSTALLER when a package's files are all there: without it pip would trust half a package.
-forget_half_installed() {
+# pip writes INSTALLER when a package is complete; it would not notice half a package.
+remove_half_installed() {
   local record
   for record in "$VENV"/lib/python3*/site-packages/*.dist-info; do
     [[ -e $record/INSTALLER ]] || rm -rf "$record"
@@ -69,7 +69,7 @@ install() {
   echo "Installing $requirements into $VENV (about $1, once)"
   PIP_USER=0 "$VENV/bin/python" -m pip install ${quiet[@]+"${quiet[@]}"} --disable-pip-version-check \
     --only-binary=:all: -r "$requirements" ||
-    fail "the packages of $requirements could not be installed (why: above); the same command goes on where this stopped."
+    fail "the packages of $requirements could not be installed (reason: above); the same command resumes the installation."
 }
 
 VENV=${VENV:-.venv}
@@ -81,12 +81,12 @@ esac
 requirements=$(requirements)
 made_for="$PWD, $requirements"
 wanted=$(cat requirements-common.txt "$requirements" | cksum)
-wish=""
-if [[ -n ${1:-} ]]; then wish=$(bash scripts/find_python.sh "$1"); fi
+requested=""
+if [[ -n ${1:-} ]]; then requested=$(bash scripts/find_python.sh "$1"); fi
 
 fits || create
 holds "$VENV/installed" "$wanted" && exit
 rm -f "$VENV/installed"
-forget_half_installed
+remove_half_installed
 if [[ $requirements == requirements-gpu.txt ]]; then install "5 GB"; else install "2 GB"; fi
 echo "$wanted" >"$VENV/installed"

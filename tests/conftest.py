@@ -31,7 +31,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the other core has tests of its own
     tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
-# Longest first: begun last, one of these would run alone in the end. See TESTS in the Makefile.
+# Longest first: started last, one of these would run alone at the end. See TESTS in the Makefile.
 LONG = (
     *("readme", "write_tfrecords", "export", "torch", "modes", "train_step", "multi_worker"),
     *("train", "coco", "quiet", "collection", "predictor", "commands", "benchmark", "setup"),
@@ -40,13 +40,13 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items):
-    place = {f"test_{name}": k for k, name in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+    order = {f"test_{name}": k for k, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory) -> tuple[tfrecords.DatasetInfo, dict[str, list[Person]]]:
-    """The record set that most tests read; nobody may change it."""
+    """The record set that most tests read; must not be modified."""
     counts = {"train": TRAIN, "validation": VALIDATION}
     return once(tmp_path_factory, "drawn", lambda folder: write_records(folder, counts))
 
@@ -58,7 +58,7 @@ def info(drawn) -> tfrecords.DatasetInfo:
 
 @pytest.fixture
 def own_records(tmp_path):
-    """A function that writes records of one's own, to damage; the counts may differ."""
+    """A function that writes records which a test may damage; with counts of its own if given."""
 
     def write(name="records", counts=None, **changes) -> tfrecords.DatasetInfo:
         counts = counts or {"train": TRAIN, "validation": VALIDATION}
@@ -76,7 +76,7 @@ def two_replicas() -> tf.distribute.Strategy:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, info) -> tuple[Config, str]:
-    """A finished tiny run of two stacks, and what it printed; nobody may change its folder."""
+    """A finished tiny run of two stacks, and what it printed; its folder must not be modified."""
 
     def make(folder: pathlib.Path) -> tuple[Config, str]:
         config = tiny(folder / "run", info, stacks=2)

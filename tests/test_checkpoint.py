@@ -1,4 +1,4 @@
-"""Training state to files and back: by name, whole, and rejected if it does not match."""
+"""Training state to files and back: by name, completely, and rejected if incompatible."""
 
 import json
 import pathlib
@@ -55,13 +55,13 @@ def run_folder(tmp_path_factory, drawn):
 
 @pytest.fixture(scope="module")
 def spare():
-    """A state of the same shape to save or to restore into, whatever its values."""
+    """A state of the same shape to save or to restore into, with arbitrary values."""
     return make(seed=9)
 
 
 @pytest.fixture(scope="module")
 def fourteen():
-    """A network of 14 joints with fresh weights; tests must not change it."""
+    """A network of 14 joints with fresh weights; must not be modified."""
     return model.build(**{**BUILD, "joints": 14}, seed=5)
 
 
@@ -72,7 +72,7 @@ def copied(run_folder, tmp_path):
 
 
 class TestState:
-    def test_everything_comes_back(self, run_folder, spare):
+    def test_everything_is_restored(self, run_folder, spare):
         folder, weights, averages, opt = run_folder
         state, network, averaged, fresh = spare
         checkpoints.restore(state, checkpoints.find(str(folder)))
@@ -106,7 +106,7 @@ class TestState:
             checkpoints.restore(spare[0], prefix)
 
     def test_the_remedy_works(self, copied, spare):
-        """The message says: delete the files of a damaged checkpoint to resume from the last."""
+        """Deleting a damaged checkpoint's files resumes from the previous one, as stated."""
         state = spare[0]
         folder = copied / "checkpoints"
         checkpoints.restore(state, checkpoints.latest(str(folder)))
@@ -221,7 +221,7 @@ class TestNetworkFile:
         assert checkpoints.read_network(str(run_folder[0])) == (BUILD, MPII)
 
     def test_missing(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="contains no trained network.*train_main.py"):
+        with pytest.raises(FileNotFoundError, match="holds no trained network.*train_main.py"):
             checkpoints.read_network(str(tmp_path))
 
     @pytest.mark.parametrize("text", ["", "{}", "[]", '{"build": 3, "joints": ["left_a"]}', "\xff"])
@@ -281,8 +281,8 @@ class TestPlaces:
     def test_a_run_or_one_checkpoint(self, run_folder):
         folder = str(run_folder[0])
         prefix = folder + "/checkpoints/ckpt-7"
-        assert checkpoints.split_path(folder + "/") == (folder, "")
-        assert checkpoints.split_path(prefix) == (folder, prefix)
+        assert checkpoints.split_place(folder + "/") == (folder, "")
+        assert checkpoints.split_place(prefix) == (folder, prefix)
         assert checkpoints.find(prefix) == checkpoints.find(folder) == prefix
 
     def test_the_best_comes_first(self, copied, spare):

@@ -1,6 +1,6 @@
 """Test ids are the same in every process: xdist aborts where two workers collected different ones.
 
-A parameter whose id is made of its value must not hold the time, an address, a set's order or a
+A parameter with an id made from its value must not contain the time, an address, a set's order or a
 temporary folder; pytest.param(..., id="...") names it where it does.
 """
 

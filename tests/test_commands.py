@@ -1,4 +1,4 @@
-"""Trainings as a user starts them: processes of their own, signals, checkpoints, exit codes."""
+"""Trainings as a user starts them: in processes, with signals, checkpoints and exit codes."""
 
 import os
 import pathlib
@@ -29,7 +29,7 @@ def finish(process: subprocess.Popen) -> str:
 
 @pytest.fixture
 def started(tmp_path):
-    """A function that makes a Run; whatever still runs in the end is killed."""
+    """A function that makes a Run; processes left at the end are killed."""
     runs = []
 
     def make(name: str, flagfile: pathlib.Path) -> Run:
@@ -44,7 +44,7 @@ def started(tmp_path):
 
 
 class Run:
-    """A training in a process of its own, in one workdir that is started again and again."""
+    """A training in its own process, restarted repeatedly in one workdir."""
 
     def __init__(self, workdir: pathlib.Path, flagfile: pathlib.Path):
         self.words = [MAIN, f"--flagfile={flagfile}", f"--workdir={workdir}"]
@@ -118,7 +118,7 @@ def test_stopped_by_every_signal_it_ends_as_if_it_had_never_stopped(tmp_path, in
         np.testing.assert_array_equal(got[name], value, err_msg=name)
 
 
-def test_mistakes_get_a_sentence_and_an_exit_code(tmp_path, info, fork_script):
+def test_errors_are_a_sentence_and_an_exit_code(tmp_path, info, fork_script):
     run = f"--workdir={tmp_path / 'run'}"
     words = {
         "not a flag: steps=3; flags start with --": [MAIN, run, "steps=3"],

@@ -133,17 +133,18 @@ class TestFlagfile:
         assert any(line.startswith("# Expected score") or "score:" in line for line in rest)
 
     @pytest.mark.parametrize("name", ["paper", "newell", "pytorch_pose", "princeton"])
-    def test_recipes_say_where_they_come_from(self, parse, name):
+    def test_recipes_name_their_sources(self, parse, name):
         path = ROOT / "configs" / "recipes" / f"{name}.flags"
         header = [line for line in path.read_text().splitlines() if line.startswith("#")]
         for start in ("# Source: ", "# Needs: ", "# Expected score", "# What differs: "):
             assert sum(line.startswith(start) for line in header) == 1, start
         assert any(mean in " ".join(header) for mean in ("mean14", "pooled16"))
         parsed = parse(f"--flagfile={path}")
-        assert parsed.workdir == f"runs/{name}" and parsed.round_centers and not parsed.ema_decay
+        assert parsed.workdir == f"runs/{name}"
+        assert parsed.round_centers and not parsed.ema_decay
 
     def test_recipes_are_what_was_published(self, parse):
-        """The numbers that make the difference, from each source."""
+        """The settings in which they differ, from each source."""
         recipes = {n: parse(f"--flagfile={ROOT}/configs/recipes/{n}.flags") for n in RECIPES}
         keys = (
             "stacks",
@@ -215,9 +216,9 @@ class TestRules:
         ],
     )
     def test_values_outside_the_rules(self, parse, word):
-        """The message names the flag; a rule or the choices tell what is allowed."""
+        """The message names the flag and gives the rule or the choices."""
         name = word.split("=")[0].strip("-")
-        with pytest.raises(flags.Error, match=name) as rejected:
+        with pytest.raises(flags.Error, match=name) as error:
             parse(word)
         allowed = (
             "must",
@@ -227,7 +228,7 @@ class TestRules:
             "Non-boolean",
             "invalid literal",
         )
-        assert any(text in str(rejected.value) for text in allowed), str(rejected.value)
+        assert any(text in str(error.value) for text in allowed), str(error.value)
 
     @pytest.mark.parametrize("milestones", ["", "0.5", "0.7,0.9", " 0.1, 0.2 ,0.3"])
     def test_milestones(self, parse, milestones):
@@ -261,13 +262,13 @@ class TestEarlierNames:
     }
 
     @pytest.mark.parametrize("former", RENAMED)
-    def test_a_flagfile_is_told_the_new_name(self, defined, tmp_path, capsys, former):
+    def test_a_flagfile_s_error_gives_the_new_name(self, defined, tmp_path, capsys, former):
         file = tmp_path / "flags.txt"
         file.write_text(f"--stacks=2\n--{former}=1\n")
         with pytest.raises(SystemExit) as left:
             cli._parse(["train_main.py", f"--flagfile={file}"], "")
         assert left.value.code == 1
-        sentence = f"error: --{former}: it is now called --{self.RENAMED[former]}"
+        sentence = f"error: --{former}: it is called --{self.RENAMED[former]} now"
         assert sentence in capsys.readouterr().err
 
     def test_a_flag_without_a_successor(self, defined, capsys):
@@ -328,7 +329,7 @@ class TestDifferences:
 
 
 @pytest.mark.parametrize(
-    ("cpu_info", "want"),
+    ("cpuinfo", "want"),
     [
         ("flags : fpu sse4_2 avx2 avx512f\n", "float32"),
         ("flags : fpu avx512f avx512_bf16\n", "mixed_bfloat16"),
@@ -337,10 +338,10 @@ class TestDifferences:
     ],
 )
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="the GPU decides here")
-def test_bf16_only_where_the_cpu_has_it(tmp_path, cpu_info, want):
+def test_bf16_only_where_the_cpu_has_it(tmp_path, cpuinfo, want):
     path = tmp_path / "cpuinfo"
-    if cpu_info:
-        path.write_text(cpu_info)
+    if cpuinfo:
+        path.write_text(cpuinfo)
     assert devices.fast_precision(str(path)) == want
 
 

@@ -32,11 +32,11 @@ def patches() -> dict[str, str]:
     """Patches of the page by their heading's first words."""
     text = (ROOT / "docs" / "extending.md").read_text()
     sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
-    found = {}
+    by_name = {}
     for section in sections:
         (patch,) = re.findall(r"^    --- .*\n(?:    .*\n)+", section, re.MULTILINE)
-        found[section.split(":")[0]] = re.sub("^    ", "", patch, flags=re.MULTILINE)
-    return found
+        by_name[section.split(":")[0]] = re.sub("^    ", "", patch, flags=re.MULTILINE)
+    return by_name
 
 
 @pytest.fixture

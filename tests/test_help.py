@@ -63,7 +63,7 @@ def test_defaults_are_those_of_config(pages):
     for name, text in listed.items():
         value = getattr(Config(), name)
         shown = str(value).lower() if isinstance(value, bool) else str(value) or "none"
-        # Help that mentions the default needs no second mention.
+        # A flag with a help text that describes its default needs no "(default: ...)".
         assert text.endswith(f"(default: {shown})") or "default: --workdir" in text, (name, text)
 
 
@@ -78,9 +78,7 @@ def test_values_that_are_allowed(pages):
 
 def test_usage_and_purpose(pages):
     page = pages["scripts/predict.py"]
-    assert page.startswith(
-        "usage: python scripts/predict.py [flags] INPUT...\n\nPredict the joints"
-    )
+    assert page.startswith("usage: python scripts/predict.py [flags] INPUT...\n\nFind the joints")
     assert "--helpfull lists absl's own flags" in page and "--flagfile=FILE" in page
     assert pages["train_main.py"].startswith("usage: python train_main.py [flags]\n")
 

@@ -33,7 +33,7 @@ def make(name: str) -> tuple:
     options = {"decay_var_list": optimizer.decayed(variables)} if name == "adamw" else {}
     draw = np.random.default_rng(3)
     images = tf.constant(draw.normal(size=[2, 32, 32, 3]), tf.float32)
-    # Drawn, because the true ones of a bias before batch norm are rounding errors, which differ.
+    # Random, because real gradients of a bias before batch norm are rounding errors, which differ.
     gradients = [tf.constant(draw.normal(size=v.shape), tf.float32) for v in variables]
 
     @tf.function
@@ -49,7 +49,7 @@ def make(name: str) -> tuple:
 
 
 def contents(state: tf.train.Checkpoint, folder: pathlib.Path) -> dict[str, np.ndarray]:
-    """Everything that a checkpoint of the state holds, by the names in its file."""
+    """All tensors of a checkpoint of the state, by their names in the file."""
     reader = tf.train.load_checkpoint(state.write(str(folder / "now")))
     names = sorted(reader.get_variable_to_shape_map())
     return {n: reader.get_tensor(n) for n in names if n != "_CHECKPOINTABLE_OBJECT_GRAPH"}

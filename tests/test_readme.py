@@ -43,10 +43,10 @@ AVERAGED = f"{TRAIN} --ema_decay=0.9"
 
 @dataclasses.dataclass(frozen=True)
 class Small:
-    """How a command runs here: words behind it, what it says, files that it writes."""
+    """A command as it runs here: added flags, expected output, files that it writes."""
 
     words: str = ""
-    says: tuple[str, ...] = ()
+    output: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
 
 
@@ -205,26 +205,25 @@ BLOCK = r"(?<=\n\n)(?:    .*\n|\n(?=    ))+"
 
 def blocks(text: str) -> list[str]:
     """Indented code, without its indent."""
-    found = re.findall(BLOCK, text)
-    return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in found]
+    return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in re.findall(BLOCK, text)]
 
 
 def in_block(block: str) -> list[str]:
     """The commands of a block, each on one line, without comments."""
-    found, line = [], ""
+    lines, line = [], ""
     for part in block.splitlines():
         line = f"{line} {re.sub(' +# .*', '', part).strip()}".strip()
         if line.endswith("\\"):
             line = line[:-1].rstrip()
         elif not line.endswith("|") and line.count("'") % 2 == 0:
-            found.append(line)
+            lines.append(line)
             line = ""
     assert not line, f"{line} does not end"
-    return found
+    return lines
 
 
 def spans(text: str) -> list[str]:
-    """What stands between backticks outside of blocks."""
+    """Text between backticks outside of blocks."""
     return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(BLOCK, "", text))]
 
 
@@ -240,10 +239,10 @@ def has_commands(block: str) -> bool:
 
 def commands(text: str) -> list[str]:
     """All commands of a page: blocks, then those in sentences and tables."""
-    found = [line for block in blocks(text) if has_commands(block) for line in in_block(block)]
+    lines = [line for block in blocks(text) if has_commands(block) for line in in_block(block)]
     inline = [re.sub("^time ", "", span) for span in spans(text)]
-    found += [one for one in inline if re.match(r"make |python ", one)]
-    return found + [f"python {one}" for one in inline if re.match(r"[\w/]+\.py ", one)]
+    lines += [one for one in inline if re.match(r"make |python ", one)]
+    return lines + [f"python {one}" for one in inline if re.match(r"[\w/]+\.py ", one)]
 
 
 TEXTS = {page.name: page.read_text() for page in PAGES}
@@ -258,7 +257,7 @@ def words_of(line: str) -> list[str]:
 
 
 def test_commands_are_found():
-    """A reader that finds nothing would let everything pass."""
+    """A parser that finds nothing would let everything pass."""
     page = "# T\n\nSay `make it` or `a.py --x` in `a.py`.\n\n    one --a \\\n        --b   # why\n"
     page += "    two 'x\n    y' |\n      three\n\nThen\n\n    import os\n\n    os.x()\n\n"
     page += "| `time make this\nnow` |\n"
@@ -276,12 +275,12 @@ def test_every_command_is_run_or_says_why_not():
     assert {one for reason in reasons.values() for one in reason} == set(NOT_RUN)
 
 
-@pytest.mark.parametrize(("line", "place"), ELSEWHERE.items())
-def test_the_tests_named_exist(line, place):
-    file, _, name = place.partition("::")
+@pytest.mark.parametrize(("line", "test"), ELSEWHERE.items())
+def test_the_tests_named_exist(line, test):
+    file, _, name = test.partition("::")
     text = (ROOT / file).read_text()
     if name:
-        assert re.search(rf"^ *def {name}\(", text, re.MULTILINE), place
+        assert re.search(rf"^ *def {name}\(", text, re.MULTILINE), test
     else:
         assert f"timed {line}" in text or line == "make demo" and "make demo" in text
 
@@ -291,7 +290,7 @@ def test_the_tests_named_exist(line, place):
 
 @pytest.mark.parametrize("line", PYTHON)
 def test_flags_and_their_values_are_taken(fork_script, line):
-    """By the script's own definitions and rules; it stops before it works."""
+    """By the script's own definitions and rules; it stops before its work."""
     answer = fork_script(ROOT, *words_of(line), "--only_check_args")
     assert (answer["code"], answer["errors"]) == (0, "")
 
@@ -302,21 +301,21 @@ def test_flags_in_sentences_are_some_scripts(fork_script):
     named = [
         re.findall(r"(?<![\w-])--(\w+)", span) for text in TEXTS.values() for span in spans(text)
     ]
-    found = {name for names in named for name in names}
-    no = {name for name in found if name.startswith("no") and name[2:] in known}
-    assert found - no - known == set() and len(found) > 25
+    flags = {name for names in named for name in names}
+    no = {name for name in flags if name.startswith("no") and name[2:] in known}
+    assert flags - no - known == set() and len(flags) > 25
 
 
 def test_files_named_on_the_pages_exist():
     """Of the project: what has a folder of its own, or is a script."""
-    found = [span for text in TEXTS.values() for span in spans(text)]
-    found = [one for one in found if re.fullmatch(r"[\w/]+(\.\w+|/)", one)]
+    named = [span for text in TEXTS.values() for span in spans(text)]
+    named = [one for one in named if re.fullmatch(r"[\w/]+(\.\w+|/)", one)]
     own = ("configs/", "hourglass/", "pipelines/", "scripts/", "docs/")
-    named = [one for one in found if one.startswith(own) or re.fullmatch(r"\w+_main\.py", one)]
+    named = [one for one in named if one.startswith(own) or re.fullmatch(r"\w+_main\.py", one)]
     assert [one for one in named if not (ROOT / one).exists()] == [] and len(named) > 30
     links = [link for text in TEXTS.values() for link in re.findall(r"\]\(([^)#]+)", text)]
-    places = [ROOT / link if (ROOT / link).exists() else ROOT / "docs" / link for link in links]
-    assert [str(place) for place in places if not place.exists()] == []
+    linked = [ROOT / link if (ROOT / link).exists() else ROOT / "docs" / link for link in links]
+    assert [str(path) for path in linked if not path.exists()] == []
 
 
 def test_every_script_is_in_the_table():
@@ -331,18 +330,18 @@ def test_every_script_is_in_the_table():
 
 def settings(words: list[str]) -> dict[str, str]:
     """Flag -> value of a command line, those of its flagfile included, and its other words."""
-    found = {}
+    values = {}
     for word in words:
         name, _, value = word.lstrip("-").partition("=")
         if word.startswith("--flagfile="):
             lines = (ROOT / value).read_text().splitlines()
-            found.update(settings([line for line in lines if line.startswith("--")]))
-        found[name if word.startswith("--") else word] = value or word
-    return found
+            values.update(settings([line for line in lines if line.startswith("--")]))
+        values[name if word.startswith("--") else word] = value or word
+    return values
 
 
 def written(script: str, given: dict[str, str]) -> list[str]:
-    """What a command leaves behind."""
+    """Files and folders that a command writes."""
     if script == "scripts/make_tfrecords.py":
         return [given.get("records", "data/records")]
     if script in ("train_main.py", "eval_main.py"):
@@ -441,7 +440,7 @@ def test_command(tree, line):
     answer = tree.answer(line)
     both = answer["output"] + answer["errors"]
     assert answer["code"] == 0 and "Traceback" not in both, both
-    for text in RUN[line].says:
+    for text in RUN[line].output:
         assert text in both
     for name in RUN[line].writes:
         assert (tree.folder / name).stat().st_size > 0, name
@@ -494,8 +493,8 @@ def test_the_request_that_is_sent(tree):
         request["signature_name"]
     ]
     inputs = {name: tf.constant(value, tf.float32) for name, value in request["inputs"].items()}
-    found = signature(images=tf.constant(images), **inputs)
-    assert found["joints"].shape == (1, 16, 2) and found["confidences"].shape == (1, 16)
+    predicted = signature(images=tf.constant(images), **inputs)
+    assert predicted["joints"].shape == (1, 16, 2) and predicted["confidences"].shape == (1, 16)
 
 
 @pytest.mark.slow
@@ -508,12 +507,12 @@ def test_tensorboard_shows_the_runs(tree):
     )
     try:
         line = next(line for line in process.stderr if "http://" in line)
-        place, found, end = re.search(r"http://\S+", line)[0], [], time.monotonic() + 120
-        while "hg_s2/logs" not in found and time.monotonic() < end:
-            with urllib.request.urlopen(f"{place}data/runs", timeout=60) as answer:
-                found = json.load(answer)
+        url, runs, end = re.search(r"http://\S+", line)[0], [], time.monotonic() + 120
+        while "hg_s2/logs" not in runs and time.monotonic() < end:
+            with urllib.request.urlopen(f"{url}data/runs", timeout=60) as answer:
+                runs = json.load(answer)
             time.sleep(0.2)
-        assert "hg_s2/logs" in found
+        assert "hg_s2/logs" in runs
     finally:
         process.terminate()
         process.communicate(timeout=60)

@@ -79,11 +79,11 @@ def test_every_room_is_listed_and_the_root_holds_five_modules():
         ("evaluation", "import pipelines.training.train"),
     ],
 )
-def test_a_forbidden_import_is_seen(room, line):
+def test_a_forbidden_import_is_detected(room, line):
     assert forbidden(room, line)
 
 
-def test_the_method_imports_nothing_of_how_data_move():
+def test_the_method_imports_no_pipelines():
     for path in (PIPELINES.parent / "hourglass").glob("*.py"):
         assert not imported(path.read_text()), path
 

@@ -1,4 +1,4 @@
-"""Set-up: which Python is found, what `make venv` does and does not repeat, repository rules."""
+"""Set-up: the choice of Python, what `make venv` repeats, repository rules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REQUIREMENTS = ["requirements-common.txt", "requirements-gpu.txt", "requirements
 
 
 def stand_in(path: Path, answer: str) -> Path:
-    """A program that answers the finder's question as an interpreter of that version would."""
+    """A program that answers find_python.sh like an interpreter of that version."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'#!{BASH}\necho "{answer} {path}"\n')
     path.chmod(0o755)
@@ -40,7 +40,7 @@ def broken(path: Path) -> Path:
 
 @pytest.fixture
 def find(tmp_path):
-    """Run the finder on a machine that has only what the test puts into tmp_path."""
+    """Run find_python.sh on a machine with only the files that the test puts into tmp_path."""
     scripts = tmp_path / "project" / "scripts"
     scripts.mkdir(parents=True)
     shutil.copy(ROOT / "scripts" / "find_python.sh", scripts)
@@ -58,7 +58,7 @@ def find(tmp_path):
     return run
 
 
-def assert_refused(result: subprocess.CompletedProcess, *parts: str) -> None:
+def assert_fails(result: subprocess.CompletedProcess, *parts: str) -> None:
     assert result.returncode == 1
     assert result.stdout == ""
     sentence = result.stderr.strip().splitlines()[-1]
@@ -68,7 +68,7 @@ def assert_refused(result: subprocess.CompletedProcess, *parts: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
-def test_given_python_is_taken_before_those_on_path(find, tmp_path, version):
+def test_given_python_precedes_those_on_path(find, tmp_path, version):
     stand_in(tmp_path / "bin" / "python3.11", "3.11 Linux x86_64")
     given = stand_in(tmp_path / "own folder" / "python", f"{version} Linux x86_64")
     result = find(str(given))
@@ -81,39 +81,39 @@ def test_given_name_is_looked_up_on_path(find, tmp_path):
 
 
 @pytest.mark.parametrize("version", ["3.8", "3.14", "3.13t", "3.1"])
-def test_given_python_of_another_version_is_refused(find, tmp_path, version):
+def test_given_python_of_another_version_is_rejected(find, tmp_path, version):
     stand_in(tmp_path / "bin" / "python3.11", "3.11 Linux x86_64")
     given = stand_in(tmp_path / "python", f"{version} Linux x86_64")
-    assert_refused(find(str(given)), f"PYTHON={given} is Python {version}", "a Python 3.9 to 3.13")
+    assert_fails(find(str(given)), f"PYTHON={given} is Python {version}", "a Python 3.9 to 3.13")
 
 
 @pytest.mark.parametrize("version", ["3.12", "3.13"])
-def test_later_pythons_of_intel_macs_are_refused(find, tmp_path, version):
+def test_later_pythons_of_intel_macs_are_rejected(find, tmp_path, version):
     given = stand_in(tmp_path / "bin" / f"python{version}", f"{version} Darwin x86_64")
-    assert_refused(find(str(given)), "on Darwin x86_64", "3.9 to 3.11 on a Mac with an Intel")
-    assert_refused(find(), "no Python 3.9 to 3.13 was found", str(given))
+    assert_fails(find(str(given)), "on Darwin x86_64", "3.9 to 3.11 on a Mac with an Intel")
+    assert_fails(find(), "no Python 3.9 to 3.13 was found", str(given))
     arm = stand_in(tmp_path / "bin" / "python3", f"{version} Darwin arm64")
     assert find().stdout.strip() == str(arm)
 
 
-def test_given_version_is_looked_for(find, tmp_path):
+def test_given_version_is_searched_for(find, tmp_path):
     stand_in(tmp_path / "bin" / "python3.11", "3.11 Linux x86_64")
     broken(tmp_path / "bin" / "python3.12")
     path = stand_in(tmp_path / ".pyenv/versions/3.12.1/bin/python3.12", "3.12 Linux x86_64")
     assert find("3.12").stdout.strip() == str(path)
-    assert_refused(find("3.13"), "no Python 3.13 was found", "PYTHON=")
-    assert_refused(find("3.8"), "PYTHON=3.8", "a Python 3.9 to 3.13")
+    assert_fails(find("3.13"), "no Python 3.13 was found", "PYTHON=")
+    assert_fails(find("3.8"), "PYTHON=3.8", "a Python 3.9 to 3.13")
 
 
-def test_given_python_that_does_not_exist_or_work_is_refused(find, tmp_path):
-    assert_refused(find("no-such-python"), "PYTHON=no-such-python", "no such program")
+def test_given_python_that_does_not_exist_or_work_is_rejected(find, tmp_path):
+    assert_fails(find("no-such-python"), "PYTHON=no-such-python", "no such program")
     given = broken(tmp_path / "python")
-    assert_refused(find(str(given)), f"PYTHON={given}", "ssl and venv")
+    assert_fails(find(str(given)), f"PYTHON={given}", "ssl and venv")
 
 
 def test_real_interpreter_is_examined(find):
     supported = (3, 9) <= sys.version_info[:2] <= (3, 13)
-    assert supported, "the tests run on a Python that the set-up would refuse"
+    assert supported, "the tests run on a Python that the set-up would reject"
     assert find(sys.executable).stdout.strip() == os.path.realpath(sys._base_executable)
 
 
@@ -124,14 +124,14 @@ def test_the_first_lanes_newest_wins(find, tmp_path):
     assert find().stdout.strip() == str(newest)
 
 
-def test_later_pythons_are_taken_where_there_is_no_other(find, tmp_path):
+def test_later_pythons_are_used_without_others(find, tmp_path):
     stand_in(tmp_path / "bin" / "python3.14", "3.14 Linux x86_64")
     stand_in(tmp_path / "bin" / "python", "3.13 Linux x86_64")
     path = stand_in(tmp_path / "bin" / "python3", "3.12 Linux x86_64")
     assert find().stdout.strip() == str(path)
 
 
-def test_python3_counts_whatever_its_name_says(find, tmp_path):
+def test_python3_counts_by_its_version(find, tmp_path):
     path = stand_in(tmp_path / "bin" / "python3", "3.10 Linux x86_64")
     assert find().stdout.strip() == str(path)
 
@@ -167,10 +167,10 @@ def test_system_folders_are_searched(find, tmp_path):
 
 def test_nothing_found_is_one_sentence(find, tmp_path):
     result = find()
-    assert_refused(result, "no Python 3.9 to 3.13 was found; install one", "PYTHON=")
+    assert_fails(result, "no Python 3.9 to 3.13 was found; install one", "PYTHON=")
     assert len(result.stderr.splitlines()) == 1
     other = stand_in(tmp_path / "bin" / "python3", "3.14 Linux x86_64")
-    assert_refused(find(), f"only others, such as {other}", "PYTHON=")
+    assert_fails(find(), f"only others, such as {other}", "PYTHON=")
 
 
 def test_download_is_checked_and_kept(tmp_path):
@@ -339,7 +339,7 @@ def test_another_folder_leaves_the_environment_alone(project):
 def test_a_folder_that_is_no_environment_is_kept(project):
     result = project.make_venv(sys.executable, "VENV=wheels")
     assert result.returncode != 0
-    assert "error: wheels is there and is not an environment of Python" in result.stderr
+    assert "error: wheels exists and is not a Python environment" in result.stderr
     assert len(os.listdir(project.root / "wheels")) == 3
 
 
@@ -377,16 +377,16 @@ def pins() -> dict[str, list[str]]:
 
 def lane(name: str, python: str, machine: str = "x86_64", system: str = "linux") -> dict[str, str]:
     """Package -> version of what a Python installs; each only once."""
-    facts = {"python_version": python, "platform_machine": machine, "sys_platform": system}
-    found = {}
+    variables = {"python_version": python, "platform_machine": machine, "sys_platform": system}
+    versions = {}
     for line in [*pins()[name], *pins()[REQUIREMENTS[0]]]:
         if line.startswith("-r "):
             continue
         pin = Requirement(line)
-        if pin.marker is None or pin.marker.evaluate(facts):
-            assert pin.name not in found, pin.name
-            found[pin.name] = str(pin.specifier)
-    return found
+        if pin.marker is None or pin.marker.evaluate(variables):
+            assert pin.name not in versions, pin.name
+            versions[pin.name] = str(pin.specifier)
+    return versions
 
 
 def test_every_requirement_is_pinned_to_one_version():
@@ -415,8 +415,8 @@ def test_wheels_are_checked_for_each_machines_pins(tmp_path):
     file.write_text('-r common.txt\nnumpy==2.5.5; python_version >= "3.12"  # later\n')
     requirements = check_wheels.read(file)
     for python, want in (("3.9", ["six"]), ("3.12", ["six", "numpy"])):
-        facts = check_wheels.environment(python, "macOS 14 arm64")
-        assert [pin.name for pin in check_wheels.applying(requirements, facts)] == want
+        variables = check_wheels.environment(python, "macOS 14 arm64")
+        assert [pin.name for pin in check_wheels.applicable(requirements, variables)] == want
 
 
 def test_what_a_pin_needs_must_be_pinned_and_fit():
@@ -426,8 +426,8 @@ def test_what_a_pin_needs_must_be_pinned_and_fit():
         {"name": "a", "version": "1.0", "requires_dist": needs},
         {"name": "b_c", "version": "2.0", "requires_python": ">=3.12"},
     ]
-    facts = check_wheels.environment("3.11", "Linux aarch64")
-    assert check_wheels.misfits(pins, metadata, facts) == [
+    variables = check_wheels.environment("3.11", "Linux aarch64")
+    assert check_wheels.mismatches(pins, metadata, variables) == [
         "a needs b_c<2, not 2.0",
         "a needs d, not None",
         "b_c 2.0 is not for Python 3.11.5",
@@ -485,12 +485,12 @@ def test_imports_inside_functions_count(tmp_path):
 
 def project_files() -> list[Path]:
     made = {".git", ".pytest_cache", ".ruff_cache", ".hypothesis", "data", "runs"}
-    found = []
+    files = []
     for folder, folders, names in os.walk(ROOT):
         left_out = made if folder == str(ROOT) else {"__pycache__"}
         folders[:] = [n for n in folders if n not in left_out and not n.startswith(".venv")]
-        found += [Path(folder, name) for name in names]
-    return found
+        files += [Path(folder, name) for name in names]
+    return files
 
 
 def test_no_file_names_a_place_on_the_machine_it_was_written_on():
@@ -499,5 +499,5 @@ def test_no_file_names_a_place_on_the_machine_it_was_written_on():
     )
     files = [path for path in project_files() if path != ROOT / ".ci" / "run"]
     assert ROOT / "Makefile" in files
-    found = [str(path) for path in files if foreign.search(path.read_text(errors="ignore"))]
-    assert found == []
+    wrong = [str(path) for path in files if foreign.search(path.read_text(errors="ignore"))]
+    assert wrong == []

@@ -1,8 +1,8 @@
-"""What every claim of speed rests on: parts, their ceilings and their peers, in alternation.
+"""Speed of the parts, of the machine and of PyTorch, measured in alternation.
 
-Each part runs in a process of its own (``worker``), so that libraries do not share threads and the
-peak of its memory is its own; ``rounds`` lets them take turns, so that a busy machine slows all of
-them alike. ``comparison`` says what is measured beside what, ``report`` prints it.
+Each part runs in its own process (``worker``), so that libraries do not share threads and peak
+memory is the part's own; ``rounds`` lets them take turns, so that a busy machine slows all of them
+equally. ``comparison`` defines what is compared with what, ``report`` prints it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _nothing() -> dict:
+def _no_details() -> dict:
     return {}
 
 
@@ -29,11 +29,11 @@ class Part:
     """Something that is timed.
 
     Attributes:
-      run: function(steps); what it returns is the time waited for data in seconds, or None.
-      work: done by one step, in ``unit``.
+      run: function(steps) -> seconds waited for data, or None.
+      work: of one step, in ``unit``.
       unit: "images" or "GFLOP".
-      lead_in: untimed steps before each measurement, where buffers filled meanwhile would count.
-      facts: function() -> what else is to be known, asked at the end: traces {function: count},
+      lead_in: untimed steps before each measurement, to use up buffers that filled between turns.
+      details: function() -> other results, called at the end: traces {function: count},
         flop_per_image.
     """
 
@@ -41,27 +41,27 @@ class Part:
     work: float
     unit: str = "images"
     lead_in: int = 0
-    facts: Callable[[], dict] = _nothing
+    details: Callable[[], dict] = _no_details
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A part to be built in a process of its own.
+    """A part to be built in its own process.
 
     Attributes:
       name: unique among those measured together.
-      place: "module.function" in this package; called with (settings dict, folder, **arguments).
+      function: "module.function" in this package; called with (settings dict, folder, **arguments).
       settings: fields of a ``pipelines.config.Config``.
-      arguments: further ones.
-      cores: that the process may use; 0 = all.
-      needs: packages without which it cannot be measured.
-      huge_pages: whether the process has them, as ``train_main.py`` has.
-      environment: further variables of the process.
-      python: runs it; "" = the one that runs us. ``needs`` is not checked in another one.
+      arguments: the function's other arguments.
+      cores: number that the process may use; 0 = all.
+      needs: packages that it requires.
+      huge_pages: use huge pages, as ``train_main.py`` does.
+      environment: variables added to the process's.
+      python: its interpreter; "" = ours. ``needs`` is not checked in another one.
     """
 
     name: str
-    place: str
+    function: str
     settings: dict
     arguments: dict = dataclasses.field(default_factory=dict)
     cores: int = 0

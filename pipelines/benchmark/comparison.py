@@ -1,4 +1,4 @@
-"""What is measured beside what, and which figure is to be reached."""
+"""What is compared with what, and the figures to reach."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A figure: how ``over`` compares with ``under`` in one group.
+    """A figure: the ratio of ``over`` to ``under`` in one group.
 
     Attributes:
       part, against: as the table names them.
       group: name of the group.
       over: task.
       under: tasks; the best of them counts.
-      how: "rate": over's rate / under's; "peak": over's FLOP/s / under's; "memory": over's peak
-        memory / under's.
-      reach: what the figure should reach; None for no such aim.
-      most: whether it is the largest allowed, not the smallest.
+      kind: of the ratio: "rate", of units/s; "peak", of FLOP/s; "memory", of peak memory.
+      reach: the figure's target; None without one.
+      most: whether the target is a maximum instead of a minimum.
     """
 
     part: str
@@ -43,7 +42,7 @@ class Row:
     group: str
     over: str
     under: tuple[str, ...]
-    how: str
+    kind: str
     reach: float | None = None
     most: bool = False
 
@@ -52,39 +51,40 @@ class Tasks:
     """Makes the tasks of one Config."""
 
     def __init__(self, config: Config, joints: int, peers: bool = True, ceilings: bool = True):
-        """``joints`` of the records; without ``peers`` or ``ceilings`` there are none of these."""
+        """``joints``: of the records; ``peers``, ``ceilings``: whether to make their tasks."""
         self.settings = dataclasses.asdict(config)
         self.joints, self.peers, self.ceilings = joints, peers, ceilings
         self.bf16 = config.precision == BF16
 
     def training(self, name: str, function: str, cores: int = 0) -> list[Task]:
-        """One of our own parts that ``train_main.py`` runs, with the huge pages it asks for."""
-        place = f"parts.{function}"
-        return [Task(name, place, self.settings, {}, cores, huge_pages=True)]
+        """One of our own parts that ``train_main.py`` runs, with its huge pages."""
+        return [Task(name, f"parts.{function}", self.settings, {}, cores, huge_pages=True)]
 
     def other(self, name: str, function: str) -> list[Task]:
         """One of our own parts that other commands run."""
         return [Task(name, f"parts.{function}", self.settings)]
 
     def per_core(self, name: str, function: str) -> list[Task]:
-        """One of our own parts with one logical device per core, where they can share the batch."""
+        """One of our own parts with one logical device per core, if the batch can be divided."""
         cores = usable_cores()
         settings = {**self.settings, "logical_devices": cores}
-        shared = cores > 1 and self.settings["global_batch_size"] % cores == 0
-        return [Task(name, f"parts.{function}", settings, huge_pages=True)] if shared else []
+        divisible = cores > 1 and self.settings["global_batch_size"] % cores == 0
+        return [Task(name, f"parts.{function}", settings, huge_pages=True)] if divisible else []
 
     def predicting(self) -> list[Task]:
-        """Predicting a folder of pictures, and its halves alone and in turn."""
+        """Predicting a folder of pictures, and its halves alone and one after the other."""
         names = {"predict": "whole", "its reading": "reading", "its network": "network"}
         names["its halves in turn"] = "halves"
-        return [Task(k, f"predicting.{place}", self.settings) for k, place in names.items()]
+        return [Task(k, f"predicting.{function}", self.settings) for k, function in names.items()]
 
-    def _ceiling(self, name: str, place: str, cores: int = 0, needs=(), **arguments) -> list[Task]:
-        task = Task(name, f"ceilings.{place}", self.settings, arguments, cores, needs, True)
+    def _ceiling(
+        self, name: str, function: str, cores: int = 0, needs=(), **arguments
+    ) -> list[Task]:
+        task = Task(name, f"ceilings.{function}", self.settings, arguments, cores, needs, True)
         return [task] if self.ceilings else []
 
-    def _peer(self, name: str, place: str, huge_pages=False, **arguments) -> list[Task]:
-        task = Task(name, place, self.settings, arguments, 0, ("torch",), huge_pages)
+    def _peer(self, name: str, function: str, huge_pages=False, **arguments) -> list[Task]:
+        task = Task(name, function, self.settings, arguments, 0, ("torch",), huge_pages)
         return [task] if self.peers else []
 
     def decode(self, cores: int = 0) -> list[Task]:
@@ -105,28 +105,28 @@ class Tasks:
         ]
 
     def convolutions(self) -> list[Task]:
-        """What is left of a training step without everything between its convolutions."""
+        """A training step's convolutions alone."""
         return self._ceiling("convolutions alone", "convolutions", needs=("tensorflow",))
 
     def bare_conversion(self) -> list[Task]:
         """Ceiling of convert."""
         return self._ceiling("bare conversion", "bare_conversion", quality=JPEG_QUALITY)
 
-    def _network(self, name, place, channels_last: bool, bf16, compiled: bool, huge_pages=False):
-        how = {"channels_last": channels_last, "bf16": bf16, "compiled": compiled}
-        return self._peer(name, place, huge_pages, joints=self.joints, **how)
+    def _network(self, name, function, channels_last: bool, bf16, compiled: bool, huge_pages=False):
+        options = {"channels_last": channels_last, "bf16": bf16, "compiled": compiled}
+        return self._peer(name, function, huge_pages, joints=self.joints, **options)
 
     def torch_training(self, compiled: bool) -> list[Task]:
         """Peers of train, in the settings' precision; with torch.compile if ``compiled``.
 
-        PyTorch as it comes, and with the huge pages that nothing sets for its users.
+        PyTorch by default, and with huge pages, which its users do not get unless they ask.
         """
-        place, kind = "peers.training", " bf16 autocast" if self.bf16 else ""
+        function, kind = "peers.training", " bf16 autocast" if self.bf16 else ""
         name = f"torch channels_last{kind}"
-        last = self._network(f"torch compile{kind}", place, True, self.bf16, True)
+        last = self._network(f"torch compile{kind}", function, True, self.bf16, True)
         return [
-            *self._network(name, place, True, self.bf16, False),
-            *self._network(f"{name}, huge pages", place, True, self.bf16, False, True),
+            *self._network(name, function, True, self.bf16, False),
+            *self._network(f"{name}, huge pages", function, True, self.bf16, False, True),
             *(last if compiled else []),
         ]
 
@@ -139,9 +139,9 @@ class Tasks:
                 ("torch channels_last bf16 autocast", True, "autocast"),
                 ("torch channels_last bf16 weights", True, "weights"),
             )
-        place, kind = "peers.inference", "weights" if self.bf16 else ""
-        eager = [self._network(name, place, *how, False) for name, *how in kinds]
-        last = self._network("torch compile", place, True, kind, True)
+        function, kind = "peers.inference", "weights" if self.bf16 else ""
+        eager = [self._network(name, function, *options, False) for name, *options in kinds]
+        last = self._network("torch compile", function, True, kind, True)
         return [*sum(eager, []), *(last if compiled else [])]
 
     def loaders(self) -> list[Task]:
@@ -151,15 +151,15 @@ class Tasks:
             "loader of photographs": ("photographs", "one_warp"),
             "loader of crops": ("crops", "one_warp"),
         }
-        place = "loader.per_example"
-        peers = [self._peer(k, place, table=t, steps=how) for k, (t, how) in kinds.items()]
+        function = "loader.per_example"
+        peers = [self._peer(k, function, table=t, steps=steps) for k, (t, steps) in kinds.items()]
         return sum(peers, [])
 
 
 def chosen(
     parts: Sequence[str], config: Config, joints: int, peers: bool, ceilings: bool
 ) -> list[Group]:
-    """One group of the parts asked for, with everything that they are to be compared with."""
+    """One group of the requested parts, with everything that they are compared with."""
     tasks = Tasks(config, joints, peers, ceilings)
     blocks = {
         "input": [*tasks.training("input", "read"), *tasks.decode()],
@@ -182,12 +182,12 @@ def chosen(
         [*tasks.training("input + augment", "read_and_augment"), *tasks.loaders()] if both else []
     )
     products = tasks.products() if {"train", "infer"} & set(parts) else []
-    found = [task for part in PARTS if part in parts for task in blocks[part]]
-    return [Group("parts", config, [*found, *extra, *products])]
+    ours = [task for part in PARTS if part in parts for task in blocks[part]]
+    return [Group("parts", config, [*ours, *extra, *products])]
 
 
-# Our task -> what the tasks that it is compared with are called, in full or up to a blank.
-_BESIDE = {
+# Our task -> names of the tasks it is compared with, whole or their first words.
+_COMPARED_WITH = {
     "input": ("decode",),
     "input + augment": ("loader",),
     "train": ("torch", "train: torch"),
@@ -199,11 +199,11 @@ _BESIDE = {
 
 
 def pairs(group: Group) -> list[Row]:
-    """Rows without an aim: each of our parts beside each of its peers and ceilings."""
+    """Rows without a target: each of our parts compared with each of its peers and ceilings."""
     names, rows = [task.name for task in group.tasks], []
     for ours in names:
         for other in names:
-            if any(f"{other} ".startswith(f"{name} ") for name in _BESIDE.get(ours, ())):
+            if any(f"{other} ".startswith(f"{name} ") for name in _COMPARED_WITH.get(ours, ())):
                 rows.append(Row(ours, other, group.name, ours, (other,), "rate"))
         if ours in ("train", "infer") and set(_PRODUCTS) & set(names):
             rows.append(Row(ours, "matrix product", group.name, ours, _PRODUCTS, "peak"))
@@ -211,7 +211,7 @@ def pairs(group: Group) -> list[Row]:
 
 
 def as_defined(group: Group, joints: int) -> bool:
-    """Whether a group of ``everything`` has the settings at which its rows are defined."""
+    """Whether a group of ``everything`` has the settings for which its rows are defined."""
     same = next(g for g in everything(Config(), set(), joints) if g.name == group.name)
     return all(
         getattr(same.config, field.name) == getattr(group.config, field.name)
@@ -226,7 +226,7 @@ def _renamed(task: Task, prefix: str) -> Task:
 
 
 def _training_group(config: Config, joints: int, whole: bool) -> list[Task]:
-    # torch.compile takes minutes on a CPU: once for training and once for inference must do.
+    # torch.compile takes minutes on a CPU: only once for training and once for inference.
     tasks = Tasks(config, joints)
     around = [
         *tasks.per_core("train, a device per core", "step"),
@@ -263,14 +263,14 @@ def _remat_group(config: Config) -> Group:
 def everything(config: Config, given: set[str], joints: int) -> list[Group]:
     """The groups behind ``ROWS``.
 
-    Each row is defined at settings of its own; flags in ``given`` (set by the user) replace them,
-    all but the precision and the single picture of the latency.
+    Each row is defined at its own settings; flags in ``given`` (set by the user) replace them,
+    except for the precision and for the single picture of the latency.
     """
 
     def settings(precision: str, **defined) -> Config:
         defined = {"channels": 256, "size": 256, **defined}
-        free = {key: value for key, value in defined.items() if key not in given}
-        return dataclasses.replace(config, precision=precision, **free)
+        defaults = {key: value for key, value in defined.items() if key not in given}
+        return dataclasses.replace(config, precision=precision, **defaults)
 
     bf16, fp32 = (settings(kind, stacks=2, global_batch_size=8) for kind in (BF16, FP32))
     single = dataclasses.replace(fp32, global_batch_size=1)

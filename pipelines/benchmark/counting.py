@@ -1,4 +1,4 @@
-"""Counted multiply-adds, the numerator of a share of the machine's peak."""
+"""Counted multiply-adds, the numerator of a fraction of the machine's peak."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def layer_macs(layer: tf.Module) -> int:
 
 
 def forward_macs(network: tf.keras.Model) -> int:
-    """Multiply-adds of one example's way through the network."""
-    return sum(layer_macs(part) for part in network.submodules)
+    """Multiply-adds of one example's forward pass."""
+    return sum(layer_macs(layer) for layer in network.submodules)

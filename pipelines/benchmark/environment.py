@@ -1,4 +1,4 @@
-"""Where and with what is measured; nothing here needs TensorFlow."""
+"""The machine and the versions of a measurement; needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pipelines.benchmark.rounds import ROOT
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "opencv-python-headless", "torch")
 _VARIABLES = ("TF_NUM_", "TF_ENABLE_", "TF_XLA_", "XLA_", "OMP_", "MKL_", "ONEDNN_", "KMP_")
-# Instruction sets that decide how fast matrices are multiplied here.
+# Instruction sets that determine the speed of matrix products.
 _FAST = "avx2 fma avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8".split()
 
 
 def describe(gpus: list[str]) -> dict:
-    """Where and with what this run measures."""
+    """Machine, versions and variables of this run."""
     model, instructions = _processor()
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -1,7 +1,7 @@
-"""What ``scripts/check_gpu.py`` measures: section by section, within a number of seconds.
+"""The sections of ``scripts/check_gpu.py``, measured within a number of seconds.
 
-TensorFlow runs in processes of their own only, by the benchmark's parts: one that crashes, runs out
-of memory or out of time costs its own row.
+TensorFlow runs only in the processes of the benchmark's parts: one that crashes, runs out of memory
+or out of time costs only its own row.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ PER_CORE = "input, one core"
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How large everything is.
+    """Sizes of networks, batches and measurements.
 
     Attributes:
       name: "gpu", "cpu" or "smallest".
       network: fields of a Config.
-      people: photographs to draw and convert.
+      photographs: number to draw and convert.
       compared: batch of the comparison with float64.
-      runs: stacks -> (batch, precision, XLA), the most telling first.
-      each: batch of one device where several are used.
-      pace: how long is measured.
+      runs: stacks -> (batch, precision, XLA), the most informative first.
+      per_device: batch of each device.
+      timing: rounds and lengths of a measurement.
     """
 
     name: str
     network: dict
-    people: int
+    photographs: int
     compared: int
     runs: dict[int, list[tuple[int, str, bool]]]
-    each: int
-    pace: rounds.Pace
+    per_device: int
+    timing: rounds.Timing
 
 
-_PACE = rounds.Pace(repeats=3, seconds=1.5, steps=0, limit=0.0)
+_TIMING = rounds.Timing(repeats=3, seconds=1.5, steps=0, limit=0.0)
 SIZES = {
     "gpu": Sizes(
         "gpu",
@@ -56,7 +56,7 @@ SIZES = {
             8: [(16, BF16, False), (16, FP32, False), (16, BF16, True), (6, BF16, False)],
         },
         32,
-        _PACE,
+        _TIMING,
     ),
     "cpu": Sizes(
         "cpu",
@@ -68,7 +68,7 @@ SIZES = {
             8: [(4, BF16, False)],
         },
         8,
-        dataclasses.replace(_PACE, repeats=2),
+        dataclasses.replace(_TIMING, repeats=2),
     ),
     "smallest": Sizes(
         "smallest",
@@ -77,12 +77,12 @@ SIZES = {
         2,
         {2: [(2, BF16, False), (2, FP32, True)], 8: []},
         2,
-        rounds.Pace(repeats=2, seconds=0.0, steps=1, limit=0.0),
+        rounds.Timing(repeats=2, seconds=0.0, steps=1, limit=0.0),
     ),
 }
 
-# Section -> share of the time by whose end it is over; what one leaves, the later ones have.
-SHARES = {
+# Section -> fraction of the time at which it must end; time left over goes to the later ones.
+DEADLINES = {
     "records": 0.06,
     "augmentation": 0.08,
     "network": 0.22,
@@ -102,25 +102,25 @@ class Check:
 
     Attributes:
       sizes: see ``Sizes``.
-      folder: empty at first; gets the records.
+      folder: initially empty; gets the records.
       seconds: for all sections together.
       torch_python: interpreter that has PyTorch; "" = our own.
-      say: function(text) that shows what is going on.
-      start: when all of it began, by ``time.monotonic``.
-      found: section -> its results, as far as there are any.
+      progress: function(text) that prints progress.
+      start: start of the run, by ``time.monotonic``.
+      results: section -> its result, of the sections that have run.
     """
 
     sizes: Sizes
     folder: str
     seconds: float
     torch_python: str = ""
-    say: Callable[[str], None] = lambda text: None
+    progress: Callable[[str], None] = lambda text: None
     start: float = dataclasses.field(default_factory=time.monotonic)
-    found: dict[str, dict] = dataclasses.field(default_factory=dict)
+    results: dict[str, dict] = dataclasses.field(default_factory=dict)
 
     def left(self, section: str) -> float:
         """Seconds until the section must be over."""
-        return self.start + SHARES[section] * self.seconds - time.monotonic()
+        return self.start + DEADLINES[section] * self.seconds - time.monotonic()
 
     def settings(self, stacks: int, batch: int, precision: str, **more) -> dict:
         """Fields of a Config."""
@@ -130,45 +130,45 @@ class Check:
             "precision": precision,
             "strategy": "one",
         }
-        made = self.found["records"]
-        if "failed" in made:
-            raise ValueError(f"there are no records: {made['failed']}")
-        return {"records": made["records"], **own, **self.sizes.network, **more}
+        records = self.results["records"]
+        if "failed" in records:
+            raise ValueError(f"there are no records: {records['failed']}")
+        return {"records": records["records"], **own, **self.sizes.network, **more}
 
     def ask(self, section: str, task: Task) -> dict:
-        """Facts of a task without timing."""
+        """Details of a task, without timing."""
         return _in_time(self.left(section), lambda left: rounds.ask(task, self.folder, left)[0])
 
     def time(self, section: str, task: Task) -> dict:
         """A task's rate, as ``rounds.measure`` returns it."""
 
         def measure(left: float) -> dict:
-            pace = dataclasses.replace(self.sizes.pace, limit=left)
-            return rounds.measure([task], self.folder, pace)[task.name]
+            timing = dataclasses.replace(self.sizes.timing, limit=left)
+            return rounds.measure([task], self.folder, timing)[task.name]
 
-        self.say(f"  {task.name}")
+        self.progress(f"  {task.name}")
         return _in_time(self.left(section), measure)
 
     def times(self, section: str, tasks: list[Task]) -> dict[str, dict]:
-        """Rates of tasks, one after the other while there is time."""
+        """Rates of tasks, one after the other, while there is time."""
         return {task.name: self.time(section, task) for task in tasks}
 
 
-LEAST_SECONDS = 5.0  # shorter is no time to start a process
+MIN_SECONDS = 5.0  # too short to start a process
 
 
 def _in_time(left: float, work: Callable[[float], dict]) -> dict:
-    if left < LEAST_SECONDS:
-        return {"failed": "left out, time was over; --minutes gives more"}
-    found = work(left)
-    if found.get("failed", "").startswith("no answer within"):
-        return {"failed": f"{found['failed']}; --minutes gives more"}
-    return found
+    if left < MIN_SECONDS:
+        return {"failed": "skipped, out of time; raise --minutes"}
+    result = work(left)
+    if result.get("failed", "").startswith("no answer within"):
+        return {"failed": f"{result['failed']}; raise --minutes"}
+    return result
 
 
 def _gpus(check: Check) -> int:
     """GPUs that TensorFlow sees."""
-    return len(check.found["machine"]["tensorflow"].get("gpus", []))
+    return len(check.results["machine"]["tensorflow"].get("gpus", []))
 
 
 _HIDDEN = {"CUDA_VISIBLE_DEVICES": "-1"}
@@ -181,23 +181,23 @@ def machine(folder: str, limit: float) -> dict:
 
     ``folder``: any; ``limit``: seconds for each of two processes.
     """
-    start, facts = time.monotonic(), gpu_machine.look()
-    loud = {"TF_CPP_MIN_LOG_LEVEL": "0"}
-    task = Task("TensorFlow", "gpu_machine.tensorflow", {}, environment=loud)
+    start, hardware = time.monotonic(), gpu_machine.inspect()
+    verbose = {"TF_CPP_MIN_LOG_LEVEL": "0"}
+    task = Task("TensorFlow", "gpu_machine.tensorflow", {}, environment=verbose)
     library, _ = rounds.ask(Task("driver", "gpu_machine.driver", {}), folder, limit)
     build, log = rounds.ask(task, folder, limit)
-    said = gpu_machine.telling(log)
-    facts = {**facts, "driver_library": library, "tensorflow": {**build, "said": said}}
-    remedy = gpu_machine.unseen(facts)
+    build["said"] = gpu_machine.gpu_lines(log)
+    state = {**hardware, "driver_library": library, "tensorflow": build}
+    remedy = gpu_machine.unseen(state)
     unseen = {"why": remedy.why, "do": remedy.do} if remedy else None
     seconds = round(time.monotonic() - start, 1)
-    return {**facts, "unseen": unseen, "remarks": gpu_machine.remarks(facts), "seconds": seconds}
+    return {**state, "unseen": unseen, "remarks": gpu_machine.remarks(state), "seconds": seconds}
 
 
 def records(check: Check) -> dict:
     """Photographs and records to measure on, drawn."""
-    arguments = {"people": check.sizes.people}
-    # TensorFlow need not see a GPU for that.
+    arguments = {"count": check.sizes.photographs}
+    # TensorFlow needs no GPU for that.
     task = Task("records", "workload.prepared", {}, arguments, environment=_HIDDEN)
     return check.ask("records", task)
 
@@ -222,15 +222,15 @@ def network(check: Check) -> dict:
 
 
 def placement(check: Check) -> dict:
-    """Where the operations of a real training step ran."""
-    batch = check.sizes.each * max(1, _gpus(check))
+    """Devices on which a real training step's operations ran."""
+    batch = check.sizes.per_device * max(1, _gpus(check))
     settings = check.settings(2, batch, BF16, strategy="auto")
     return check.ask("placement", Task("placement", "gpu_placement.training_step", settings))
 
 
 def reading(check: Check) -> dict:
-    """Pictures that the input pipeline delivers on one core and on all."""
-    settings = check.settings(2, check.sizes.each, FP32)
+    """Rates of the input pipeline on one core and on all."""
+    settings = check.settings(2, check.sizes.per_device, FP32)
     names = {PER_CORE: 1, "input, all cores": 0}
     tasks = [
         Task(name, "parts.read", settings, cores=cores, environment=_HIDDEN)
@@ -251,7 +251,7 @@ def speed(check: Check, stacks: int) -> dict:
 
 
 def data_wait(check: Check) -> dict:
-    """A real training's speed and how much of it is waiting for data."""
+    """A real training's speed and its data wait."""
     batch, precision, _ = check.sizes.runs[2][0]
     settings = check.settings(2, batch * max(1, _gpus(check)), precision, strategy="auto")
     task = Task("training on records", "parts.end_to_end", settings, huge_pages=True)
@@ -259,45 +259,45 @@ def data_wait(check: Check) -> dict:
 
 
 def visible(count: int, value: str | None) -> str:
-    """CUDA_VISIBLE_DEVICES for the first ``count`` GPUs of those that ``value`` leaves."""
+    """CUDA_VISIBLE_DEVICES for the first ``count`` GPUs of those in ``value``."""
     names = value.split(",") if value else [str(k) for k in range(count)]
     return ",".join(names[:count])
 
 
-def _counts(most: int) -> list[int]:
-    """1, 2, 4, ... and ``most``."""
-    return sorted({most, *(2**k for k in range(10) if 2**k <= most)})
+def _counts(maximum: int) -> list[int]:
+    """1, 2, 4, ... and ``maximum``."""
+    return sorted({maximum, *(2**k for k in range(10) if 2**k <= maximum)})
 
 
 def devices(check: Check) -> dict:
-    """The step on 1 to N GPUs, the batch of each the same; without a GPU on a device per core."""
+    """The step on 1 to N GPUs, with the same batch on each; without a GPU, on a device per core."""
     gpus = _gpus(check)
     kind, tasks = "GPUs" if gpus else "logical CPU devices", []
     for count in _counts(gpus or usable_cores()):
         logical = 0 if gpus or count == 1 else count
         more = {"strategy": "auto", "logical_devices": logical}
-        settings = check.settings(2, check.sizes.each * count, BF16, **more)
-        only = {"CUDA_VISIBLE_DEVICES": visible(count, os.environ.get("CUDA_VISIBLE_DEVICES"))}
-        environment = only if gpus else {}
+        settings = check.settings(2, check.sizes.per_device * count, BF16, **more)
+        names = visible(count, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        environment = {"CUDA_VISIBLE_DEVICES": names} if gpus else {}
         tasks.append(Task(f"{count} {kind}", "parts.step", settings, environment=environment))
     if len(tasks) == 1:
-        return {"failed": f"one of the {kind}: nothing to compare"}
+        return {"failed": f"only one of the {kind}: nothing to compare"}
     return {"parts": check.times("devices", tasks)}
 
 
 def torch(check: Check) -> dict:
-    """PyTorch's step on the same network, batch and precision."""
+    """PyTorch's step with the same network, batch and precision."""
     batch, precision, _ = check.sizes.runs[2][0]
     settings = check.settings(2, batch, precision)
-    # The twin reads every field that says what the network is.
+    # The twin reads every field that defines the network.
     whole = {"blocks": 1, "stem": "newell", "block": "residual", "norm": "batch", "low_channels": 0}
     tasks = []
     # Compiling takes two minutes at any size.
     for compiled in (False,) if check.sizes.name == "smallest" else (False, True):
-        how = {"joints": 16, "channels_last": True, "bf16": True, "compiled": compiled}
-        how["device"] = "cuda" if _gpus(check) else "cpu"
+        options = {"joints": 16, "channels_last": True, "bf16": True, "compiled": compiled}
+        options["device"] = "cuda" if _gpus(check) else "cpu"
         name = f"PyTorch, batch {batch}, bf16, channels_last{', compiled' if compiled else ''}"
-        task = Task(name, "peers.training", {**settings, **whole}, how, needs=("torch",))
+        task = Task(name, "peers.training", {**settings, **whole}, options, needs=("torch",))
         tasks.append(dataclasses.replace(task, python=check.torch_python))
     return {"parts": check.times("torch", tasks)}
 
@@ -317,26 +317,26 @@ SECTIONS = {
 
 
 def run(check: Check) -> dict[str, dict]:
-    """All sections, behind ``check.found["machine"]``.
+    """Run all sections; ``check.results`` must hold "machine".
 
     Returns:
-      section -> what it found, with its "seconds"; {"failed": why} where it found nothing.
+      section -> its result, with its "seconds"; {"failed": reason} where it has none.
     """
     for name, section in SECTIONS.items():
-        check.say(name)
+        check.progress(name)
         start = time.monotonic()
         try:
             result = section(check)
-        except Exception as error:  # one section less, not no report
+        except Exception as error:  # costs one section, not the report
             result = {"failed": str(error) if isinstance(error, ValueError) else repr(error)}
-        check.found[name] = {**result, "seconds": round(time.monotonic() - start, 1)}
-    return check.found
+        check.results[name] = {**result, "seconds": round(time.monotonic() - start, 1)}
+    return check.results
 
 
-def problems(found: dict[str, dict]) -> list[str]:
-    """What makes the check fail: GPUs that TensorFlow does not see, and wrong results."""
-    unseen = found["machine"].get("unseen")
-    seen = [f"TensorFlow does not see the GPU: {unseen['why']}. {unseen['do']}"] if unseen else []
-    broken = found["machine"]["tensorflow"].get("broken")
-    seen += [f"TensorFlow cannot compute on the GPU: {broken}"] if broken else []
-    return seen + [one for section in found.values() for one in section.get("wrong", [])]
+def problems(results: dict[str, dict]) -> list[str]:
+    """Reasons to fail the check: GPUs that TensorFlow does not see, and wrong results."""
+    unseen = results["machine"].get("unseen")
+    lines = [f"TensorFlow does not see the GPU: {unseen['why']}. {unseen['do']}"] if unseen else []
+    broken = results["machine"]["tensorflow"].get("broken")
+    lines += [f"TensorFlow cannot compute on the GPU: {broken}"] if broken else []
+    return lines + [line for result in results.values() for line in result.get("wrong", [])]

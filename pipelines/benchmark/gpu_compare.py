@@ -1,7 +1,7 @@
-"""What the GPU computes, compared with the CPU and with float64.
+"""The GPU's results compared with the CPU's and with float64.
 
 Every function takes (settings: fields of a Config, folder: filled by ``workload.prepare``). Without
-a GPU the CPU stands in for it: the comparison then runs, and says nothing about GPUs.
+a GPU the CPU takes its part: the comparison then runs, but shows nothing about GPUs.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pipelines.config import Config, build_arguments
 from pipelines.data import augmentation, input_pipeline, preprocessing, tfrecords
 from pipelines.training import train, train_step
 
-# Largest differences allowed, as shares: of the pictures' range, of a heatmap's peak, of the norm.
+# Largest differences allowed, relative to the pictures' range, to a heatmap's peak, to the norm.
 # Positions at 700 px are exact to 6e-5 px in float32 along x and y, several roundings lead to them,
 # and a white pixel may have a black neighbour.
 PICTURES, HEATMAPS = 3e-4, 1e-5
-# Of float32 against float64, whichever is larger: this share, or so many times what the CPU's own
-# float32 is off. Gradients of a fresh network multiply rounding to per cents on any device.
+# Of float32 from float64, whichever is larger: this fraction, or this multiple of the difference of
+# the CPU's float32. Gradients of a fresh network amplify rounding to per cents on any device.
 FLOAT32, TIMES = 1e-4, 4.0
-# Of TF32's ten bits of mantissa, as shares. Its gradients are reported and judged by their angle.
+# Of TF32, with ten bits of mantissa. Its gradients are reported and judged by their angle.
 TF32, TF32_COSINE = 3e-2, 0.9
 
 
@@ -57,8 +57,8 @@ def exact_pictures(batch: dict, draws: dict, matrix: np.ndarray, size: int) -> n
     rows, columns = np.mgrid[:size, :size]
     pictures = []
     for crop, to_input, color in zip(batch["image"].numpy(), matrix, draws["color"].numpy()):
-        back = np.linalg.inv(np.vstack([to_input, [0, 0, 1]]).astype(np.float64))
-        x, y, _ = np.tensordot(back, np.stack([columns, rows, np.ones_like(rows)]), 1)
+        to_crop = np.linalg.inv(np.vstack([to_input, [0, 0, 1]]).astype(np.float64))
+        x, y, _ = np.tensordot(to_crop, np.stack([columns, rows, np.ones_like(rows)]), 1)
         planes = [
             scipy.ndimage.map_coordinates(
                 crop[..., c].astype(np.float64), [y, x], order=1, mode="grid-constant"
@@ -71,9 +71,9 @@ def exact_pictures(batch: dict, draws: dict, matrix: np.ndarray, size: int) -> n
 
 def exact_heatmaps(points: np.ndarray, size: int, sigma: float) -> np.ndarray:
     """[B, H, W, J] float64 Gaussians at ``points`` [B, J, 2], input px."""
-    at = affine.resample(points.astype(np.float64), 1 / STRIDE)
+    centers = affine.resample(points.astype(np.float64), 1 / STRIDE)
     grid = np.arange(size // STRIDE)
-    x, y = (np.exp(-((grid - at[..., k, None]) ** 2) / (2 * sigma**2)) for k in (0, 1))
+    x, y = (np.exp(-((grid - centers[..., k, None]) ** 2) / (2 * sigma**2)) for k in (0, 1))
     return np.einsum("bjy,bjx->byxj", y, x)
 
 
@@ -81,34 +81,34 @@ def augment_crops(settings: dict, folder: str) -> Part:
     """Warp, colours and heatmaps on the GPU and on the CPU, each against float64."""
     config = Config(**settings)
     batch, info = _batch(config)
-    found = {}
+    differences = {}
 
     def run(steps: int) -> None:
         for name, device in (("GPU", _device()), ("CPU", "/cpu:0")):
             with tf.device(device):
-                draws, made = _augmented(config, info, batch)
-            matrix = made.crop_to_input.numpy()
+                draws, augmented = _augmented(config, info, batch)
+            matrix = augmented.crop_to_input.numpy()
             exact = exact_pictures(batch, draws, matrix, config.size)
-            maps = exact_heatmaps(made.joints.numpy(), config.size, config.sigma)
-            found[name] = {
-                "pictures": float(np.abs(made.images.numpy() - exact).max()),
-                "heatmaps": float(np.abs(made.targets.numpy() - maps).max()),
+            maps = exact_heatmaps(augmented.joints.numpy(), config.size, config.sigma)
+            differences[name] = {
+                "pictures": float(np.abs(augmented.images.numpy() - exact).max()),
+                "heatmaps": float(np.abs(augmented.targets.numpy() - maps).max()),
             }
 
-    def facts() -> dict:
+    def details() -> dict:
         limits = {"pictures": PICTURES, "heatmaps": HEATMAPS}
         wrong = [
             f"{what} on the {name} are {off:.2g} off float64, more than {limits[what]:g}"
-            for name, parts in found.items()
+            for name, parts in differences.items()
             for what, off in parts.items()
             if not off <= limits[what]
         ]
-        return {"device": _device(), "differences": found, "limits": limits, "wrong": wrong}
+        return {"device": _device(), "differences": differences, "limits": limits, "wrong": wrong}
 
-    return Part(run, config.global_batch_size, facts=facts)
+    return Part(run, config.global_batch_size, details=details)
 
 
-def _share(value: np.ndarray, exact: np.ndarray) -> float:
+def _relative(value: np.ndarray, exact: np.ndarray) -> float:
     """Norm of the difference over the norm."""
     return float(np.linalg.norm(value - exact) / np.linalg.norm(exact))
 
@@ -118,13 +118,13 @@ def _cosine(value: np.ndarray, exact: np.ndarray) -> float:
 
 
 def difference(value: dict, exact: dict) -> dict[str, float]:
-    """How far heatmaps, loss and gradient are from the exact ones, as shares, and the angle."""
-    shares = {key: _share(value[key], exact[key]) for key in ("heatmaps", "loss", "gradient")}
-    return {**shares, "cosine": _cosine(value["gradient"], exact["gradient"])}
+    """Relative differences of heatmaps, loss and gradient from the exact ones, and the cosine."""
+    relative = {key: _relative(value[key], exact[key]) for key in ("heatmaps", "loss", "gradient")}
+    return {**relative, "cosine": _cosine(value["gradient"], exact["gradient"])}
 
 
 def judge(name: str, off: dict, cpu: dict) -> list[str]:
-    """What is wrong with the differences ``off`` of the mode ``name``; ``cpu``: of its float32."""
+    """Differences ``off`` of mode ``name`` above the limits; ``cpu``: the CPU's in float32."""
     if "TF32" in name:
         limits = {"heatmaps": TF32, "loss": TF32}
         wrong = [] if off["cosine"] >= TF32_COSINE else [f"{name}: cosine {off['cosine']:.3f}"]
@@ -149,25 +149,25 @@ def _passes(config: Config, info, device: str, precision: str, weights, tensors)
         step = tf.function(
             train_step.make_gradients(network, global_batch_size=config.global_batch_size)
         )
-        kept = network.get_weights()
+        initial = network.get_weights()
         losses, gradients, heatmaps = step(*map(tf.constant, tensors), 1.0)
     flat = np.concatenate([gradient.numpy().ravel() for gradient in gradients])
     return {
         "heatmaps": heatmaps.numpy().astype(np.float64).ravel(),
         "loss": losses.numpy().astype(np.float64),
         "gradient": flat.astype(np.float64),
-        "weights": kept,
+        "weights": initial,
     }
 
 
 def network(settings: dict, folder: str) -> Part:
     """Forward pass, loss and gradients of one batch in float32: CPU and GPU, against float64.
 
-    What it compares with stays in ``folder``, for ``network_tf32``.
+    The float64 results are kept in ``folder`` for ``network_tf32``.
     """
     config = Config(**settings)
     batch, info = _batch(config)
-    found = {}
+    differences = {}
 
     def run(steps: int) -> None:
         tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -177,37 +177,38 @@ def network(settings: dict, folder: str) -> Part:
         exact = _passes(config, info, "/cpu:0", "float64", None, tensors)
         for name, device in (("CPU float32", "/cpu:0"), ("GPU float32", _device())):
             value = _passes(config, info, device, "float32", exact["weights"], tensors)
-            found[name] = difference(value, exact)
-        with open(_kept(folder), "wb") as file:
+            differences[name] = difference(value, exact)
+        with open(_float64_file(folder), "wb") as file:
             pickle.dump((tensors, exact), file)
 
-    def facts() -> dict:
-        wrong = judge("GPU float32", found["GPU float32"], found["CPU float32"])
-        return {"device": _device(), "differences": found, "wrong": wrong}
+    def details() -> dict:
+        wrong = judge("GPU float32", differences["GPU float32"], differences["CPU float32"])
+        return {"device": _device(), "differences": differences, "wrong": wrong}
 
-    return Part(run, config.global_batch_size, facts=facts)
+    return Part(run, config.global_batch_size, details=details)
 
 
-def _kept(folder: str) -> str:
+def _float64_file(folder: str) -> str:
     return os.path.join(folder, "float64.pickle")
 
 
 def network_tf32(settings: dict, folder: str) -> Part:
-    """As ``network``, which must have run, with TF32.
+    """As ``network``, which must have run before, with TF32.
 
-    In a process of its own: TensorFlow keeps the algorithms that it chose without TF32.
+    In its own process: TensorFlow keeps the algorithms that it chose without TF32.
     """
     config = Config(**settings)
-    info, name, found = tfrecords.read_info(config.records), "GPU float32 with TF32", {}
+    info, name, differences = tfrecords.read_info(config.records), "GPU float32 with TF32", {}
 
     def run(steps: int) -> None:
         tf.config.experimental.enable_tensor_float_32_execution(True)
-        with open(_kept(folder), "rb") as file:
+        with open(_float64_file(folder), "rb") as file:
             tensors, exact = pickle.load(file)
         value = _passes(config, info, _device(), "float32", exact["weights"], tensors)
-        found[name] = difference(value, exact)
+        differences[name] = difference(value, exact)
 
-    def facts() -> dict:
-        return {"device": _device(), "differences": found, "wrong": judge(name, found[name], {})}
+    def details() -> dict:
+        wrong = judge(name, differences[name], {})
+        return {"device": _device(), "differences": differences, "wrong": wrong}
 
-    return Part(run, config.global_batch_size, facts=facts)
+    return Part(run, config.global_batch_size, details=details)

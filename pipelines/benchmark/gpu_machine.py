@@ -1,4 +1,4 @@
-"""Driver, GPUs and TensorFlow's build, and what to do where TensorFlow does not see the GPUs."""
+"""Driver, GPUs and TensorFlow's build, with remedies where TensorFlow does not see the GPUs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from pipelines.benchmark import Part
 
-# What nvidia-smi is asked for: its name of a field -> ours.
+# nvidia-smi's fields -> our names.
 _FIELDS = {
     "name": "name",
     "driver_version": "driver",
@@ -22,32 +22,32 @@ _FIELDS = {
     "memory.used": "used_mb",
     "compute_cap": "compute_capability",
 }
-# By name, for reports are public and NVIDIA_API_KEY is a variable, too.
+# A fixed list, because reports are public and NVIDIA_API_KEY is a variable, too.
 _VARIABLES = re.compile(
     r"(CUDA_\w+|XLA_\w+|NCCL_\w+|LD_LIBRARY_PATH|NVIDIA_VISIBLE_DEVICES|"
     r"TF_(XLA|FORCE|ENABLE|DISABLE|NUM|GPU|CUDNN|USE|CPU)_\w+)"
 )
 _PACKAGES = re.compile(r"tensorflow.*|tf.keras|keras|numpy|torch|triton|nvidia-.*", re.IGNORECASE)
-# Lines of TensorFlow's log that say why a GPU is or is not used.
-_TELLING = re.compile(
+# Lines of TensorFlow's log about using or ignoring a GPU.
+_GPU_LINE = re.compile(
     r"dlopen|could not (find|load)|cuinit|skipping registering|compute capability|libdevice|"
     r"minimum required|cuda_error|driver version",
     re.IGNORECASE,
 )
-BUSY_MB = 500  # of a GPU's memory in use before we start: more than a desktop takes
+BUSY_MB = 500  # of a GPU's memory in use before we start; a desktop takes less
 
 
-# ---- facts
+# ---- the machine
 
 
-def look() -> dict:
-    """What the machine has, without TensorFlow: gpus, gpus_there, driver, variables, packages."""
-    gpus, error = _ask_nvidia_smi()
+def inspect() -> dict:
+    """The machine without TensorFlow: gpus, gpus_there, driver, variables, packages."""
+    gpus, error = _query_nvidia_smi()
     listed = len(glob.glob("/proc/driver/nvidia/gpus/*"))
     names = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
     return {
         "gpus": gpus,
-        "gpus_there": max(len(gpus), listed, _on_the_bus()),
+        "gpus_there": max(len(gpus), listed, _count_on_pci_bus()),
         "driver": gpus[0]["driver"] if gpus else "",
         "nvidia_smi": error,
         "container": any(map(os.path.exists, ("/.dockerenv", "/run/.containerenv"))),
@@ -56,13 +56,13 @@ def look() -> dict:
     }
 
 
-def _ask_nvidia_smi() -> tuple[list[dict], str]:
-    """GPUs and "", or none and what is wrong."""
+def _query_nvidia_smi() -> tuple[list[dict], str]:
+    """GPUs and "", or [] and the error."""
     if not shutil.which("nvidia-smi"):
         return [], "nvidia-smi is not on PATH"
-    words = ["nvidia-smi", f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits"]
+    command = ["nvidia-smi", f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired) as error:
         return [], f"nvidia-smi: {error}"
     if done.returncode:
@@ -78,40 +78,40 @@ def read_nvidia_smi(text: str) -> list[dict]:
     return [dict(zip(_FIELDS.values(), row)) for row in rows]
 
 
-def _on_the_bus() -> int:
-    """NVIDIA's GPUs on the PCI bus, with or without a driver."""
-    found = 0
+def _count_on_pci_bus() -> int:
+    """Number of NVIDIA GPUs on the PCI bus, with or without a driver."""
+    count = 0
     for path in glob.glob("/sys/bus/pci/devices/*"):
         try:
             with open(f"{path}/vendor") as vendor, open(f"{path}/class") as kind:
-                found += vendor.read().strip() == "0x10de" and kind.read().startswith("0x03")
+                count += vendor.read().strip() == "0x10de" and kind.read().startswith("0x03")
         except OSError:
             continue
-    return found
+    return count
 
 
 def driver(settings: dict, folder: str) -> Part:
-    """What the driver's library says: "cuda" (newest CUDA it takes, "12.2"), "cu_init", "count".
+    """The driver library's "cuda" (newest supported CUDA, "12.2"), "cu_init" and "count".
 
-    In a process of its own: a broken driver may end it.
+    In its own process: a broken driver may end it.
     """
-    facts = {"cuda": "", "cu_init": None, "count": 0}
+    details = {"cuda": "", "cu_init": None, "count": 0}
     try:
         library = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        facts["error"] = str(error)
-        return Part(lambda steps: None, 1, facts=lambda: facts)
+        details["error"] = str(error)
+        return Part(lambda steps: None, 1, details=lambda: details)
     number = ctypes.c_int(0)
-    facts["cu_init"] = library.cuInit(0)
+    details["cu_init"] = library.cuInit(0)
     if library.cuDriverGetVersion(ctypes.byref(number)) == 0:
-        facts["cuda"] = f"{number.value // 1000}.{number.value % 1000 // 10}"
-    if facts["cu_init"] == 0 and library.cuDeviceGetCount(ctypes.byref(number)) == 0:
-        facts["count"] = number.value
-    return Part(lambda steps: None, 1, facts=lambda: facts)
+        details["cuda"] = f"{number.value // 1000}.{number.value % 1000 // 10}"
+    if details["cu_init"] == 0 and library.cuDeviceGetCount(ctypes.byref(number)) == 0:
+        details["count"] = number.value
+    return Part(lambda steps: None, 1, details=lambda: details)
 
 
 def tensorflow(settings: dict, folder: str) -> Part:
-    """TensorFlow's build and the GPUs that it sees; "broken": why it cannot multiply on one."""
+    """TensorFlow's build and the GPUs that it sees; "broken": its error when multiplying on one."""
     import tensorflow as tf
 
     from pipelines import devices
@@ -121,8 +121,8 @@ def tensorflow(settings: dict, folder: str) -> Part:
     logical = tf.config.list_logical_devices("GPU") if gpus else []
     broken = _error(lambda: [_multiply(tf, gpu.name) for gpu in logical])
     xla = _error(lambda: devices.check_xla(logical))
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-    facts = {
+    models = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    details = {
         "version": tf.__version__,
         "cuda_build": bool(build.get("is_cuda_build")),
         "cuda": build.get("cuda_version", ""),
@@ -130,15 +130,15 @@ def tensorflow(settings: dict, folder: str) -> Part:
         "compute_capabilities": list(build.get("cuda_compute_capabilities", [])),
         "gpus": [
             {
-                "name": one.get("device_name", "unknown"),
-                "compute_capability": ".".join(map(str, one.get("compute_capability", ()))),
+                "name": model.get("device_name", "unknown"),
+                "compute_capability": ".".join(map(str, model.get("compute_capability", ()))),
             }
-            for one in details
+            for model in models
         ],
         "broken": broken,
         "xla": xla,
     }
-    return Part(lambda steps: None, 1, facts=lambda: facts)
+    return Part(lambda steps: None, 1, details=lambda: details)
 
 
 def _multiply(tf, device: str) -> None:
@@ -147,72 +147,72 @@ def _multiply(tf, device: str) -> None:
 
 
 def _error(work: Callable[[], object]) -> str:
-    """What goes wrong in ``work``, or ""."""
+    """The error of ``work``, or ""."""
     try:
         work()
-    except Exception as error:  # TensorFlow's have no common class
+    except Exception as error:  # TensorFlow's errors have no common class
         return " ".join(str(error).split())[:300]
     return ""
 
 
-def telling(log: str) -> list[str]:
-    """Lines of TensorFlow's log about GPUs, without the time in front, each once."""
-    lines = [line.strip() for line in log.splitlines() if _TELLING.search(line)]
+def gpu_lines(log: str) -> list[str]:
+    """Lines of TensorFlow's log about GPUs, without the time in front, without repetitions."""
+    lines = [line.strip() for line in log.splitlines() if _GPU_LINE.search(line)]
     return list(dict.fromkeys(re.sub(r"^.*?\S+\.(cc|h|py):\d+\] ", "", line) for line in lines))
 
 
 # ---- remedies
 
 
-def _said(facts: dict, pattern: str) -> bool:
-    said = facts["tensorflow"].get("said", [])
-    return any(re.search(pattern, line, re.IGNORECASE) for line in said)
+def _logged(machine: dict, pattern: str) -> bool:
+    lines = machine["tensorflow"].get("said", [])
+    return any(re.search(pattern, line, re.IGNORECASE) for line in lines)
 
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text))
 
 
-def _hidden(facts: dict) -> bool:
-    """Whether CUDA_VISIBLE_DEVICES leaves no GPU: empty, -1, or numbers beyond the last one."""
-    value = facts["variables"].get("CUDA_VISIBLE_DEVICES")
+def _hidden(machine: dict) -> bool:
+    """Whether CUDA_VISIBLE_DEVICES hides all GPUs: empty, -1, or numbers beyond the last one."""
+    value = machine["variables"].get("CUDA_VISIBLE_DEVICES")
     if value is None:
         return False
     first = value.split(",")[0].strip()
     return first in ("", "-1", "none", "void", "NoDevFiles") or (
-        first.isdigit() and int(first) >= facts["gpus_there"]
+        first.isdigit() and int(first) >= machine["gpus_there"]
     )
 
 
-def _driver_too_old(facts: dict) -> bool:
-    """Only CUDA's major version counts: the driver's must be the build's or newer."""
-    takes, needs = facts["driver_library"].get("cuda"), facts["tensorflow"].get("cuda")
-    return bool(takes and needs) and _version(takes)[:1] < _version(needs)[:1]
+def _driver_too_old(machine: dict) -> bool:
+    """Whether the driver's CUDA has an older major version than the build's."""
+    supported, needed = machine["driver_library"].get("cuda"), machine["tensorflow"].get("cuda")
+    return bool(supported and needed) and _version(supported)[:1] < _version(needed)[:1]
 
 
-def _mismatch(facts: dict) -> bool:
-    return "mismatch" in facts["nvidia_smi"] or facts["driver_library"].get("cu_init") == 803
+def _mismatch(machine: dict) -> bool:
+    return "mismatch" in machine["nvidia_smi"] or machine["driver_library"].get("cu_init") == 803
 
 
-def _no_driver(facts: dict) -> bool:
-    return facts["driver_library"].get("cu_init") is None and not _mismatch(facts)
+def _no_driver(machine: dict) -> bool:
+    return machine["driver_library"].get("cu_init") is None and not _mismatch(machine)
 
 
 @dataclasses.dataclass(frozen=True)
 class Remedy:
-    """Why TensorFlow sees no GPU, when that is so, and what to do."""
+    """A reason why TensorFlow sees no GPU, whether it applies, and what to do."""
 
     why: str
-    holds: Callable[[dict], bool]
+    applies: Callable[[dict], bool]
     do: str
 
 
-# The first that holds is the one to try; the others may follow from it.
+# The first that applies is the one to try; later ones may be its consequences.
 REMEDIES = (
     Remedy(
         "TensorFlow does not start",
         lambda f: "failed" in f["tensorflow"],
-        "make the environment afresh: make clean, then BUILD=gpu make venv",
+        "rebuild the environment: make clean, then BUILD=gpu make venv",
     ),
     Remedy(
         "TensorFlow's CPU build is installed",
@@ -235,14 +235,14 @@ REMEDIES = (
         "install the driver, 525.60.13 or newer (Ubuntu: sudo ubuntu-drivers install), and reboot",
     ),
     Remedy(
-        "the driver was updated and its old kernel module still runs",
+        "the driver was updated, but its old kernel module is still loaded",
         _mismatch,
         "reboot",
     ),
     Remedy(
-        "the GPUs' fabric manager does not run (CUDA error 802)",
+        "the GPUs' fabric manager is not running (CUDA error 802)",
         lambda f: f["driver_library"].get("cu_init") == 802,
-        "sudo systemctl enable --now nvidia-fabricmanager, of the driver's own version",
+        "sudo systemctl enable --now nvidia-fabricmanager, in the same version as the driver",
     ),
     Remedy(
         "the driver is too old for TensorFlow's CUDA",
@@ -252,59 +252,59 @@ REMEDIES = (
     Remedy(
         "the driver does not start (an error of cuInit)",
         lambda f: f["driver_library"].get("cu_init") not in (0, None),
-        "sudo modprobe nvidia_uvm, or reboot; then dmesg | grep -i nvrm says what is wrong",
+        "sudo modprobe nvidia_uvm, or reboot; then dmesg | grep -i nvrm shows the error",
     ),
     Remedy(
         "the GPU is older than TensorFlow's build supports",
-        lambda f: _said(f, "minimum required|ignoring visible gpu"),
+        lambda f: _logged(f, "minimum required|ignoring visible gpu"),
         "use a GPU of a newer generation, or TensorFlow built from source for this one",
     ),
     Remedy(
-        "LD_LIBRARY_PATH may put other CUDA libraries in front of those in .venv",
-        lambda f: _said(f, "dlopen|could not load") and "LD_LIBRARY_PATH" in f["variables"],
+        "LD_LIBRARY_PATH may put other CUDA libraries before those in .venv",
+        lambda f: _logged(f, "dlopen|could not load") and "LD_LIBRARY_PATH" in f["variables"],
         "unset LD_LIBRARY_PATH and try again",
     ),
     Remedy(
         "CUDA's libraries are not found",
-        lambda f: _said(f, "dlopen|could not load"),
-        "install them into .venv afresh: make clean, then BUILD=gpu make venv",
+        lambda f: _logged(f, "dlopen|could not load"),
+        "reinstall them: make clean, then BUILD=gpu make venv",
     ),
     Remedy(
-        "TensorFlow's log, below, is all that is known",
+        "the reason is unknown; TensorFlow's log is below",
         lambda f: True,
         "report it with this file",
     ),
 )
 
 
-def unseen(facts: dict) -> Remedy | None:
-    """Why TensorFlow does not see the GPUs that are there; None where it sees one or none is there.
+def unseen(machine: dict) -> Remedy | None:
+    """Why TensorFlow does not see the machine's GPUs; None if it sees one or there is none.
 
-    ``facts``: what ``look`` returned with "driver_library" (``driver``'s facts) and "tensorflow"
+    ``machine``: ``inspect``'s result with "driver_library" (``driver``'s details) and "tensorflow"
     (``tensorflow``'s, with "said": lines of its log).
     """
-    if not facts["gpus_there"] or facts["tensorflow"].get("gpus"):
+    if not machine["gpus_there"] or machine["tensorflow"].get("gpus"):
         return None
-    return next(remedy for remedy in REMEDIES if remedy.holds(facts))
+    return next(remedy for remedy in REMEDIES if remedy.applies(machine))
 
 
-def remarks(facts: dict) -> list[str]:
-    """What is worth knowing though TensorFlow sees GPUs."""
-    found, seen = [], facts["tensorflow"].get("gpus", [])
-    if seen and len(seen) < facts["gpus_there"]:
-        visible = facts["variables"].get("CUDA_VISIBLE_DEVICES", "not set")
-        found.append(
-            f"TensorFlow sees {len(seen)} of {facts['gpus_there']} GPUs; CUDA_VISIBLE_DEVICES is "
+def remarks(machine: dict) -> list[str]:
+    """Remarks on a machine on which TensorFlow sees GPUs."""
+    lines, seen = [], machine["tensorflow"].get("gpus", [])
+    if seen and len(seen) < machine["gpus_there"]:
+        visible = machine["variables"].get("CUDA_VISIBLE_DEVICES", "not set")
+        lines.append(
+            f"TensorFlow sees {len(seen)} of {machine['gpus_there']} GPUs; CUDA_VISIBLE_DEVICES is "
             f"{visible}"
         )
-    if _said(facts, "not built with CUDA kernel binaries|jit-compiled from PTX"):
-        found.append(
-            "the GPU is newer than this TensorFlow: its first start compiles for up to half an "
-            "hour, once; a newer TensorFlow (Python 3.12 or later) knows it"
+    if _logged(machine, "not built with CUDA kernel binaries|jit-compiled from PTX"):
+        lines.append(
+            "the GPU is newer than this TensorFlow: its first start compiles kernels for up to "
+            "half an hour, once; a newer TensorFlow (Python 3.12 or later) supports it"
         )
-    for gpu in facts["gpus"] if seen else []:
+    for gpu in machine["gpus"] if seen else []:
         if gpu.get("used_mb", "").isdigit() and int(gpu["used_mb"]) > BUSY_MB:
-            found.append(f"{gpu['used_mb']} MB of {gpu['name']} were in use before this began")
-    if facts["tensorflow"].get("xla"):
-        found.append(facts["tensorflow"]["xla"])
-    return found
+            lines.append(f"{gpu['used_mb']} MB of {gpu['name']} were in use at the start")
+    if machine["tensorflow"].get("xla"):
+        lines.append(machine["tensorflow"]["xla"])
+    return lines

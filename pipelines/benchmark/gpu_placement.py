@@ -1,4 +1,4 @@
-"""Where TensorFlow puts the operations of a training step, by the graphs that it really ran."""
+"""TensorFlow's placement of a training step's operations, read from the graphs that it ran."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pipelines.benchmark import Part, parts
 from pipelines.config import Config
 from pipelines.data import tfrecords
 
-LEAST_BYTES = 4096  # what a step keeps on the host below that costs nothing
-SHOWN = 20
+MIN_BYTES = 4096  # smaller tensors on the host cost nothing
+MAX_SHOWN = 20
 
 _COPIES = ("_Send", "_HostSend")
-# Bookkeeping that TensorFlow's executor adds, which touches no tensor.
+# Bookkeeping added by TensorFlow's executor, which reads no tensor.
 _CONTROL = {"NoOp", "_Send", "_HostSend", "_Recv", "_HostRecv"}
 
 
 def sizes_of(graph_def) -> dict[str, int]:
-    """Node's name -> bytes of its largest output, of a graph with ``add_shapes``; 0: not known.
+    """Node's name -> bytes of its largest output, of a graph with ``add_shapes``; 0: unknown.
 
-    Nodes of functions go by their names inside these.
+    Nodes of functions have the names they have inside these.
     """
     nodes = [*graph_def.node, *(n for f in graph_def.library.function for n in f.node_def)]
-    found = {}
+    sizes = {}
     for node in nodes:
-        found[node.name] = max(found.get(node.name, 0), _largest(node))
-    return found
+        sizes[node.name] = max(sizes.get(node.name, 0), _largest(node))
+    return sizes
 
 
 def _largest(node) -> int:
@@ -41,7 +41,7 @@ def _largest(node) -> int:
 
 
 def _items(node, outputs: int) -> list[int]:
-    """Bytes of one element of each output; resources and texts have none."""
+    """Bytes of one element of each output; 0 for resources and strings."""
     for attr in node.attr.values():
         if len(attr.list.type) == outputs:  # such as output_types of IteratorGetNext
             return [tf.as_dtype(kind).size or 0 for kind in attr.list.type]
@@ -60,19 +60,18 @@ def _short(device: str) -> str:
     return device.rpartition("device:")[2]
 
 
-def count(graphs: list, sizes: dict[str, int], least: int = LEAST_BYTES) -> dict:
-    """What stands where.
+def count(graphs: list, sizes: dict[str, int], min_bytes: int = MIN_BYTES) -> dict:
+    """Count operations and copies by device.
 
     Args:
-      graphs: GraphDefs as they were run, each node with its device.
-      sizes: bytes of outputs by the nodes' names, see ``sizes_of``.
-      least: bytes from which an output is large.
+      graphs: GraphDefs as they ran, each node with its device.
+      sizes: bytes of outputs by node name, see ``sizes_of``.
+      min_bytes: smallest output that is large.
 
     Returns:
-      operations: device -> how many; copies: "from -> to" -> how many between two devices;
-      copied: the largest of them, [{"tensor", "from", "to", "bytes"}]; and large: operations with
-      large outputs on a CPU, [{"name", "op", "bytes"}], the largest first; large_count of these;
-      and least.
+      operations: device -> count; copies: "from -> to" -> count between two devices; copied: the
+      largest of them, [{"tensor", "from", "to", "bytes"}]; large: operations with large outputs on
+      a CPU, [{"name", "op", "bytes"}], largest first; large_count of these; least: min_bytes.
     """
     operations, copies = collections.Counter(), collections.Counter()
     copied, large = [], []
@@ -90,36 +89,36 @@ def count(graphs: list, sizes: dict[str, int], least: int = LEAST_BYTES) -> dict
             continue
         operations[device] += 1
         size = sizes.get(_inner(node.name), 0)
-        if device.startswith("CPU") and size >= least:
+        if device.startswith("CPU") and size >= min_bytes:
             large.append({"name": node.name, "op": node.op, "bytes": size})
     by_size = {"key": lambda one: -one["bytes"]}
     return {
         "operations": dict(sorted(operations.items())),
         "copies": dict(sorted(copies.items())),
-        "copied": sorted((c for c in copied if c["bytes"] >= least), **by_size)[:SHOWN],
-        "large": sorted(large, **by_size)[:SHOWN],
+        "copied": sorted((c for c in copied if c["bytes"] >= min_bytes), **by_size)[:MAX_SHOWN],
+        "large": sorted(large, **by_size)[:MAX_SHOWN],
         "large_count": len(large),
-        "least": least,
+        "least": min_bytes,
     }
 
 
 def training_step(settings: dict, folder: str) -> Part:
-    """A real training step on records, and where its operations ran."""
+    """A real training step on records, and the devices of its operations."""
     config = Config(**settings)
     info = tfrecords.read_info(config.records)
     strategy = devices.make_strategy(config.strategy, config.logical_devices)
     iterator = parts.batches_of(config, info, strategy)
     train_steps, _ = parts.train_steps(config, info, strategy)
-    found = {}
+    counts = {}
 
     def run(steps: int) -> None:
-        # TensorFlow keeps the graphs of functions that start while this is on: it must come first.
+        # Must come first: TensorFlow keeps the graphs only of functions that start after it.
         context.enable_run_metadata()
         train_steps(iterator, tf.constant(steps))
         meta = context.export_run_metadata()
         context.disable_run_metadata()
         traced = train_steps.get_concrete_function(iterator, tf.constant(1))
         sizes = sizes_of(traced.graph.as_graph_def(add_shapes=True))
-        found.update(count(list(meta.partition_graphs), sizes))
+        counts.update(count(list(meta.partition_graphs), sizes))
 
-    return Part(run, config.global_batch_size, facts=lambda: found)
+    return Part(run, config.global_batch_size, details=lambda: counts)

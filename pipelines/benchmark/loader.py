@@ -1,10 +1,10 @@
-"""The loader that PyTorch's pose trainers have: one example at a time in NumPy and OpenCV.
+"""The loader of PyTorch's pose trainers: one example at a time in NumPy and OpenCV.
 
-Read a picture, cut the person's square out of it, turned and coloured, normalise, draw one Gaussian
-per joint; a DataLoader runs it in as many processes as there are cores. The draws are those of the
-pytorch_pose recipe. The square is cut in one of two ways: "published" takes the steps that
-pytorch-pose and its descendants take, each over the whole picture or the whole square; "one_warp"
-is the fastest that we could write, a single cv2.warpAffine of bytes.
+It reads a picture, cuts out the person's square, rotated and coloured, normalises it and draws one
+Gaussian per joint; a DataLoader runs it in one process per core. The draws are those of the
+pytorch_pose augmentation. The square is cut in one of two ways: "published" takes the steps of
+pytorch-pose and its descendants, each over the whole picture or the whole square; "one_warp" is the
+fastest that we could write, a single cv2.warpAffine of bytes.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ BATCHES = 5  # per step
 
 
 class Examples:
-    """Augmented examples of a table that ``workload`` wrote; index i is taken modulo its length."""
+    """Augmented examples of a table that ``workload`` wrote; indices wrap around its length."""
 
     def __init__(self, folder: str, table: str, size: int, sigma: float, steps: str):
-        """Draw from ``table`` ("photographs" or "crops") by ``steps`` ("published", "one_warp").
+        """Read ``table`` ("photographs" or "crops"); ``steps``: "published" or "one_warp".
 
         ``size``: side of the network input, px; ``sigma``: of the Gaussians, heatmap px.
         """
         columns = np.load(os.path.join(folder, f"{table}.npz"), allow_pickle=False)
         self.columns = {key: columns[key] for key in columns.files}
         self.folder, self.size, self.sigma = os.path.join(folder, table), size, sigma
-        self.square = {"published": _published, "one_warp": _one_warp}[steps]
+        self.cut_square = {"published": _published, "one_warp": _one_warp}[steps]
 
     def __len__(self) -> int:
-        """Endless, as far as a DataLoader is concerned."""
+        """Practically endless, for the DataLoader."""
         return 1 << 40
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -46,14 +46,16 @@ class Examples:
         return self.example(index, scale, np.deg2rad(turn), random.random() < 0.5, color)
 
     def example(self, index: int, scale: float, angle: float, mirrored: bool, color: np.ndarray):
-        """The example with the given draws; see ``__getitem__``."""
+        """The example with these draws; see ``__getitem__``."""
         row = index % len(self.columns["names"])
-        one = {key: self.columns[key][row] for key in ("names", "center", "side", "joints")}
+        name, center, side, joints = (
+            self.columns[key][row] for key in ("names", "center", "side", "joints")
+        )
         state = self.columns["state"][row]
-        image = cv2.imread(os.path.join(self.folder, str(one["names"])))
-        place = (one["center"], one["side"] * scale, angle, mirrored, self.size)
-        picture, matrix = self.square(image, color, *place), _matrix(*place)
-        points = one["joints"] @ matrix[:, :2].T + matrix[:, 2]
+        image = cv2.imread(os.path.join(self.folder, str(name)))
+        crop = (center, side * scale, angle, mirrored, self.size)
+        picture, matrix = self.cut_square(image, color, *crop), _matrix(*crop)
+        points = joints @ matrix[:, :2].T + matrix[:, 2]
         if mirrored:
             points, state = points[self.columns["mirror"]], state[self.columns["mirror"]]
         heatmaps, weight = _targets(points, state, self.size // 4, self.sigma)
@@ -62,7 +64,7 @@ class Examples:
 
 
 def _matrix(center, side: float, angle: float, mirrored: bool, size: int) -> np.ndarray:
-    """[2, 3] float64 map of the picture to the network input."""
+    """[2, 3] float64, picture px to network input px."""
     zoom = size / side
     cos, sin = np.cos(angle) * zoom, np.sin(angle) * zoom
     linear = np.array([[cos, -sin], [sin, cos]])
@@ -85,9 +87,9 @@ def _one_warp(image, color, center, side, angle, mirrored, size) -> np.ndarray:
 
 
 def _published(image, color, center, side, angle, mirrored, size) -> np.ndarray:
-    """Colour and mirror the photograph, shrink it, cut a padded square, turn, trim and resize it.
+    """Colour and mirror the photograph, shrink it, cut a padded square, rotate, trim and resize it.
 
-    The steps of pytorch-pose's loader with OpenCV's faster versions of them, in float32.
+    The steps of pytorch-pose's loader in OpenCV's faster versions, in float32.
     """
     picture = _float(image, color)
     if mirrored:

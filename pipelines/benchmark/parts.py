@@ -1,4 +1,4 @@
-"""Our own parts, each as the product runs it; see ``pipelines.benchmark.Part``.
+"""Our own parts, each as the commands run it; see ``pipelines.benchmark.Part``.
 
 Every function takes (settings: fields of a Config, folder: filled by ``workload.prepare``).
 """
@@ -19,7 +19,7 @@ from pipelines.inference import compiled as prediction
 from pipelines.training import train, train_step
 from pipelines.training.state import create_train_state
 
-# Batches per step of what is much faster than a training step.
+# Batches per step of parts that are much faster than a training step.
 BATCHES = 20
 
 
@@ -39,14 +39,14 @@ def _batches(config: Config, info: tfrecords.DatasetInfo) -> tf.data.Dataset:
 
 
 def _augmented(config: Config, info: tfrecords.DatasetInfo, batch: dict, index: tf.Tensor):
-    """A number that cannot be had without the batch's network input and targets."""
+    """A number that depends on the whole network input and targets of the batch."""
     options = train.step_options(config, info.skeleton).batch
     made = augmentation.augment_batch({**batch, "index": index}, options)
     return tf.reduce_sum(made.images) + tf.reduce_sum(made.targets)
 
 
 def _reading(config: Config, info: tfrecords.DatasetInfo, use) -> Part:
-    """Batches read one after the other, of each of which ``use`` makes a number."""
+    """Batches read one after the other; ``use`` makes a number of each."""
     iterator = iter(_batches(config, info))
 
     @tf.function
@@ -60,7 +60,7 @@ def _reading(config: Config, info: tfrecords.DatasetInfo, use) -> Part:
         lambda steps: _until_done(take(iterator, tf.constant(BATCHES * steps))),
         BATCHES * config.global_batch_size,
         lead_in=1,
-        facts=lambda: _traces(take=take),
+        details=lambda: _traces(take=take),
     )
 
 
@@ -72,7 +72,7 @@ def read(settings: dict, folder: str) -> Part:
 
 
 def augment_crops(settings: dict, folder: str) -> Part:
-    """Crops -> network input and targets on the device, of one batch again and again."""
+    """Crops -> network input and targets on the device, for one batch repeatedly."""
     config = Config(**settings)
     info = tfrecords.read_info(config.records)
     batch = next(iter(_batches(config, info)))
@@ -88,7 +88,7 @@ def augment_crops(settings: dict, folder: str) -> Part:
     return Part(
         lambda steps: _until_done(loop(tf.constant(BATCHES * steps))),
         BATCHES * config.global_batch_size,
-        facts=lambda: _traces(loop=loop),
+        details=lambda: _traces(loop=loop),
     )
 
 
@@ -100,7 +100,7 @@ def read_and_augment(settings: dict, folder: str) -> Part:
 
 
 def train_steps(config: Config, info: tfrecords.DatasetInfo, strategy):
-    """The training loop as ``train_main.py`` makes it, with fresh weights, and its network."""
+    """The training loop as in ``train_main.py``, with fresh weights, and its network."""
     state = create_train_state(
         strategy,
         {**build_arguments(config, info.skeleton), "remat": config.remat},
@@ -114,7 +114,7 @@ def train_steps(config: Config, info: tfrecords.DatasetInfo, strategy):
 
 
 def _gpu_peaks() -> dict:
-    """{"gpu_peak_mb": of each GPU} where there is one; what TensorFlow used, not what it took."""
+    """{"gpu_peak_mb": [MB per GPU]}, used, not reserved, by TensorFlow; {} without a GPU."""
     names = [gpu.name.rpartition("device:")[2] for gpu in tf.config.list_logical_devices("GPU")]
     peaks = [tf.config.experimental.get_memory_info(name)["peak"] / 2**20 for name in names]
     return {"gpu_peak_mb": [round(peak) for peak in peaks]} if peaks else {}
@@ -126,12 +126,12 @@ def _training(config: Config, info, strategy, iterator) -> Part:
     return Part(
         lambda steps: float(run(iterator, tf.constant(steps))["wait"]),
         config.global_batch_size,
-        facts=lambda: {**_traces(train_steps=run), "flop_per_image": flop, **_gpu_peaks()},
+        details=lambda: {**_traces(train_steps=run), "flop_per_image": flop, **_gpu_peaks()},
     )
 
 
 def step(settings: dict, folder: str) -> Part:
-    """The training step, augmentation and all, on one batch again and again."""
+    """The training step including augmentation, on one batch repeatedly."""
     config = Config(**settings)
     info = tfrecords.read_info(config.records)
     strategy = devices.make_strategy(config.strategy, config.logical_devices)
@@ -149,7 +149,7 @@ def batches_of(config: Config, info: tfrecords.DatasetInfo, strategy):
 
 
 def end_to_end(settings: dict, folder: str) -> Part:
-    """The training loop as it is, on records."""
+    """The training loop on records."""
     config = Config(**settings)
     info = tfrecords.read_info(config.records)
     strategy = devices.make_strategy(config.strategy, config.logical_devices)
@@ -177,14 +177,14 @@ def inference(settings: dict, folder: str) -> Part:
 
     flop = 2 * counting.forward_macs(network)
 
-    def facts() -> dict:
+    def details() -> dict:
         return {"traces": {"forward": len(traced)}, "flop_per_image": flop}
 
-    return Part(run, config.global_batch_size, facts=facts)
+    return Part(run, config.global_batch_size, details=details)
 
 
 def conversion(settings: dict, folder: str) -> Part:
-    """Photographs -> shards and dataset.json: the converter as it is, all of it."""
+    """Photographs -> shards and dataset.json: the whole converter."""
     people = len(workload.photographs(folder).people)
 
     def run(steps: int) -> None:

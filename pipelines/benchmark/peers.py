@@ -1,4 +1,4 @@
-"""The PyTorch twin of the network, trained and applied as its users do.
+"""The PyTorch twin of the network, used as PyTorch's users do.
 
 The twins themselves are those of the parity tests: tests/helpers/torch_twins.py.
 """
@@ -18,11 +18,11 @@ _TWINS = os.path.join(os.path.dirname(__file__), "..", "..", "tests", "helpers",
 
 
 def _twins() -> types.ModuleType:
-    """The module of twins, with the spellings of its parts that run fastest."""
+    """The module of twins, with the fastest implementations of its operations."""
     spec = importlib.util.spec_from_file_location("torch_twins", os.path.abspath(_TWINS))
     twins = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(twins)
-    # repeat_interleave would turn channels_last back into NCHW and slow the twin for no reason.
+    # repeat_interleave would convert channels_last back to NCHW and slow the twin down.
     twins.double_size = lambda x: F.interpolate(x, scale_factor=2)
     twins.F = types.SimpleNamespace(
         relu=lambda x: F.relu(x, inplace=True), max_pool2d=F.max_pool2d, mse_loss=F.mse_loss
@@ -37,18 +37,16 @@ def _device() -> str:
 def build(settings: dict, joints: int) -> torch.nn.Module:
     """The twin of the network of ``settings``, with PyTorch's own initial weights.
 
-    Raises ValueError where the twins do not know such a network.
+    Raises ValueError for a network without a twin.
     """
     blocks, stem = settings["blocks"], settings["stem"]
     kind = tuple(settings[name] for name in ("network", "block", "norm"))
     if kind != ("hourglass", "residual", "batch"):
-        raise ValueError(
-            "there is a PyTorch twin of --network=hourglass --block=residual --norm=batch only"
-        )
+        raise ValueError("the PyTorch twin needs --network=hourglass --block=residual --norm=batch")
     if stem == "newell" and blocks != 1:
-        raise ValueError("the PyTorch twin of --stem=newell knows --blocks=1 only")
+        raise ValueError("the PyTorch twin of --stem=newell needs --blocks=1")
     if settings["low_channels"] not in (0, settings["channels"]):
-        raise ValueError("there is a PyTorch twin of --low_channels=0 only")
+        raise ValueError("the PyTorch twin needs --low_channels=0")
     names = {key: settings[key] for key in ("stacks", "channels", "depth")}
     torch.manual_seed(0)
     if stem == "newell":
@@ -57,8 +55,8 @@ def build(settings: dict, joints: int) -> torch.nn.Module:
 
 
 def _layout(value, channels_last: bool):
-    kind = torch.channels_last if channels_last else torch.contiguous_format
-    return value.to(_device(), memory_format=kind)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return value.to(_device(), memory_format=layout)
 
 
 def _pictures(settings: dict, channels_last: bool) -> torch.Tensor:
@@ -66,8 +64,8 @@ def _pictures(settings: dict, channels_last: bool) -> torch.Tensor:
     return _layout(torch.rand(settings["global_batch_size"], 3, size, size) - 0.45, channels_last)
 
 
-def _autocast(on: bool):
-    return torch.autocast(_device(), dtype=torch.bfloat16, enabled=on)
+def _autocast(enabled: bool):
+    return torch.autocast(_device(), dtype=torch.bfloat16, enabled=enabled)
 
 
 def training(
@@ -81,13 +79,13 @@ def training(
 ) -> Part:
     """Forward, loss, backward and RMSprop on a fixed batch.
 
-    Less than our step does: no augmentation, no PCKh and no average of the weights.
+    It does less than our step: no augmentation, no PCKh and no average of the weights.
 
-    Raises ValueError where ``device`` is "cuda" and this PyTorch has no GPU.
+    Raises ValueError if ``device`` is "cuda" and this PyTorch has no GPU.
     """
     if device == "cuda" != _device():
         raise ValueError("this PyTorch sees no GPU; name one that does by --torch_python")
-    torch.backends.cudnn.benchmark = True  # TensorFlow, too, tries which algorithm is fastest
+    torch.backends.cudnn.benchmark = True  # as TensorFlow chooses the fastest algorithm
     network = _layout(build(settings, joints), channels_last).train()
     images, size = _pictures(settings, channels_last), settings["size"] // 4
     target = _layout(torch.rand(settings["global_batch_size"], joints, size, size), channels_last)
@@ -105,15 +103,15 @@ def training(
             opt.step()
         loss.item()
 
-    return Part(run, settings["global_batch_size"], facts=_facts)
+    return Part(run, settings["global_batch_size"], details=_details)
 
 
-def _facts() -> dict:
-    """{"device", "torch"}, and on a GPU {"gpu_peak_mb": what PyTorch used}."""
-    facts = {"device": _device(), "torch": torch.__version__}
+def _details() -> dict:
+    """{"device", "torch"}, and on a GPU "gpu_peak_mb", used by PyTorch."""
+    details = {"device": _device(), "torch": torch.__version__}
     if _device() == "cuda":
-        facts["gpu_peak_mb"] = [round(torch.cuda.max_memory_allocated() / 2**20)]
-    return facts
+        details["gpu_peak_mb"] = [round(torch.cuda.max_memory_allocated() / 2**20)]
+    return details
 
 
 def inference(

@@ -1,9 +1,8 @@
-"""Predicting a folder of pictures, beside its two halves alone: reading and cutting, the network.
+"""Predicting a folder of pictures, and its two halves alone: reading and cropping, the network.
 
 ``whole`` is what scripts/predict.py does with --nodraw. ``halves`` does the same work without a
-pipeline: first it reads and cuts all pictures on all cores, then it gives ready crops to the
-network. Where the same cores do both, a pipeline cannot be much faster than that, and what
-``whole`` lacks of it is its own cost.
+pipeline: it reads and crops all pictures on all cores, then passes the crops to the network. Where
+the same cores do both, a pipeline cannot be much faster, and the difference is its overhead.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from pipelines.inference.predict_media import Input, Run, ahead
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.writers import Results
 
-# At most, in each step: several full batches of the network.
-PICTURES = 128
+# Maximum in each step: several full batches of the network.
+MAX_PICTURES = 128
 
 
 def _inputs(folder: str) -> list[Input]:
-    names = [person.image for person in workload.photographs(folder).people][:PICTURES]
+    names = [person.image for person in workload.photographs(folder).people][:MAX_PICTURES]
     return [Input(os.path.join(folder, "photographs", name), name, "") for name in names]
 
 
@@ -46,39 +45,39 @@ def _predictor(config: Config) -> Predictor:
 
 def whole(settings: dict, folder: str) -> Part:
     """Picture files -> predictions.json, each whole picture one person."""
-    predictor, given = _predictor(Config(**settings)), _inputs(folder)
+    predictor, inputs = _predictor(Config(**settings)), _inputs(folder)
 
     def predict() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as target:
             with Results(target, predictor.skeleton, 1, 1) as results:
                 run = Run(predictor, MediaOptions(output=target, draw=False), None, results)
-                run.pictures(given)
-        if results.people != len(given):
-            raise ValueError(f"{results.people} people in {len(given)} pictures")
+                run.pictures(inputs)
+        if results.people != len(inputs):
+            raise ValueError(f"{results.people} people in {len(inputs)} pictures")
 
-    return _repeated(predict, len(given))
+    return _repeated(predict, len(inputs))
 
 
-def _reader(predictor: Predictor, given: list[Input]):
-    """A function that reads and cuts all pictures, as predicting does; crops as they come."""
+def _reader(predictor: Predictor, inputs: list[Input]):
+    """A function that reads and crops all pictures, as prediction does; it yields the crops."""
     run = Run(predictor, MediaOptions(output="", draw=False), None, None)
 
-    def crop(one: Input):
-        picture = run.read(one)
+    def crop(source: Input):
+        picture = run.read(source)
         if picture.problems:
-            raise ValueError(f"{one.path}: {picture.problems[0]}")
+            raise ValueError(f"{source.path}: {picture.problems[0]}")
         return picture.crops[0]
 
-    return lambda: ahead(crop, given, predictor.batch_size)
+    return lambda: ahead(crop, inputs, predictor.batch_size)
 
 
 def _read(crops) -> None:
-    for _ in crops():  # let go at once, as a pipeline does
+    for _ in crops():  # released at once, as in a pipeline
         pass
 
 
-def _answering(predictor: Predictor, config: Config, crops):
-    """A function that gives ready crops to the network, in full batches."""
+def _make_predict_crops(predictor: Predictor, config: Config, crops):
+    """A function that passes crops to the network, in full batches."""
     network, info, options = _network(config)
     size = predictor.batch_size
     predict = compiled.make_predict(network, info.skeleton.mirror, options, batch_size=size)
@@ -93,40 +92,42 @@ def _answering(predictor: Predictor, config: Config, crops):
         for start in range(0, len(crops), size)
     ]
 
-    def answer() -> None:
+    def predict_crops() -> None:
         for batch in batches:
             for part in predict(*batch):
                 part.numpy()
 
-    return answer
+    return predict_crops
 
 
 def reading(settings: dict, folder: str) -> Part:
     """Picture files -> crops, on all cores."""
-    given = _inputs(folder)
-    crops = _reader(_predictor(Config(**settings)), given)
-    return _repeated(lambda: _read(crops), len(given))
+    inputs = _inputs(folder)
+    crops = _reader(_predictor(Config(**settings)), inputs)
+    return _repeated(lambda: _read(crops), len(inputs))
 
 
 def network(settings: dict, folder: str) -> Part:
-    """Ready crops -> joints."""
-    config, given = Config(**settings), _inputs(folder)
+    """Crops -> joints."""
+    config, inputs = Config(**settings), _inputs(folder)
     predictor = _predictor(config)
-    return _repeated(_answering(predictor, config, [*_reader(predictor, given)()]), len(given))
+    return _repeated(
+        _make_predict_crops(predictor, config, [*_reader(predictor, inputs)()]), len(inputs)
+    )
 
 
 def halves(settings: dict, folder: str) -> Part:
-    """Both, one after the other."""
-    config, given = Config(**settings), _inputs(folder)
+    """Reading all pictures, then predicting all crops."""
+    config, inputs = Config(**settings), _inputs(folder)
     predictor = _predictor(config)
-    crops = _reader(predictor, given)
-    answer = _answering(predictor, config, [*crops()])
+    crops = _reader(predictor, inputs)
+    predict_crops = _make_predict_crops(predictor, config, [*crops()])
 
     def both() -> None:
         _read(crops)
-        answer()
+        predict_crops()
 
-    return _repeated(both, len(given))
+    return _repeated(both, len(inputs))
 
 
 def _repeated(work, pictures: int) -> Part:

@@ -1,4 +1,4 @@
-"""Measured groups as tables for people and as JSON for other tools."""
+"""Measured groups as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -10,36 +10,38 @@ import rich.table
 from pipelines.benchmark.comparison import Group, Row
 
 
-def _value(result: dict, how: str) -> float:
-    """What a row compares: units/s, GFLOP/s or MB; KeyError where it is not known."""
-    if how == "memory":
+def _value(result: dict, kind: str) -> float:
+    """What a row of this kind compares: units/s, GFLOP/s or MB; KeyError if not known."""
+    if kind == "memory":
         return result["peak_mb"]
-    if how == "peak" and result["unit"] == "images":
+    if kind == "peak" and result["unit"] == "images":
         return result["median"] * result["flop_per_image"] * 1e-9
     return result["median"]
 
 
 def reached(row: Row, results: dict[str, dict]) -> tuple[float | None, str]:
-    """The row's figure and against which task, or None and why it is not measured.
+    """The row's figure and the task compared with, or None and why it is not measured.
 
-    ``results`` are the row's group's, as ``rounds.measure`` returns them.
+    ``results``: the group's, as ``rounds.measure`` returns them.
     """
     absent = {"failed": "not part of this run"}
     over = results.get(row.over, absent)
-    known = {n: results[n] for n in row.under if "failed" not in results.get(n, absent)}
+    measured = {n: results[n] for n in row.under if "failed" not in results.get(n, absent)}
     if "failed" in over:
         return None, f"{row.over}: {over['failed']}"
-    if not known:
+    if not measured:
         return None, f"{row.under[0]}: {results.get(row.under[0], absent)['failed']}"
-    best = max(known, key=lambda name: _value(known[name], row.how))
-    return _value(over, row.how) / _value(known[best], row.how), best
+    best = max(measured, key=lambda name: _value(measured[name], row.kind))
+    return _value(over, row.kind) / _value(measured[best], row.kind), best
 
 
 def line(row: Row, group: Group, results: dict[str, dict], defined: bool) -> dict:
-    """A row of the table of figures; ``defined``: measured at the settings it is defined at."""
+    """A row of the table of figures; ``defined``: measured at the settings it is defined for."""
     value, other = reached(row, results)
+    fields = dataclasses.asdict(row)
+    fields["how"] = fields.pop("kind")  # the key in earlier versions' JSON, too
     return {
-        **dataclasses.asdict(row),
+        **fields,
         "settings": settings(group),
         "reached": value,
         "per_round": [] if value is None else _per_round(row, results[row.over], results[other]),
@@ -62,15 +64,15 @@ def _verdict(row: Row, value: float | None, defined: bool) -> str:
 
 
 def _per_round(row: Row, over: dict, under: dict) -> list[float]:
-    """The row's figure in each round, where both were measured within seconds of each other."""
-    if row.how == "memory":
+    """The row's figure in each round, in which both were measured within seconds of each other."""
+    if row.kind == "memory":
         return []
-    scale = _value(over, row.how) / over["median"] * under["median"] / _value(under, row.how)
+    scale = _value(over, row.kind) / over["median"] * under["median"] / _value(under, row.kind)
     return [scale * a / b for a, b in zip(over["rates"], under["rates"])]
 
 
 def settings(group: Group) -> str:
-    """Stacks x channels, input, batch and number type, in words."""
+    """Stacks x channels, input size, batch and number type as text."""
     c = group.config
     kind = "bf16" if "bfloat16" in c.precision else c.precision
     return f"{c.stacks} x {c.channels}, {c.size} px, batch {c.global_batch_size}, {kind}"
@@ -81,13 +83,13 @@ def figures(lines: list[dict]) -> rich.table.Table:
     table = rich.table.Table("part", "against", "at", "reach", "reached (in each round)", "verdict")
     for one in lines:
         sign = "<=" if one["most"] else ">="
-        aim = "" if one["reach"] is None else f"{sign} {one['reach']:g}"
+        target = "" if one["reach"] is None else f"{sign} {one['reach']:g}"
         value, rounds = one["reached"], one["per_round"]
         shown = f"not measured: {one['why_not']}"
         if value is not None:
             shown = f"{value:.3f}"
             shown += f" ({min(rounds):.3f}-{max(rounds):.3f})" if rounds else ""
-        table.add_row(one["part"], one["against"], one["settings"], aim, shown, one["verdict"])
+        table.add_row(one["part"], one["against"], one["settings"], target, shown, one["verdict"])
     return table
 
 
@@ -128,14 +130,14 @@ def measurements(group: Group, results: dict[str, dict]) -> rich.table.Table:
 
 
 def show(console: rich.console.Console, measured: list[tuple[Group, dict]]) -> None:
-    """Print every group, and the share of the time that waiting for data took."""
+    """Print every group and the training loop's data wait."""
     for group, results in measured:
         if group.tasks:
             console.print(measurements(group, results))
         for name, result in results.items():
             if name == "end_to_end" and result.get("waited") is not None:
-                share = 100 * result["waited"]
-                console.print(f"{name}: data wait {share:.2f} % of the time")
+                percent = 100 * result["waited"]
+                console.print(f"{name}: data wait {percent:.2f} % of the time")
 
 
 def as_json(about: dict, measured: list[tuple[Group, dict]], lines: list[dict]) -> dict:

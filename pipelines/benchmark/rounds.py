@@ -1,4 +1,4 @@
-"""Tasks measured in alternation: round after round, every process takes its turn, alone."""
+"""Tasks measured in alternation: in each round every process takes its turn, alone."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from pipelines.benchmark import Task
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-# Several processes take turns on one GPU: none may take all of its memory.
+# Several processes take turns on one GPU: none may reserve all of its memory.
 _SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 
-# Between turns, for what the last one left behind: a prefetch to finish, threads to fall asleep.
+# Between turns, so that the last one's prefetching ends and its threads go idle, s.
 PAUSE = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
-class Pace:
-    """How long is measured.
+class Timing:
+    """Rounds and lengths of a measurement.
 
     Attributes:
-      repeats: rounds.
-      seconds: of each turn; at least one step is taken.
-      steps: of each turn instead, unless 0.
-      limit: seconds after which a process that does not answer is given up.
+      repeats: number of rounds.
+      seconds: length of a turn; at least one step is taken.
+      steps: number of steps of a turn; 0 = as ``seconds`` allows.
+      limit: seconds to wait for a process's answer.
     """
 
     repeats: int
@@ -45,21 +45,21 @@ class Pace:
 
 
 class Failed(Exception):
-    """A part cannot be measured; the text says why."""
+    """A part cannot be measured; the message is the reason."""
 
 
 class Worker:
     """The process of a task."""
 
     def __init__(self, task: Task, folder: str):
-        """Start it; building goes on while others start."""
-        self.task, self.said = task, tempfile.TemporaryFile()
+        """Start it; the part is built while other processes start."""
+        self.task, self.log_file = task, tempfile.TemporaryFile()
         pages = cli.HUGE_PAGES if task.huge_pages else {}
         self.process = subprocess.Popen(
             [task.python or sys.executable, "-m", "pipelines.benchmark.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self.said,
+            stderr=self.log_file,
             env={**pages, **_SHARED_GPU, **os.environ, "PYTHONPATH": ROOT, **task.environment},
             bufsize=0,
             start_new_session=True,
@@ -67,38 +67,38 @@ class Worker:
         self._send({"task": dataclasses.asdict(task), "folder": folder})
 
     def _send(self, question) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it has died; answer() tells of what
+        with contextlib.suppress(BrokenPipeError):  # it has died; answer() raises the reason
             self.process.stdin.write(json.dumps(question).encode() + b"\n")
 
     def answer(self, limit: float) -> dict:
-        """Its next answer; raises Failed when it fails, dies or takes longer than ``limit`` s."""
+        """Its next answer; raises Failed if it fails, dies or takes longer than ``limit`` s."""
         ready, _, _ = select.select([self.process.stdout], [], [], limit)
         if not ready:
             raise Failed(f"no answer within {limit:.0f} s")
         line = self.process.stdout.readline()
         if not line:
-            raise Failed(f"its process died: {self._last_words()}")
+            raise Failed(f"its process died: {self._last_line()}")
         answer = json.loads(line)
         if "failed" in answer:
             raise Failed(answer["failed"])
         return answer
 
     def ask(self, question, limit: float) -> dict:
-        """Send a number of steps, or None for the facts, and wait for the answer."""
+        """Send a number of steps, or None for the details, and wait for the answer."""
         self._send(question)
         return self.answer(limit)
 
     def log(self) -> str:
-        """What the process has printed so far, but for its answers."""
-        self.said.seek(0)
-        return self.said.read().decode(errors="replace")
+        """What the process has printed so far, except for its answers."""
+        self.log_file.seek(0)
+        return self.log_file.read().decode(errors="replace")
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         lines = self.log().strip().splitlines()
         return lines[-1] if lines else f"exit code {self.process.wait()}"
 
     def close(self) -> None:
-        """End it, and whatever processes it started."""
+        """End it and all processes it started."""
         self.process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
@@ -106,7 +106,7 @@ class Worker:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process.stdout.close()
-        self.said.close()
+        self.log_file.close()
 
 
 def _missing(task: Task) -> str:
@@ -117,9 +117,9 @@ def _missing(task: Task) -> str:
 
 
 def ask(task: Task, folder: str, limit: float) -> tuple[dict, str]:
-    """Facts of a task's part after one step, or {"failed": why}; and what its process printed.
+    """Details of a task's part after one step, or {"failed": reason}; and its process's log.
 
-    ``limit``: seconds after which it is given up.
+    ``limit``: seconds to wait for an answer.
     """
     if _missing(task):
         return {"failed": _missing(task)}, ""
@@ -133,20 +133,22 @@ def ask(task: Task, folder: str, limit: float) -> tuple[dict, str]:
         worker.close()
 
 
-def measure(tasks: list[Task], folder: str, pace: Pace, say=lambda text: None) -> dict[str, dict]:
+def measure(
+    tasks: list[Task], folder: str, timing: Timing, progress=lambda text: None
+) -> dict[str, dict]:
     """Measure tasks in alternation.
 
     Args:
-      tasks: to be compared with each other.
+      tasks: those to be compared.
       folder: filled by ``workload.prepare``.
-      pace: how long.
-      say: function(text) that shows what is going on.
+      timing: rounds and lengths.
+      progress: function(text) that prints progress.
 
     Returns:
-      task name -> {"failed": why}, or {"work", "unit", "steps" per turn, "seconds" [repeats],
-      "rates" [repeats] in units/s, "median", "spread" (largest less smallest rate over the median),
-      "waited" (share of the time, or None), "peak_mb" (over "started_mb", which importing took),
-      and the part's own facts}.
+      task name -> {"failed": reason}, or {"work", "unit", "steps" per turn, "seconds" [repeats],
+      "rates" [repeats] in units/s, "median", "spread" (range of the rates over their median),
+      "waited" (fraction of the time, or None), "peak_mb" (above "started_mb", used by imports),
+      and the part's details}.
     """
     results = {task.name: {"failed": _missing(task)} for task in tasks if _missing(task)}
     with contextlib.ExitStack() as stack:
@@ -155,11 +157,11 @@ def measure(tasks: list[Task], folder: str, pace: Pace, say=lambda text: None) -
             if task.name not in results:
                 workers[task.name] = Worker(task, folder)
                 stack.callback(workers[task.name].close)
-        say(f"starting {', '.join(workers)}")
+        progress(f"starting {', '.join(workers)}")
         turns = {name: {} for name in workers}
 
         def each(phase, names) -> None:
-            """Let every worker that has not failed do something."""
+            """Run a phase of every worker that has not failed."""
             for name in names:
                 if name not in results:
                     try:
@@ -168,28 +170,28 @@ def measure(tasks: list[Task], folder: str, pace: Pace, say=lambda text: None) -
                         results[name] = {"failed": str(error)}
                         workers[name].close()
 
-        each(lambda worker, turn: turn.update(worker.answer(pace.limit)), workers)
-        each(lambda worker, turn: _choose_steps(worker, turn, pace), workers)
-        for number in range(pace.repeats):
-            say(f"round {number + 1} of {pace.repeats}")
-            # Back and forth: a machine that gets slower then slows nobody more than the others.
+        each(lambda worker, turn: turn.update(worker.answer(timing.limit)), workers)
+        each(lambda worker, turn: _choose_steps(worker, turn, timing), workers)
+        for number in range(timing.repeats):
+            progress(f"round {number + 1} of {timing.repeats}")
+            # Back and forth, so that a machine that slows down affects all of them equally.
             order = list(workers) if number % 2 == 0 else list(workers)[::-1]
-            each(lambda worker, turn: _take_turn(worker, turn, pace), order)
-        each(lambda worker, turn: turn.update(worker.ask(None, pace.limit)), workers)
+            each(lambda worker, turn: _take_turn(worker, turn, timing), order)
+        each(lambda worker, turn: turn.update(worker.ask(None, timing.limit)), workers)
     results.update({name: _summary(turns[name]) for name in workers if name not in results})
     return {task.name: results[task.name] for task in tasks}
 
 
-def _choose_steps(worker: Worker, turn: dict, pace: Pace) -> None:
-    """Time one step, alone: it tells how many fill a turn."""
-    seconds = worker.ask(1, pace.limit)["seconds"]
-    turn["steps"] = pace.steps or max(1, round(pace.seconds / seconds))
+def _choose_steps(worker: Worker, turn: dict, timing: Timing) -> None:
+    """Time one step, alone, to choose the number that fills a turn."""
+    seconds = worker.ask(1, timing.limit)["seconds"]
+    turn["steps"] = timing.steps or max(1, round(timing.seconds / seconds))
     turn["answers"] = []
     time.sleep(PAUSE)
 
 
-def _take_turn(worker: Worker, turn: dict, pace: Pace) -> None:
-    turn["answers"].append(worker.ask(turn["steps"], pace.limit))
+def _take_turn(worker: Worker, turn: dict, timing: Timing) -> None:
+    turn["answers"].append(worker.ask(turn["steps"], timing.limit))
     time.sleep(PAUSE)
 
 

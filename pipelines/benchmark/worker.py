@@ -1,6 +1,6 @@
 """The process of one part: python -m pipelines.benchmark.worker, started by ``rounds``.
 
-It reads lines of JSON on standard input and answers each with one on standard output: first the
+It reads lines of JSON from standard input and answers each with one on standard output: first the
 task, then numbers of steps to take, then null.
 """
 
@@ -20,8 +20,8 @@ from pipelines.benchmark import Part, Task
 def resident(field: str) -> float:
     """MB of this process's memory: "VmRSS" now, "VmHWM" at its peak.
 
-    Not getrusage, whose peak includes that of the process that started this one, except on macOS,
-    which has nothing else: there both are the peak.
+    getrusage's peak includes that of the parent process; it is used only on macOS, which offers
+    nothing else: there both are the peak.
     """
     if sys.platform == "darwin":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -32,19 +32,19 @@ def resident(field: str) -> float:
 
 def _limit(cores: int) -> None:
     if cores and not hasattr(os, "sched_setaffinity"):
-        raise OSError(f"only Linux can restrict a process to {cores} core(s); measure other parts")
+        raise OSError(f"only Linux can restrict a process to {cores} core(s); choose other parts")
     if cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 
 
-def find(place: str) -> Callable[..., Part]:
-    """Import the function at "module.function"."""
-    module, function = place.split(".")
-    return getattr(importlib.import_module(f"pipelines.benchmark.{module}"), function)
+def import_function(path: str) -> Callable[..., Part]:
+    """The function at "module.function" of this package."""
+    module, name = path.split(".")
+    return getattr(importlib.import_module(f"pipelines.benchmark.{module}"), name)
 
 
 def measure(part: Part, steps: int) -> dict:
-    """Seconds that the steps took; buffers that filled while others were measured are used up."""
+    """Time the steps, after a lead-in that uses up buffers filled between turns."""
     if part.lead_in:
         part.run(part.lead_in)
     start = time.perf_counter()
@@ -53,15 +53,15 @@ def measure(part: Part, steps: int) -> dict:
 
 
 def serve(questions, answer) -> None:
-    """Answer the questions; the first answer says what a step is, the last one what it took."""
-    order = json.loads(questions.readline())
-    task = Task(**order["task"])
+    """Answer the questions; the first answer is a step's work, the last one the part's details."""
+    first = json.loads(questions.readline())
+    task = Task(**first["task"])
     _limit(task.cores)
-    build = find(task.place)
+    build = import_function(task.function)
     for package in task.needs:
         importlib.import_module(package)
     started = resident("VmRSS")
-    part = build(task.settings, order["folder"], **task.arguments)
+    part = build(task.settings, first["folder"], **task.arguments)
     part.run(1)  # tracing, compiling and the first touch of memory do not count
     answer({"work": part.work, "unit": part.unit})
     for line in questions:
@@ -70,12 +70,12 @@ def serve(questions, answer) -> None:
             break
         answer(measure(part, steps))
     peak = resident("VmHWM") - started
-    answer({**part.facts(), "peak_mb": round(peak, 1), "started_mb": round(started, 1)})
+    answer({**part.details(), "peak_mb": round(peak, 1), "started_mb": round(started, 1)})
 
 
 def main() -> None:
-    """Serve; whatever goes wrong is an answer, too."""
-    # Libraries print what they like; only answers go to the pipe.
+    """Serve; errors are answers, too."""
+    # Libraries print to standard output, too; only answers may go to the pipe.
     pipe = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -85,8 +85,8 @@ def main() -> None:
     try:
         serve(sys.stdin, answer)
     except Exception as error:
-        words = " ".join(str(error).split())
-        answer({"failed": f"{type(error).__name__}: {words[:300]}"})
+        message = " ".join(str(error).split())
+        answer({"failed": f"{type(error).__name__}: {message[:300]}"})
         raise
 
 

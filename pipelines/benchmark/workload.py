@@ -1,7 +1,7 @@
-"""What is measured on: photographs of MPII's size, their records, and the crops in these.
+"""The data that is measured on: photographs of MPII's size, their records and stored crops.
 
 Synthetic people are drawn, enlarged to the size of MPII's photographs and given a sensor's noise,
-so that decoding and cropping cost what they cost there. Hard links make many files of few.
+so that decoding and cropping cost as much as MPII's. Most files are hard links to a few.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from pipelines.data.readers import mpii
 from pipelines.data.synthetic import scene
 from pipelines.data.write_tfrecords import convert
 
-DRAWN = 96  # at most; beyond that the files are links to the same photographs
-ENLARGED = 3.4  # to 0.92 megapixels on average, as most of MPII's photographs have
+MAX_DRAWN = 96  # photographs; the other files are links to them
+ENLARGED = 3.4  # to 0.92 megapixels on average, the size of most of MPII's photographs
 NOISE = 4.0  # grey levels, standard deviation
-CROPS = 256  # at most, taken out of the records
-SHARDS = 8  # per split: as large sets have more shards than cores
+MAX_CROPS = 256  # taken from the records
+SHARDS = 8  # per split: more than cores, as in large record sets
 
 
-def prepare(folder: str, given: str, people: int) -> tfrecords.DatasetInfo:
-    """Fill ``folder`` with photographs and, unless ``given`` names some, with their records.
+def prepare(folder: str, given: str, count: int) -> tfrecords.DatasetInfo:
+    """Fill ``folder`` with photographs and, unless ``given``, with their records.
 
     Args:
       folder: empty; gets photographs/, photographs.npz, crops/ and crops.npz, records/.
-      given: folder of records to measure on; "" for those of the photographs.
-      people: photographs, one person in each.
+      given: folder of existing records to measure on; "" to convert the photographs.
+      count: number of photographs, with one person each.
 
     Returns:
-      the records' dataset.json.
+      The records' dataset.json.
 
     Raises:
       FileNotFoundError, ValueError: ``given`` holds no records.
     """
     info = tfrecords.read_info(given) if given else None
-    # One process: more would take longer to start than to draw these few.
-    scene.generate(os.path.join(folder, "drawn"), min(people, DRAWN), seed=0, workers=1)
+    # One process: starting more would take longer than drawing these few.
+    scene.generate(os.path.join(folder, "drawn"), min(count, MAX_DRAWN), seed=0, workers=1)
     os.makedirs(os.path.join(folder, "photographs"))
     with open(os.path.join(folder, "people.json"), "w") as file:
-        json.dump(people, file)
+        json.dump(count, file)
     for person in photographs(folder).people:
         _photograph(folder, person.image)
     if info is None:
@@ -56,10 +56,10 @@ def prepare(folder: str, given: str, people: int) -> tfrecords.DatasetInfo:
     return info
 
 
-def prepared(settings: dict, folder: str, people: int) -> Part:
-    """``prepare`` in a process of its own; it tells {"records": folder of the records}."""
-    info = prepare(folder, "", people)
-    return Part(lambda steps: None, 1, facts=lambda: {"records": info.folder})
+def prepared(settings: dict, folder: str, count: int) -> Part:
+    """``prepare`` as a part, with the details {"records": folder of the records}."""
+    info = prepare(folder, "", count)
+    return Part(lambda steps: None, 1, details=lambda: {"records": info.folder})
 
 
 def _original(name: str) -> str:
@@ -67,7 +67,7 @@ def _original(name: str) -> str:
 
 
 def _photograph(folder: str, name: str) -> None:
-    """Write photograph ``name``; the first of those that are alike is drawn, the others linked."""
+    """Write photograph ``name``: the first of identical ones is drawn, the others are links."""
     images = os.path.join(folder, "photographs")
     first = os.path.join(images, f"0000_{_original(name)}")
     if os.path.exists(first):
@@ -123,7 +123,7 @@ def convert_into(
 
 
 def _write_tables(folder: str, info: tfrecords.DatasetInfo) -> None:
-    """Tables that need no TensorFlow to read, of photographs and of stored crops."""
+    """Tables of photographs and of stored crops that can be read without TensorFlow."""
     people = photographs(folder).people
     geometry = cropping.Geometry()
     windows = [cropping.window(person, geometry) for person in people]
@@ -145,11 +145,11 @@ def _write_tables(folder: str, info: tfrecords.DatasetInfo) -> None:
 
 
 def _serialized(info: tfrecords.DatasetInfo):
-    return tf.data.TFRecordDataset(info.shards("train")).take(CROPS).as_numpy_iterator()
+    return tf.data.TFRecordDataset(info.shards("train")).take(MAX_CROPS).as_numpy_iterator()
 
 
 def _crop(folder: str, k: int, serialized: bytes) -> dict:
-    """Write a record's JPEG as a file; return its line of the table."""
+    """Write a record's JPEG as a file; return its row of the table."""
     feature = tf.train.Example.FromString(serialized).features.feature
     name = f"{k:06d}.jpg"
     with open(os.path.join(folder, "crops", name), "wb") as file:

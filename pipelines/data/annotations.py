@@ -13,6 +13,11 @@ MISSING, OCCLUDED, LABELLED = 0, 1, 2
 
 SPLITS = ("train", "validation", "test")
 
+# No picture that can be read is as wide; 1e308 would be infinite in the records' float32.
+MAX_PX = 1e6
+# Smaller sides and head sizes are slips, and would round to 0 in float32.
+MIN_SIDE, MIN_HEAD_SIZE = 1.0, 1e-3
+
 # Crop side over the longer side of a person's box: MPII's rule (1.25 x a person's height) and
 # COCO's. A box of joints ends at ankles, wrists and head top; hands, feet and hair lie beyond it.
 # So 1.35 times that box is about the same crop.
@@ -62,6 +67,9 @@ class Annotated:
       sources: the files read.
       settings: whatever else dataset.json should keep, as JSON can hold it; ``coco`` is what
         results in COCO's format need. Other settings make other records.
+      upright: photograph -> whether its annotations refer to it as its EXIF orientation turns it,
+        where its annotated size tells.
+      notes: sentences for the user: what was unusual in the files, and what was done about it.
     """
 
     name: str
@@ -72,3 +80,5 @@ class Annotated:
     origin: int
     sources: tuple[str, ...]
     settings: dict = dataclasses.field(default_factory=dict)
+    upright: dict[str, bool] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()

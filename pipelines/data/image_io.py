@@ -7,6 +7,9 @@ PNG, because it raises for a file that ends too early; OpenCV decodes CMYK, 16 b
 from __future__ import annotations
 
 import io
+import os
+import stat
+import typing
 import warnings
 
 import cv2
@@ -44,28 +47,54 @@ def read(path: str, upright: bool = False) -> tuple[np.ndarray, bool]:
 
     Raises:
       FileNotFoundError, OSError: it cannot be read.
-      ValueError: with a reason for counting: empty, not a picture, truncated,
-        animated, of 32-bit numbers, over 256 MB, or over 100 megapixels.
+      ValueError: with a reason for counting: a fifo, device or socket, empty, not a picture,
+        truncated, animated, of 32-bit numbers, over 256 MB, or over 100 megapixels.
     """
+    _check_file(path)
+    data = read_whole(path)
+    if not data:
+        raise ValueError("photograph empty")
+    image = _opened(io.BytesIO(data))
+    _check(image)
+    turned = _orientation(image) != 1
+    return _pixels(image, data, upright), turned and not upright
+
+
+def header(path: str) -> tuple[int, int, int]:
+    """Read a picture's width and height as stored, px, and its EXIF orientation, 1 to 8; 1: none.
+
+    Raises FileNotFoundError, OSError or ValueError, as ``read`` does.
+    """
+    _check_file(path)
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            image = _opened(file)
+            return image.width, image.height, _orientation(image)
+    except tf.errors.OpError as error:
+        raise OSError(f"cannot read {path}: {error.message}") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    found = image.getexif().get(_ORIENTATION, 1) if image.format in ("JPEG", "MPO") else 1
+    return found if found in range(1, 9) else 1
+
+
+def _check_file(path: str) -> None:
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
         raise FileNotFoundError(f"no file at {path}; check the path")
+    # To open a fifo waits for a writer, and a device may never end.
+    if "://" not in path and not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("photograph a fifo, device or socket, not a regular file")
     try:
         if tf.io.gfile.stat(path).length > MAX_BYTES:
             raise ValueError(f"photograph over {MAX_BYTES // 10**6} MB")
     except tf.errors.OpError as error:
         raise OSError(f"cannot read {path}: {error.message}") from error
-    data = read_whole(path)
-    image = _opened(data)
-    _check(image)
-    turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION, 1) != 1
-    return _pixels(image, data, upright), turned and not upright
 
 
-def _opened(data: bytes) -> Image.Image:
-    if not data:
-        raise ValueError("photograph empty")
+def _opened(file: typing.BinaryIO) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+        return Image.open(file, formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(_too_large()) from error
     except Exception as error:  # Pillow raises a dozen types on broken headers.

@@ -151,6 +151,7 @@ class DatasetInfo:
       left_out: reason -> number of people; their ids are in left_out.json.
       sources: the files read.
       settings: everything else that decided the bytes of the shards, or that goes with them.
+      not_turned: photographs with an EXIF orientation that was ignored without a size to tell.
     """
 
     folder: str
@@ -163,6 +164,7 @@ class DatasetInfo:
     left_out: dict
     sources: tuple[str, ...]
     settings: dict
+    not_turned: int = 0
 
     def count(self, split: str) -> int:
         """People in a split; ValueError when the data set has none."""
@@ -200,6 +202,7 @@ class DatasetInfo:
                 "left_out": self.left_out,
                 "sources": self.sources,
                 "settings": self.settings,
+                "not_turned": self.not_turned,
             },
             indent=1,
         )
@@ -247,6 +250,7 @@ def _parse_info(folder: str, parts: dict) -> DatasetInfo:
         left_out=parts["left_out"],
         sources=tuple(parts["sources"]),
         settings=parts["settings"],
+        not_turned=parts.get("not_turned", 0),
     )
 
 

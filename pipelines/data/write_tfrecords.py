@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
+import dataclasses
 import json
 import math
-import multiprocessing
-import multiprocessing.forkserver
 import os
-import pathlib
 import re
-import signal
-import threading
 from collections.abc import Iterable
 
-import cv2
 import numpy as np
 import tensorflow as tf
-import tqdm
 
-from pipelines.data import image_io
-from pipelines.data.annotations import SPLITS, Annotated, Person
-from pipelines.data.cropping import Geometry, crop, window
+from pipelines.data import write_shards
+from pipelines.data.annotations import (
+    MAX_PX,
+    MIN_HEAD_SIZE,
+    MIN_SIDE,
+    MISSING,
+    SPLITS,
+    Annotated,
+    Person,
+)
+from pipelines.data.cropping import Geometry, window
+from pipelines.data.locate import present
 from pipelines.data.tfrecords import (
     INFO_FILE,
     JPEG_QUALITY,
     DatasetInfo,
-    encode,
     fingerprint,
     read_info,
-    sha256,
 )
+from pipelines.data.write_shards import PARTIAL
 from pipelines.io import write_atomically
 
 LEFT_OUT_FILE = "left_out.json"
 PEOPLE_PER_SHARD = 512
 
 _SHARD = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}\.tfrecord")
-_PARTIAL = ".partial"
-_ROOT = str(pathlib.Path(__file__).resolve().parents[2])
 
 
 def convert(
@@ -53,6 +51,7 @@ def convert(
     seed: int = 0,
     quality: int = JPEG_QUALITY,
     allow_missing_images: bool = False,
+    upright: bool = False,
     overwrite: bool = False,
 ) -> tuple[DatasetInfo, bool]:
     """Write every person's record and, last of all, dataset.json.
@@ -70,6 +69,8 @@ def convert(
       seed: of the order of the train shards.
       quality: of the JPEG crops, 1-100.
       allow_missing_images: leave out, and count, people whose photograph is not there.
+      upright: turn photographs as their EXIF orientation says, except where ``annotated.upright``
+        tells otherwise.
       overwrite: replace whatever records the folder holds.
 
     Returns:
@@ -82,10 +83,11 @@ def convert(
         or a split without people.
       OSError: a file cannot be written. ChildProcessError: a worker died.
     """
-    _check_people(annotated, geometry)
+    _check_people(annotated, geometry, records)
     missing = missing_photographs(images, annotated.people)
     _check_missing(images, annotated.people, missing, allow_missing_images)
     decided = {"shards": shards, "seed": seed, "jpeg_quality": quality}
+    decided.update({"upright": True} if upright else {})
     settings = _settings(annotated, decided, len(missing))
     if not overwrite and _already_there(records, annotated.name, geometry, settings):
         return read_info(records), False
@@ -93,11 +95,14 @@ def convert(
     absent = [person.id for person in annotated.people if person.image in missing]
     _open_folder(records)
     try:
-        written = _write_shards(plan, images, records, geometry, quality, workers)
-        unreadable = [left_out for _, left_out in written]
+        tasks = write_shards.tasks_of(plan, images, records, annotated.upright, upright)
+        written = write_shards.write(tasks, geometry, quality, workers)
+        unreadable = [shard.left_out for shard in written]
         left_out = _merged([annotated.left_out, {"photograph missing": absent}, *unreadable])
-        splits = _splits([shard for shard, _ in written], left_out)
+        splits = _splits([shard.entry for shard in written], left_out, records)
         info = _info(annotated, images, records, geometry, settings, splits, left_out)
+        not_turned = len(set().union(*(shard.not_turned for shard in written)))
+        info = dataclasses.replace(info, not_turned=not_turned)
         _publish(info, left_out)
     finally:
         _remove_leftovers(records)
@@ -111,7 +116,13 @@ def _settings(annotated: Annotated, decided: dict, missing: int) -> dict:
         "head_rule": annotated.head_rule,
         "people_sha256": fingerprint(annotated.people),
         **annotated.settings,
+        **_turned(annotated.upright),
     }
+
+
+def _turned(upright: dict[str, bool]) -> dict[str, list[str]]:
+    names = sorted(name for name, turn in upright.items() if turn)
+    return {"turned_photographs": names} if names else {}
 
 
 def _info(
@@ -146,15 +157,17 @@ def _merged(parts: list[dict[str, list[str]]]) -> dict[str, list[str]]:
     return merged
 
 
-def _check_people(annotated: Annotated, geometry: Geometry) -> None:
+def _check_people(annotated: Annotated, geometry: Geometry, records: str) -> None:
     if not annotated.people:
         raise ValueError(
-            f"no usable people in {', '.join(annotated.sources)}; check the annotation file"
+            f"no usable people in {', '.join(annotated.sources)}"
+            f"{_reasons(records, annotated.left_out)}; check the annotation file"
         )
     ids = {person.id for person in annotated.people}
     if len(ids) < len(annotated.people):
         raise ValueError(f"{annotated.name}: person ids are not unique; each must be")
     for person in annotated.people:
+        _check_numbers(person)
         window(person, geometry)
         parts = person.image.replace("\\", "/").split("/")
         if not person.image or os.path.isabs(person.image) or ".." in parts or "\0" in person.image:
@@ -164,17 +177,47 @@ def _check_people(annotated: Annotated, geometry: Geometry) -> None:
             )
 
 
+def _reasons(records: str, left_out: dict[str, list[str]]) -> str:
+    """Return the counted reasons, in brackets; all names go to left_out.json.
+
+    Records that are there keep their own file, and then the reasons go without names.
+    """
+    if not left_out:
+        return ""
+    text = ", ".join(f"{reason}: {len(ids):,}" for reason, ids in left_out.items())
+    if tf.io.gfile.exists(os.path.join(records, INFO_FILE)):
+        return f" ({text})"
+    path = os.path.join(records, LEFT_OUT_FILE)
+    write_atomically(path, json.dumps(left_out, indent=1).encode())
+    return f" ({text}; their ids are in {path})"
+
+
+def _check_numbers(person: Person) -> None:
+    """Raise ValueError naming a person with numbers that float32 records cannot hold."""
+    positions = np.concatenate([person.joints[person.state != MISSING], [person.center]])
+    if not (np.abs(positions) <= MAX_PX).all():
+        raise ValueError(
+            f"person {person.id}: centre {person.center} and labelled joints must be finite, "
+            f"of at most {MAX_PX:g} px; correct the annotation"
+        )
+    for what, value, least in (
+        ("crop side", person.side, MIN_SIDE),
+        ("head size", person.head_size, MIN_HEAD_SIZE),
+    ):
+        unknown = what == "head size" and math.isnan(value)
+        if not (unknown or least <= value <= MAX_PX):
+            raise ValueError(
+                f"person {person.id}: the {what} is {value} px, not {least:g} to {MAX_PX:g}; "
+                "correct the annotation"
+            )
+
+
 def missing_photographs(images: str, people: Iterable[Person]) -> set[str]:
     """Names, relative to ``images``, of people's photographs that do not exist."""
     if not tf.io.gfile.isdir(images):
         raise FileNotFoundError(f"no images folder at {images}; give it with --images")
     names = {person.image for person in people}
-    existing = set()
-    for folder in {os.path.dirname(name) for name in names}:  # one listing, not 25,204 look-ups
-        if tf.io.gfile.isdir(os.path.join(images, folder)):
-            entries = tf.io.gfile.listdir(os.path.join(images, folder))
-            existing.update(os.path.join(folder, entry) for entry in entries)
-    return names - existing
+    return names - present(images, names)
 
 
 def _check_missing(images: str, people: Iterable[Person], missing: set[str], allowed: bool) -> None:
@@ -225,7 +268,7 @@ def _shard_files(records: str) -> list[str]:
 
 def _unfinished(records: str) -> bool:
     """Whether a run was interrupted while it put its finished shards in place."""
-    return tf.io.gfile.exists(os.path.join(records, INFO_FILE + _PARTIAL))
+    return tf.io.gfile.exists(os.path.join(records, INFO_FILE + PARTIAL))
 
 
 def _open_folder(records: str) -> None:
@@ -243,7 +286,7 @@ def _remove_leftovers(records: str) -> None:
         for name in _shard_files(records):
             tf.io.gfile.remove(os.path.join(records, name))
     for name in tf.io.gfile.listdir(records):
-        stem = name[: -len(_PARTIAL)] if name.endswith(_PARTIAL) else ""
+        stem = name[: -len(PARTIAL)] if name.endswith(PARTIAL) else ""
         if stem == INFO_FILE or _SHARD.fullmatch(stem):
             tf.io.gfile.remove(os.path.join(records, name))
 
@@ -269,136 +312,7 @@ def _shuffled(members: list[Person], seed: int) -> list[Person]:
     return sorted(members, key=lambda person: (order[person.image], person.row))
 
 
-def _write_shards(
-    plan: dict[str, list[Person]],
-    images: str,
-    records: str,
-    geometry: Geometry,
-    quality: int,
-    workers: int,
-) -> list[tuple[dict, dict]]:
-    """Write every shard under its partial name, one task each; what ``_write_shard`` returns."""
-    pool, done, stop = _start_pool(min(workers or os.cpu_count(), len(plan)))
-    try:
-        tasks = [
-            pool.submit(
-                _write_shard, os.path.join(records, name), people, images, geometry, quality
-            )
-            for name, people in plan.items()
-        ]
-        _show_progress(tasks, done, sum(map(len, plan.values())))
-        return [task.result() for task in tasks]
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise ChildProcessError(
-            "a worker process died, most likely for want of memory; use fewer --workers"
-        ) from error
-    except tf.errors.OpError as error:
-        raise OSError(f"cannot write to {records}: {error.message}") from error
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_pool(workers: int) -> tuple:
-    """Return the pool, its shared count of people written, and the event that stops it."""
-    # A fork server imports TensorFlow once for all workers; to fork this process would copy its
-    # threads' locks. OpenCV reads its limit on import, that is in the fork server.
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(image_io.MAX_PIXELS))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hourglass", "tensorflow", "cv2"])
-    done, stop = context.Value("q", 0), context.Event()
-    _start_fork_server()
-    pool = concurrent.futures.ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start_worker, initargs=(done, stop)
-    )
-    return pool, done, stop
-
-
-def _start_fork_server() -> None:
-    # With SIGINT blocked, as in its workers from birth: Ctrl-C is the parent's, which sets stop.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        with _project_on_path():
-            multiprocessing.forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _project_on_path():
-    """For a fork server, which finds hourglass only so: with it TensorFlow starts quietly."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, before]))
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
-
-
-def _show_progress(tasks: list, done, total: int) -> None:
-    with tqdm.tqdm(total=total, unit=" people", smoothing=0.05) as bar:
-        waiting = set(tasks)
-        while waiting:
-            finished, waiting = concurrent.futures.wait(waiting, timeout=0.2)
-            bar.update(done.value - bar.n)
-            for task in finished:
-                task.result()  # the first failure ends the run
-
-
-def _start_worker(done, stop) -> None:
-    global _done, _stop
-    _done, _stop = done, stop
-    cv2.setNumThreads(1)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    # Workers of a killed parent would otherwise wait for tasks for ever.
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _write_shard(
-    path: str, people: list[Person], images: str, geometry: Geometry, quality: int
-) -> tuple[dict, dict[str, list[str]]]:
-    """Write one shard under its partial name; its entry for dataset.json, and reason -> ids."""
-    partial, written, left_out = path + _PARTIAL, 0, {}
-    name, image, problem = None, None, ""
-    with tf.io.TFRecordWriter(partial) as writer:
-        for person in people:
-            if _stop.is_set():
-                break
-            if person.image != name:
-                name = person.image
-                image, problem = _try_read(os.path.join(images, name))
-            if problem:
-                left_out.setdefault(problem, []).append(person.id)
-            else:
-                square, crop_to_image = crop(image, person, geometry)
-                writer.write(encode(person, square, crop_to_image, quality))
-                written += 1
-            with _done.get_lock():
-                _done.value += 1
-    entry = {
-        "file": os.path.basename(path),
-        "people": written,
-        "bytes": tf.io.gfile.stat(partial).length,
-        "sha256": sha256(partial),
-    }
-    return entry, left_out
-
-
-def _try_read(path: str) -> tuple[np.ndarray | None, str]:
-    try:
-        return image_io.read(path)[0], ""
-    except ValueError as error:
-        return None, str(error)
-
-
-def _splits(written: list[dict], left_out: dict[str, list[str]]) -> dict:
+def _splits(written: list[dict], left_out: dict[str, list[str]], records: str) -> dict:
     splits = {}
     for shard in written:
         part = splits.setdefault(shard["file"].split("-")[0], {"people": 0, "shards": []})
@@ -406,8 +320,8 @@ def _splits(written: list[dict], left_out: dict[str, list[str]]) -> dict:
         part["shards"].append(shard)
     for split, part in splits.items():
         if not part["people"]:
-            reasons = ", ".join(f"{reason}: {len(ids)}" for reason, ids in left_out.items())
-            raise ValueError(f"no people of the split {split!r} could be written ({reasons})")
+            reasons = _reasons(records, left_out)
+            raise ValueError(f"no people of the split {split!r} could be written{reasons}")
     return splits
 
 
@@ -415,7 +329,7 @@ def _publish(info: DatasetInfo, left_out: dict[str, list[str]]) -> None:
     """Put finished shards in place of whatever was there; dataset.json appears last."""
     final = os.path.join(info.folder, INFO_FILE)
     # From here on its partial name marks the shards without a dataset.json as leftovers.
-    write_atomically(final + _PARTIAL, info.to_json().encode())
+    write_atomically(final + PARTIAL, info.to_json().encode())
     if tf.io.gfile.exists(final):
         tf.io.gfile.remove(final)
     for name in _shard_files(info.folder):
@@ -423,7 +337,7 @@ def _publish(info: DatasetInfo, left_out: dict[str, list[str]]) -> None:
     for part in info.splits.values():
         for shard in part["shards"]:
             path = os.path.join(info.folder, shard["file"])
-            tf.io.gfile.rename(path + _PARTIAL, path)
+            tf.io.gfile.rename(path + PARTIAL, path)
     names = json.dumps(left_out, indent=1).encode()
     write_atomically(os.path.join(info.folder, LEFT_OUT_FILE), names)
-    tf.io.gfile.rename(final + _PARTIAL, final)
+    tf.io.gfile.rename(final + PARTIAL, final)

@@ -1,4 +1,4 @@
-"""Tags of a run's validation in its event files, and the curves read back."""
+"""Tags of a run's validation in its event files, and reading the curves from them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tensorboard.backend.event_processing import event_accumulator
 
 
 def validation_tag(kind: str, measure: str = "PCKh@0.5", column: str = "mean14") -> str:
-    """The tag of a validation's number.
+    """The TensorBoard tag of one number of a validation.
 
     Args:
-      kind: of weights, "raw" or "averaged".
+      kind: weights validated, "raw" or "averaged".
       measure: e.g. "PCKh@0.5", "PCKh@0.1", "AUC".
       column: a joint group or mean, e.g. "mean14".
     """
@@ -22,28 +22,30 @@ def validation_tag(kind: str, measure: str = "PCKh@0.5", column: str = "mean14")
     return f"validation {kind}/{measure} {column}"
 
 
-_PATTERNS = ("validation {} {}/{}".format, validation_tag)  # earlier versions', and today's
+_PATTERNS = ("validation {} {}/{}".format, validation_tag)  # earlier versions' tags and today's
 
 
 def read_validation(folder: str, measure: str = "PCKh@0.5", column: str = "mean14") -> dict:
     """A run's validation curves, as ``write_validation`` wrote them.
 
     Args:
-      folder: of the run; its event files are in ``logs``. A resumed run has several; of a step
-        validated twice the later one counts.
+      folder: the run's; its event files are in ``logs``. A resumed run has several; where a step
+        was validated twice, the later result counts.
       measure: e.g. "PCKh@0.5", "PCKh@0.1", "AUC".
       column: a joint group or mean, e.g. "mean14".
 
     Returns:
-      "raw" and "averaged", as far as they were validated -> (steps [n], percent [n]), ascending.
+      "raw" and "averaged", those that were validated -> (steps [n], percent [n]), ascending.
 
     Raises:
-      FileNotFoundError: a folder without event files.
-      ValueError: no validation of this measure and column in them; names those that there are.
+      FileNotFoundError: no event files in the folder.
+      ValueError: they hold no validation of this measure and column; lists those they do hold.
     """
     logs = os.path.join(folder, "logs")
     if not tf.io.gfile.glob(os.path.join(logs, "events.out.tfevents.*")):
-        raise FileNotFoundError(f"{folder} is no run: no event files in {logs}; name a --workdir")
+        raise FileNotFoundError(
+            f"{folder} is not a run: no event files in {logs}; give a --workdir"
+        )
     events = event_accumulator.EventAccumulator(logs, {"tensors": 0}).Reload()
     curves = {
         kind: _curve(events, [pattern(kind, measure, column) for pattern in _PATTERNS])
@@ -51,21 +53,20 @@ def read_validation(folder: str, measure: str = "PCKh@0.5", column: str = "mean1
     }
     curves = {kind: curve for kind, curve in curves.items() if len(curve[0])}
     if not curves:
-        there = [tag for tag in events.Tags()["tensors"] if "raw" in tag or "averaged" in tag]
+        tags = [tag for tag in events.Tags()["tensors"] if "raw" in tag or "averaged" in tag]
         raise ValueError(
-            f"{folder} has no validation of {measure} {column}; "
-            f"it has {', '.join(there) or 'none at all'}"
+            f"{folder} has no validation of {measure} {column}; it has {', '.join(tags) or 'none'}"
         )
     return curves
 
 
 def _curve(events: event_accumulator.EventAccumulator, tags: list[str]) -> tuple:
-    there = events.Tags()["tensors"]
+    logged = events.Tags()["tensors"]
     points = {
-        one.step: float(tf.make_ndarray(one.tensor_proto))
+        event.step: float(tf.make_ndarray(event.tensor_proto))
         for tag in tags
-        if tag in there
-        for one in events.Tensors(tag)
+        if tag in logged
+        for event in events.Tensors(tag)
     }
     steps = sorted(points)
     return np.array(steps), np.array([points[step] for step in steps])

@@ -14,24 +14,24 @@ from pipelines.data import tfrecords
 
 
 def agree_on_run(strategy, config: Config, info: tfrecords.DatasetInfo) -> None:
-    """Check that all workers were started alike, but for where the files are.
+    """Check that all workers have the same flags and records, apart from the paths.
 
     Raises:
       ValueError: naming the first worker whose flags or records differ from the chief's.
     """
     flags = configuration.to_flagfile(dataclasses.replace(config, workdir="", records=""))
-    sums = [zlib.crc32(text.encode()) for text in (flags, info.to_json())]
-    table = devices.gather(strategy, sums)
+    checksums = [zlib.crc32(text.encode()) for text in (flags, info.to_json())]
+    table = devices.gather(strategy, checksums)
     for (worker, column), differs in np.ndenumerate(table != table[0]):
         if differs:
             raise ValueError(
-                f"worker {worker} has other {('flags', 'records')[column]} than worker 0; start "
-                "all workers by the same command, on copies of the same records"
+                f"the {('flags', 'records')[column]} of worker {worker} differ from worker 0's; "
+                "start all workers with the same command, on copies of the same records"
             )
 
 
 def agree_on_step(strategy, step: int) -> None:
-    """Check that all workers are at one step, which waits for all of them.
+    """Wait for all workers and check that they are at the same step.
 
     Raises:
       ValueError: naming each worker's step.
@@ -45,6 +45,6 @@ def agree_on_step(strategy, step: int) -> None:
 
 
 def agree_on_steps(strategy, count: int, signals: list[int]) -> tuple[int, int]:
-    """Steps of the next call and the signal that a worker received, or 0: alike on all workers."""
+    """The next call's steps and the signal a worker received, or 0: the same on all workers."""
     table = devices.gather(strategy, [count, signals[0] if signals else 0])
     return int(table[:, 0].min()), int(table[:, 1].max())

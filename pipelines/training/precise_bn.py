@@ -1,4 +1,4 @@
-"""Batch norm's statistics recomputed from training examples: what a validation score stands on.
+"""Batch norm's statistics recomputed from training examples, on which validation scores depend.
 
 Evaluation normalises by moving averages of the last batches' statistics. While the learning rate
 is high, weights move so far within those batches that the averages describe another network:
@@ -20,7 +20,7 @@ from pipelines.data import augmentation, input_pipeline, tfrecords
 
 
 def batch_norms(network: tf.keras.Model) -> list[tf.keras.layers.Layer]:
-    """Layers with a moving mean and variance, whatever their class, in an order that stays."""
+    """Layers of any class with a moving mean and variance, always in the same order."""
     names = ("moving_mean", "moving_variance", "epsilon", "axis")
     return [layer for layer in network.submodules if all(hasattr(layer, name) for name in names)]
 
@@ -34,32 +34,32 @@ def make(
     examples: int,
     batch_size: int,
 ):
-    """A context within which the network's statistics are those of its present weights.
+    """A context in which the network's batch norm statistics match its current weights.
 
     They are means over augmented training examples, taken evenly from the whole split, the same
     ones each time (Wu and Johnson 2021, arXiv 2105.07576, section 3). Afterwards the moving
     averages are what they were, bit for bit, so that validating changes nothing in the training.
 
     Args:
-      strategy: under which the network was created.
+      strategy: the one under which the network was created.
       network: [B, size, size, 3] -> heatmaps; its batch norms may be of any class.
       info: the record set; its "train" split is read.
-      options: of training.
-      examples: how many at most; 0 leaves the moving averages.
+      options: of the training batches.
+      examples: maximum number; 0 keeps the moving averages.
       batch_size: examples per step over all replicas.
 
     Returns:
-      function() -> context manager. Its value says how stale the moving averages were: the largest
-      distance of a moving mean from the mean, in standard deviations; None where there is nothing
-      to recompute.
+      function() -> context manager. Its value is the staleness of the moving averages: the largest
+      distance of a moving mean from the mean, in standard deviations; None if there is nothing to
+      recompute.
 
     Raises:
-      ValueError: an empty training split, or statistics that belong to no batch norm.
+      ValueError: an empty training split, or statistics that cannot be recomputed.
     """
     layers = batch_norms(network)
     if not examples:
         return contextlib.nullcontext
-    _check_all_are_known(network, layers)
+    _check_all_recomputable(network, layers)
     if not layers:
         return contextlib.nullcontext
     variables = [layer.moving_mean for layer in layers]
@@ -77,24 +77,24 @@ def make(
             means, squares = np.mean(sums, 0)
             variances = np.maximum(squares - means**2, 0.0)
             _assign(variables, [[v] for v in _split(np.concatenate([means, variances]), before)])
-            stale = np.concatenate([values[0] for values in before[: len(layers)]])
-            yield float(np.max(np.abs(stale - means) / np.sqrt(variances + layers[0].epsilon)))
+            moving = np.concatenate([values[0] for values in before[: len(layers)]])
+            yield float(np.max(np.abs(moving - means) / np.sqrt(variances + layers[0].epsilon)))
         finally:
             _assign(variables, before)
 
     return recomputed
 
 
-def _check_all_are_known(network: tf.keras.Model, layers: list) -> None:
+def _check_all_recomputable(network: tf.keras.Model, layers: list) -> None:
     known = {id(v) for layer in layers for v in (layer.moving_mean, layer.moving_variance)}
-    kept = [v for v in network.variables if not v.trainable and v.dtype.is_floating]
-    unknown = [v.name for v in kept if id(v) not in known]
+    statistics = [v for v in network.variables if not v.trainable and v.dtype.is_floating]
+    unknown = [v.name for v in statistics if id(v) not in known]
     if unknown:
         raise ValueError(
-            f"{', '.join(unknown[:4])}: statistics that no gradient trains and that cannot be "
-            "recomputed for a validation, because their layer lacks moving_mean, moving_variance, "
-            "epsilon or axis, as Keras' batch norm has them; give it these attributes, or set "
-            "--precise_bn_examples=0 if validation may use them as they are"
+            f"{', '.join(unknown[:4])}: not trainable, and cannot be recomputed for validation, "
+            "because the layer lacks Keras batch norm's attributes moving_mean, moving_variance, "
+            "epsilon and axis; add them, or set --precise_bn_examples=0 to validate with these "
+            "statistics as they are"
         )
 
 
@@ -123,7 +123,7 @@ def _make_statistics(strategy, network, options: augmentation.BatchOptions):
 
     @tf.function
     def statistics(share: dict) -> tf.Tensor:
-        # Around all replicas: where norms synchronise, they are traced in turns.
+        # Around all replicas: synchronised norms are traced one replica after the other.
         with _recording(layers, seen):
             shares = strategy.run(of_replica, (share,))
         return strategy.reduce("MEAN", shares, axis=None)
@@ -133,14 +133,14 @@ def _make_statistics(strategy, network, options: augmentation.BatchOptions):
 
 @contextlib.contextmanager
 def _recording(layers: list, seen: dict) -> Iterator[None]:
-    """Calls of ``layers`` put (mean [C], variance [C]) of their input into ``seen``."""
+    """Make calls of ``layers`` record (mean [C], variance [C]) of their input in ``seen``."""
     for layer in layers:
         layer.call = functools.partial(_record_and_call, layer, seen)
     try:
         yield
     finally:
         for layer in layers:
-            del layer.call  # the class's own is there again
+            del layer.call  # back to the class's method
 
 
 @tf.autograph.experimental.do_not_convert
@@ -166,7 +166,7 @@ def _split(flat: np.ndarray, like: list) -> list[np.ndarray]:
 
 
 def _assign(variables: list, values: list) -> None:
-    for variable, kept in zip(variables, values):
+    for variable, saved in zip(variables, values):
         copies = _copies(variable)
-        for copy, value in zip(copies, kept * (len(copies) // len(kept))):
+        for copy, value in zip(copies, saved * (len(copies) // len(saved))):
             copy.assign(value)

@@ -1,4 +1,4 @@
-"""How fast a run goes, how long it waited for data, and what the steps since the last log say."""
+"""A run's speed, its data wait, and the sums logged since the last TensorBoard scalars."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from hourglass import metrics
 from hourglass.skeleton import Skeleton
 
-# A call lasts about so long, so that Ctrl-C and SIGTERM are answered soon on any machine.
+# Target length of a call, short enough to react quickly to Ctrl-C and SIGTERM on any machine.
 SECONDS_PER_CALL = 2.0
 
 
@@ -28,7 +28,7 @@ class Pace:
         return max(1, min(limit, int(SECONDS_PER_CALL / self._per_step)))
 
     def add(self, steps: int, seconds: float, waited: float) -> None:
-        """Note a call; the first is not counted, for it traces the step."""
+        """Record a call; the first is not counted, because it traces the step."""
         if self._per_step is not None:
             self._seconds, self._waited = self._seconds + seconds, self._waited + waited
         self._per_step = seconds / steps
@@ -39,12 +39,10 @@ class Pace:
         return 100.0 * self._waited / max(self._seconds, 1e-9)
 
 
-# Of a stretch of so many seconds the device may wait so large a share for data before it is said,
-# and it is said again when the share has grown by as much as WORSE.
-STRETCH = 20.0
-WAITING = 0.10
-WORSE = 0.20
-BUSY = 0.80  # of all cores' time, above which they have none left for decoding
+WINDOW_SECONDS = 20.0  # over which the data wait is averaged
+WARN_SHARE = 0.10  # of a window without data, above which a warning is printed
+WARN_INCREASE = 0.20  # over the last warning's share, above which another one is printed
+BUSY_SHARE = 0.80  # of all cores' time, above which none is left for decoding
 
 
 def _cores() -> int:
@@ -52,46 +50,47 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-class Waiting:
-    """Says when the device waits for data, and what helps there."""
+class DataWait:
+    """Warns when the device waits for data, with a remedy."""
 
     def __init__(self, canvas: int, gigabytes: float, cached: bool):
         """For ``gigabytes`` of records with crops of ``canvas`` px, in memory if ``cached``."""
         self._canvas, self._gigabytes, self._cached = canvas, gigabytes, cached
-        self._said, self._stretch = 0.0, None
+        self._warned_share, self._window = 0.0, None
 
     def add(self, seconds: float, waited: float, busy: float) -> str:
-        """Note a call; return a sentence when there is one to be said, else "".
+        """Record a call; return a warning, or "".
 
         The first call is not counted: it traces the step and fills the buffers.
 
         Args:
-          seconds: of the call.
-          waited: of these, without data; NaN where that is not measured.
-          busy: processor seconds that this process took meanwhile, of all cores together.
+          seconds: length of the call.
+          waited: seconds of it without data; NaN if not measured.
+          busy: CPU seconds of this process during the call, over all cores.
         """
-        if self._stretch is None:
-            self._stretch = np.zeros(3)
+        if self._window is None:
+            self._window = np.zeros(3)
             return ""
-        self._stretch += seconds, waited, busy
-        total, without, used = self._stretch
-        if total < STRETCH:
+        self._window += seconds, waited, busy
+        total, without, used = self._window
+        if total < WINDOW_SECONDS:
             return ""
-        self._stretch = np.zeros(3)
+        self._window = np.zeros(3)
         share = without / total
-        if not share > (self._said + WORSE if self._said else WAITING):
+        limit = self._warned_share + WARN_INCREASE if self._warned_share else WARN_SHARE
+        if not share > limit:
             return ""
-        self._said = share
+        self._warned_share = share
         return f"the device waits for data {share:.0%} of the time; {self._remedy(used / total)}"
 
     def _remedy(self, cores_used: float) -> str:
         cores = _cores()
         busy = min(1.0, cores_used / cores)
-        if busy > BUSY:
+        if busy > BUSY_SHARE:
             return (
-                f"the {cores} cores are busy ({busy:.0%}), also with decoding crops of up to "
+                f"the {cores} cores are busy ({busy:.0%}), partly decoding crops of up to "
                 f"{self._canvas} px: write records with a smaller --context or --side "
-                "(docs/performance.md: what each costs), or use more cores"
+                "(docs/performance.md lists their cost), or use more cores"
             )
         if not self._cached:
             return (
@@ -101,7 +100,7 @@ class Waiting:
             )
         return (
             f"the {cores} cores have time left ({busy:.0%} busy) and the records are in memory, so "
-            "this process gets less than it could use: look for other programs and for a limit "
+            "something else holds this process back: check for other programs and for a CPU limit "
             "of the container"
         )
 
@@ -111,14 +110,14 @@ class Log:
 
     def __init__(self, batch: int):
         """Start empty; ``batch`` is the global batch."""
-        self._batch, self._steps, self._seconds, self._now = batch, 0, 0.0, 0.0
+        self._batch, self._steps, self._seconds, self._speed_now = batch, 0, 0.0, 0.0
         self._sums: dict[str, np.ndarray] = {}
 
     def add(self, sums: dict, steps: int, seconds: float) -> None:
         """Add the sums that ``train_steps`` returned."""
         self._sums = {key: self._sums.get(key, 0.0) + value for key, value in sums.items()}
         self._steps, self._seconds = self._steps + steps, self._seconds + seconds
-        self._now = self._batch * steps / max(seconds, 1e-9)
+        self._speed_now = self._batch * steps / max(seconds, 1e-9)
 
     @property
     def _speed(self) -> float:
@@ -127,13 +126,13 @@ class Log:
     def line(self, wait_percent: float) -> str:
         """Text for the progress bar."""
         loss = float(np.sum(self._sums["losses"])) / self._steps
-        return f"loss {loss:.3g}, {self._now:.0f} images/s, data wait {wait_percent:.1f} %"
+        return f"loss {loss:.3g}, {self._speed_now:.0f} images/s, data wait {wait_percent:.1f} %"
 
-    def report(self, rate: float, skeleton: Skeleton) -> dict:
-        """What ``summaries.write_training`` shows."""
+    def scalars(self, learning_rate: float, skeleton: Skeleton) -> dict:
+        """The values for ``summaries.write_training``."""
         return {
             "losses": self._sums["losses"] / self._steps,
-            "learning_rate": rate,
+            "learning_rate": learning_rate,
             "gradient_norm": self._sums["norm"] / self._steps,
             "images_per_second": self._speed,
             "data_wait_percent": 100.0 * self._sums["wait"] / max(self._seconds, 1e-9),

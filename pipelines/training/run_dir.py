@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, what it was started with, where it is saved."""
+"""A run's folder: its configuration, its network and its checkpoints."""
 
 from __future__ import annotations
 
@@ -18,35 +18,34 @@ from pipelines.io import read_whole, write_atomically
 FLAGS_FILE = "flags.txt"
 
 
-def refuse_other_run(config: Config, info: tfrecords.DatasetInfo) -> None:
-    """Refuse a folder that holds another configuration's run.
+def check_same_run(config: Config, info: tfrecords.DatasetInfo) -> None:
+    """Check that the workdir is empty or holds a run of this configuration.
 
     Raises:
       ValueError: naming each flag that differs, or the other record set.
     """
     path = os.path.join(config.workdir, FLAGS_FILE)
     if tf.io.gfile.exists(path):
-        wrong = configuration.differences(read_whole(path).decode(), config)
-        if wrong:
+        differences = configuration.differences(read_whole(path).decode(), config)
+        if differences:
             raise ValueError(
-                f"{config.workdir} holds a run of another configuration ({'; '.join(wrong)}); "
-                "use its flags to resume it, or another --workdir"
+                f"{config.workdir} holds a run of another configuration "
+                f"({'; '.join(differences)}); use its flags to resume it, or another --workdir"
             )
         checkpoints.check_data(config.workdir, info)
 
 
 def input_mean(config: Config) -> tuple[float, ...]:
-    """RGB mean [3] that this run's weights expect: its own, else that of --init_from's."""
-    own = os.path.join(config.workdir, checkpoints.NETWORK_FILE)
-    if tf.io.gfile.exists(own):
+    """RGB mean [3] that the weights expect: the run's own, else that of --init_from."""
+    if tf.io.gfile.exists(os.path.join(config.workdir, checkpoints.NETWORK_FILE)):
         return checkpoints.read_expected(config.workdir)[0]
     if config.init_from:
         return checkpoints.read_expected(checkpoints.split_path(config.init_from)[0])[0]
     return preprocessing.MEAN
 
 
-def claim(config: Config, info: tfrecords.DatasetInfo, mean=preprocessing.MEAN) -> str:
-    """Make the run's folder ours; returns the flagfile's text, now in ``workdir``/flags.txt."""
+def write_run_files(config: Config, info: tfrecords.DatasetInfo, mean=preprocessing.MEAN) -> str:
+    """Write the network's description and flags.txt into ``workdir``; returns the latter's text."""
     text = configuration.to_flagfile(config)
     arguments = configuration.build_arguments(config, info.skeleton)
     checkpoints.write_network(config.workdir, arguments, info, mean)
@@ -55,11 +54,11 @@ def claim(config: Config, info: tfrecords.DatasetInfo, mean=preprocessing.MEAN) 
 
 
 @contextlib.contextmanager
-def own_outputs(config: Config, strategy: tf.distribute.Strategy):
-    """Yield the Config with the folder that this process writes to: the chief's is ``workdir``.
+def worker_workdir(config: Config, strategy: tf.distribute.Strategy):
+    """Yield the Config with the folder this process writes to: the chief's is ``workdir``.
 
-    Another worker must save whenever the chief does, for batch norm's averages are means over all
-    of them: into a temporary folder, which is deleted.
+    The other workers must save whenever the chief does, because batch norm's averages are means
+    over all of them: they save into a temporary folder, which is deleted.
     """
     if devices.is_chief(strategy):
         yield config
@@ -69,6 +68,6 @@ def own_outputs(config: Config, strategy: tf.distribute.Strategy):
 
 
 def save(manager: tf.train.CheckpointManager, config: Config, step: int) -> str:
-    """Save the state; returns the prefix that the chief saved it under."""
+    """Save the state; returns the prefix of the chief's checkpoint."""
     name = os.path.basename(manager.save(checkpoint_number=step))
     return os.path.join(config.workdir, "checkpoints", name)

@@ -1,4 +1,4 @@
-"""What training changes from step to step: everything that a checkpoint holds."""
+"""The state of training: everything a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class TrainState:
     """Variables under one strategy.
 
     Attributes:
-      strategy: under which all of them were created.
+      strategy: the one under which all were created.
       step: [] int64, steps taken.
-      network: trained.
-      averaged: the exponential moving average of its weights; None where there is none.
+      network: the one that is trained.
+      averaged: exponential moving average of its weights; None without one.
       optimizer: from ``hourglass.optimizer.build``, with its slots.
-      loss_scale: of float16; None for other types.
-      learning_rate: function without arguments -> [] float32, at ``step``.
+      loss_scale: for float16; None for other types.
+      learning_rate: function() -> [] float32, at ``step``.
     """
 
     strategy: tf.distribute.Strategy
@@ -34,14 +34,14 @@ class TrainState:
     learning_rate: Callable[[], tf.Tensor]
 
     def checkpoint(self) -> tf.train.Checkpoint:
-        """All of it as one checkpoint."""
-        whole = checkpoints.state(self.step, self.network, self.averaged, self.optimizer)
+        """The whole state as one checkpoint."""
+        checkpoint = checkpoints.state(self.step, self.network, self.averaged, self.optimizer)
         if self.loss_scale is not None:
-            whole.loss_scale = self.loss_scale
-        return whole
+            checkpoint.loss_scale = self.loss_scale
+        return checkpoint
 
     def start_average(self) -> None:
-        """Let the average begin at the network's present weights."""
+        """Start the average at the network's current weights."""
         if self.averaged is not None:
             for average, variable in zip(self.averaged.variables, self.network.variables):
                 average.assign(variable)
@@ -63,17 +63,17 @@ def create_train_state(
       build: arguments of ``hourglass.model.build``.
       rate: function from the step [] int64 to the learning rate [] float32.
       optimizer_name: one of ``hourglass.optimizer.OPTIMIZERS``.
-      weight_decay: of AdamW.
-      averaged: whether an average of the weights is kept.
+      weight_decay: AdamW's.
+      averaged: keep an average of the weights.
 
     Raises:
-      ValueError: an argument outside its rule.
+      ValueError: an invalid argument.
     """
     with strategy.scope():
         step = tf.Variable(
             0, False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
-        # Both alike: the average follows the weights in the order of their layers.
+        # Built alike: the average is matched to the weights by the order of their layers.
         network = model.build(**build)
         average = model.build(**build) if averaged else None
         float16 = build.get("precision") == "mixed_float16"

@@ -14,10 +14,10 @@ from pipelines.evaluation import samples, scoring
 from pipelines.training.event_files import validation_tag
 from pipelines.visualization import curves, draw
 
-# Of a validation, besides PCKh@0.5 by joint group; eval_main.py prints the others, too.
+# Logged for a validation besides PCKh@0.5 by joint group; eval_main.py prints all measures.
 _MEASURES = ("PCKh@0.1", "AUC", "PCK@0.2 torso")
 
-# What several runs are compared by, in the order of the table's columns.
+# By which runs are compared in the HParams table, in the order of its columns.
 _METRICS = (*(validation_tag(kind) for kind in ("averaged", "raw")), "overview/loss")
 
 
@@ -28,9 +28,9 @@ def write_flags(writer: tf.summary.SummaryWriter, flagfile: str) -> None:
 
 
 def write_hyper_parameters(writer: tf.summary.SummaryWriter, config: Config) -> None:
-    """The run as one line of the table under HParams, beside the other runs of the log folder.
+    """The run as one row of the table under HParams, which lists all runs of the log folder.
 
-    Columns: every field of ``config`` that training depends on, the records, and the last values of
+    Columns: every field of ``config`` that affects training, the records, and the last values of
     ``_METRICS``.
     """
     fields = [
@@ -44,7 +44,7 @@ def write_hyper_parameters(writer: tf.summary.SummaryWriter, config: Config) -> 
             [hparams.Metric(tag) for tag in _METRICS],
         )
         values = {field.name: getattr(config, field.name) for field in fields}
-        # Without an id of their own, runs with equal values would become one line.
+        # Without distinct ids, runs with equal values would share a row.
         hparams.hparams(values, trial_id=config.workdir)
 
 
@@ -53,27 +53,27 @@ def _domain(field: dataclasses.Field) -> hparams.Discrete | hparams.RealInterval
         return hparams.Discrete(list(field.metadata["choices"]))
     if isinstance(field.default, bool):
         return hparams.Discrete([False, True])
-    # No number of Config is outside; TensorBoard's filter starts with the whole interval.
+    # Contains every number in Config; TensorBoard's filter starts with the whole interval.
     return None if isinstance(field.default, str) else hparams.RealInterval(0.0, 2.0**31)
 
 
-def write_training(writer: tf.summary.SummaryWriter, step: int, report: dict) -> None:
+def write_training(writer: tf.summary.SummaryWriter, step: int, scalars: dict) -> None:
     """Scalars of the steps since the last log.
 
     Args:
-      writer: of the run.
+      writer: the run's.
       step: the last step.
-      report: "losses" [S], further numbers by tag, and "PCKh" as ``metrics.summarize`` gives.
+      scalars: "losses" [S], other numbers by tag, and "PCKh" as ``metrics.summarize`` returns it.
     """
     with writer.as_default(step=step):
-        tf.summary.scalar("overview/loss", sum(report["losses"]))
+        tf.summary.scalar("overview/loss", sum(scalars["losses"]))
         for tag in ("learning_rate", "images_per_second"):
-            tf.summary.scalar(f"overview/{tag}", report[tag])
-        for stack, value in enumerate(report["losses"]):
+            tf.summary.scalar(f"overview/{tag}", scalars[tag])
+        for stack, value in enumerate(scalars["losses"]):
             tf.summary.scalar(f"training/loss of stack {stack}", value)
         for tag in ("gradient_norm", "data_wait_percent"):
-            tf.summary.scalar(f"training/{tag}", report[tag])
-        _write("training/PCKh@0.5", report["PCKh"]["mean14"])
+            tf.summary.scalar(f"training/{tag}", scalars[tag])
+        _write("training/PCKh@0.5", scalars["PCKh"]["mean14"])
     writer.flush()
 
 
@@ -81,10 +81,10 @@ def write_validation(writer: tf.summary.SummaryWriter, step: int, kind: str, res
     """PCKh@0.5 by joint group, and the means of all measures.
 
     Args:
-      writer: of the run.
-      step: validated.
-      kind: of weights, "raw" or "averaged".
-      results: measure -> column -> percent, of ``scoring.rows``.
+      writer: the run's.
+      step: the one validated.
+      kind: weights validated, "raw" or "averaged".
+      results: measure -> column -> percent, from ``scoring.rows``.
     """
     with writer.as_default(step=step):
         for column, percent in results["PCKh@0.5"].items():
@@ -103,13 +103,13 @@ def write_thresholds(
     errors: np.ndarray,
     skeleton: Skeleton,
 ) -> None:
-    """PCKh over the threshold as a picture.
+    """PCKh against the threshold, as a picture.
 
     Args:
-      writer: of the run.
-      step: validated.
-      kind: of weights, "raw" or "averaged".
-      errors: [N, J] head sizes, NaN where a joint is not scored.
+      writer: the run's.
+      step: the one validated.
+      kind: weights validated, "raw" or "averaged".
+      errors: [N, J] in head sizes, NaN for joints that are not scored.
       skeleton: names the joints.
     """
     columns = scoring.curve(errors, errors, skeleton)
@@ -121,12 +121,12 @@ def write_thresholds(
 
 
 def write_staleness(
-    writer: tf.summary.SummaryWriter, step: int, kind: str, stale: float | None
+    writer: tf.summary.SummaryWriter, step: int, kind: str, staleness: float | None
 ) -> None:
-    """How far moving averages were from batch norm's statistics; see ``precise_bn.make``."""
-    if stale is not None:
+    """Distance of the moving averages from batch norm's statistics; see ``precise_bn.make``."""
+    if staleness is not None:
         with writer.as_default(step=step):
-            tf.summary.scalar(f"validation {kind}/batch_norm_staleness", stale)
+            tf.summary.scalar(f"validation {kind}/batch_norm_staleness", staleness)
 
 
 def _write(tag: str, value: float) -> None:
@@ -135,20 +135,20 @@ def _write(tag: str, value: float) -> None:
 
 
 def write_pictures(
-    writer: tf.summary.SummaryWriter, step: int, shown: dict, skeleton: Skeleton, even: int
+    writer: tf.summary.SummaryWriter, step: int, shown: dict, skeleton: Skeleton, fixed: int
 ) -> None:
     """Validation people with true and predicted skeletons, and with their heatmaps.
 
     Args:
-      writer: of the run.
-      step: validated.
-      shown: what ``samples.predict`` returned; first people who stay the same from one validation
-        to the next, then those who are predicted worst now, the worst first.
+      writer: the run's.
+      step: the one validated.
+      shown: what ``samples.predict`` returned: first people who are the same in every validation,
+        then those with the largest errors now, worst first.
       skeleton: names the joints.
-      even: how many are of the first kind; heatmaps are shown of them.
+      fixed: number of the former; their heatmaps are shown, too.
     """
-    same = {key: value[:even] for key, value in shown.items()}
-    worst = {key: value[even:] for key, value in shown.items()}
+    same = {key: value[:fixed] for key, value in shown.items()}
+    worst = {key: value[fixed:] for key, value in shown.items()}
     panels = [draw.heatmap_panel(i, h) for i, h in zip(same["images"], same["heatmaps"])]
     with writer.as_default(step=step):
         tf.summary.image("validation/skeletons", samples.grid(same, skeleton)[None])

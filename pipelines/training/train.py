@@ -1,4 +1,4 @@
-"""Training: ``run`` is the whole story; what the device does is in ``training.train_step``."""
+"""Training from start to end; the computation on the device is in ``training.train_step``."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from pipelines import config as configuration
 from pipelines.config import Config
 from pipelines.data import augmentation, input_pipeline, preprocessing, tfrecords
 from pipelines.training import multi_worker, run_dir, schedule, summaries, train_step, validator
-from pipelines.training.progress import Log, Pace, Waiting
+from pipelines.training.progress import DataWait, Log, Pace
 from pipelines.training.state import TrainState, create_train_state
 from pipelines.training.train_step import StepOptions
 
 
 @contextlib.contextmanager
 def stop_on_signals():
-    """Yield a list that receives SIGTERM or SIGINT; a second signal acts as it always did."""
+    """Yield a list that collects SIGTERM or SIGINT; a second signal has its usual effect."""
     received: list[int] = []
 
     def receive(number: int, frame) -> None:
         received.append(number)
         signal.signal(number, before[number])
-        print(f"\n{signal.Signals(number).name}: saving after the running steps", flush=True)
+        print(f"\n{signal.Signals(number).name}: saving after the current steps", flush=True)
 
     before = {n: signal.signal(n, receive) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -48,7 +48,7 @@ def check_finite(sums: dict, first: int, last: int, prefix: str | None) -> None:
     Raises:
       FloatingPointError: naming the steps and the last good checkpoint.
     """
-    # A finite loss with another gradient leaves weights that must not be saved.
+    # Even with a finite loss, such a gradient leaves weights that must not be saved.
     if not (np.isfinite(sums["losses"]).all() and np.isfinite(sums["norm"])):
         raise FloatingPointError(
             f"the loss is not finite (sum per stack: {sums['losses']}, of the gradient's norm: "
@@ -60,16 +60,16 @@ def check_finite(sums: dict, first: int, last: int, prefix: str | None) -> None:
 
 @contextlib.contextmanager
 def profiler(folder: str):
-    """Yield function(wanted) that starts or stops a profiler trace into ``folder``/plugins."""
+    """Yield function(enabled) that starts or stops a profiler trace into ``folder``/plugins."""
     running = False
 
-    def profile(wanted: bool) -> None:
+    def profile(enabled: bool) -> None:
         nonlocal running
-        if wanted and not running:
+        if enabled and not running:
             tf.profiler.experimental.start(folder)
-        if running and not wanted:
+        if running and not enabled:
             tf.profiler.experimental.stop()
-        running = wanted
+        running = enabled
 
     try:
         yield profile
@@ -78,7 +78,7 @@ def profiler(folder: str):
 
 
 def _take_steps(train_steps, iterator, count: int, info: tfrecords.DatasetInfo) -> dict:
-    """Sums of ``count`` steps as NumPy; a damaged shard is named instead of TensorFlow's error."""
+    """Sums of ``count`` steps as NumPy; names a damaged shard instead of TensorFlow's error."""
     try:
         with tf.profiler.experimental.Trace("train", _r=1):
             sums = train_steps(iterator, tf.constant(count))
@@ -89,8 +89,8 @@ def _take_steps(train_steps, iterator, count: int, info: tfrecords.DatasetInfo) 
 
 
 def create_state(config: Config, strategy, skeleton: Skeleton, lengths) -> TrainState:
-    """Fresh variables of a run of these ``schedule.Lengths``."""
-    rate = functools.partial(
+    """Fresh variables of a run with these ``schedule.Lengths``."""
+    learning_rate = functools.partial(
         optimizer.learning_rate,
         base=config.learning_rate,
         schedule=config.lr_schedule,
@@ -102,7 +102,7 @@ def create_state(config: Config, strategy, skeleton: Skeleton, lengths) -> Train
     return create_train_state(
         strategy,
         {**configuration.build_arguments(config, skeleton), "remat": config.remat},
-        rate,
+        learning_rate,
         optimizer_name=config.optimizer,
         weight_decay=config.weight_decay,
         averaged=bool(config.ema_decay),
@@ -110,7 +110,7 @@ def create_state(config: Config, strategy, skeleton: Skeleton, lengths) -> Train
 
 
 def step_options(config: Config, skeleton: Skeleton, mean=preprocessing.MEAN) -> StepOptions:
-    """What a Config says about a training step; ``mean`` is the RGB mean [3] of its pictures."""
+    """The training step's options; ``mean`` is the RGB mean [3] subtracted from pictures."""
     batch = augmentation.BatchOptions(
         augmentation=config.augmentation,
         seed=config.seed,
@@ -133,11 +133,11 @@ def step_options(config: Config, skeleton: Skeleton, mean=preprocessing.MEAN) ->
     )
 
 
-def _restore(config: Config, state: TrainState, whole, skeleton: Skeleton) -> str | None:
-    """Resume the run, or start from another one; returns the checkpoint resumed from."""
+def _restore(config: Config, state: TrainState, checkpoint, skeleton: Skeleton) -> str | None:
+    """Resume the run or start from --init_from; returns the path of the checkpoint resumed."""
     latest = checkpoints.latest(os.path.join(config.workdir, "checkpoints"))
     if latest:
-        checkpoints.restore(whole, latest)
+        checkpoints.restore(checkpoint, latest)
         return latest
     if config.init_from:
         prefix = checkpoints.find(config.init_from)
@@ -159,35 +159,35 @@ def run(config: Config) -> int:
       0 when training is complete, 128 + the signal's number when a signal stopped it.
 
     Raises:
-      FileNotFoundError, ValueError: records, workdir or checkpoint that do not exist or do not fit.
+      FileNotFoundError, ValueError: records, workdir or checkpoint missing or incompatible.
       FloatingPointError: a loss that is not finite.
-      ConnectionError: another worker is gone.
-      RuntimeError: the device did not take the steps it was asked for.
+      ConnectionError: another worker was lost.
+      RuntimeError: the device took another number of steps than requested.
     """
     info = tfrecords.read_info(config.records)
     tfrecords.check_shards(info, "train", contents=False)
-    lengths = schedule.Lengths.of(config, info.count("train"))
+    lengths = schedule.Lengths.from_config(config, info.count("train"))
     strategy = devices.training_strategy(config.strategy, config.logical_devices)
     if config.xla:
         devices.check_xla(tf.config.list_logical_devices("GPU"))
     multi_worker.agree_on_run(strategy, config, info)
     if config.global_batch_size % strategy.num_replicas_in_sync:
         raise ValueError(
-            f"--global_batch_size={config.global_batch_size} cannot be shared equally by "
+            f"--global_batch_size={config.global_batch_size} cannot be divided equally among "
             f"{strategy.num_replicas_in_sync} replicas; choose a multiple"
         )
     if config.deterministic:
         # No global seed: every draw has its own, and tf.data fails on a global seed of 0.
         tf.config.experimental.enable_op_determinism()
-    run_dir.refuse_other_run(config, info)
+    run_dir.check_same_run(config, info)
 
     state = create_state(config, strategy, info.skeleton, lengths)
-    whole, step = state.checkpoint(), state.step
-    saved = _restore(config, state, whole, info.skeleton)
-    now = int(step.numpy())
-    multi_worker.agree_on_step(strategy, now)
+    checkpoint = state.checkpoint()
+    saved = _restore(config, state, checkpoint, info.skeleton)
+    step = int(state.step.numpy())
+    multi_worker.agree_on_step(strategy, step)
     if saved:
-        print(f"resuming {config.workdir} from step {now} ({saved})")
+        print(f"resuming {config.workdir} from step {step} ({saved})")
 
     mean = run_dir.input_mean(config)
     options = step_options(config, info.skeleton, mean)
@@ -199,78 +199,78 @@ def run(config: Config) -> int:
         info,
         batch=config.global_batch_size,
         seed=config.seed,
-        start=now * config.global_batch_size,
+        start=step * config.global_batch_size,
         buffer=config.shuffle_buffer,
         cached=cached,
     )
-    validate = validator.make(config, state, whole, info, options.batch)
-    pace, log, stop = Pace(), Log(config.global_batch_size), 0
-    waiting = Waiting(info.geometry.canvas, info.size("train") / 1e9, cached)
+    validate = validator.make(config, state, checkpoint, info, options.batch)
+    pace, log, stop_signal = Pace(), Log(config.global_batch_size), 0
+    data_wait = DataWait(info.geometry.canvas, info.size("train") / 1e9, cached)
     bar = tqdm.tqdm(
         total=lengths.total,
-        initial=now,
+        initial=step,
         unit="step",
         dynamic_ncols=True,
         disable=not devices.is_chief(strategy),
     )
 
-    with run_dir.own_outputs(config, strategy) as mine, contextlib.ExitStack() as open_now:
-        signals = open_now.enter_context(stop_on_signals())
-        profile = open_now.enter_context(profiler(os.path.join(mine.workdir, "logs")))
-        open_now.enter_context(bar)
-        # Not before everything that can be wrong with the flags has been tried.
-        flagfile = run_dir.claim(mine, info, mean)
+    with run_dir.worker_workdir(config, strategy) as own, contextlib.ExitStack() as stack:
+        signals = stack.enter_context(stop_on_signals())
+        profile = stack.enter_context(profiler(os.path.join(own.workdir, "logs")))
+        stack.enter_context(bar)
+        # Written only after everything that invalid flags could break has run.
+        flagfile = run_dir.write_run_files(own, info, mean)
         manager = tf.train.CheckpointManager(
-            whole, os.path.join(mine.workdir, "checkpoints"), mine.max_checkpoints
+            checkpoint, os.path.join(own.workdir, "checkpoints"), own.max_checkpoints
         )
-        writer = tf.summary.create_file_writer(os.path.join(mine.workdir, "logs"))
+        writer = tf.summary.create_file_writer(os.path.join(own.workdir, "logs"))
         summaries.write_flags(writer, flagfile)
         summaries.write_hyper_parameters(writer, config)
-        while now < lengths.total:
-            profile(lengths.profiles(now))
-            count = pace.count(lengths.until_stop(now, config.log_every))
-            count, stop = multi_worker.agree_on_steps(strategy, count, signals)
-            if stop:
+        while step < lengths.total:
+            profile(lengths.is_profiled(step))
+            count = pace.count(lengths.until_stop(step, config.log_every))
+            count, stop_signal = multi_worker.agree_on_steps(strategy, count, signals)
+            if stop_signal:
                 break
-            start, used = time.perf_counter(), time.process_time()
+            start, cpu_start = time.perf_counter(), time.process_time()
             sums = _take_steps(train_steps, iterator, count, info)
             seconds = time.perf_counter() - start
             pace.add(count, seconds, sums["wait"])
-            sentence = waiting.add(seconds, sums["wait"], time.process_time() - used)
-            if sentence:
-                bar.write(sentence)
-            check_finite(sums, now, now + count, saved)
-            if int(step.numpy()) != now + count:
-                raise RuntimeError(f"{step.numpy()} steps taken, {now + count} expected")
-            now += count
-            if not lengths.profiles(now):
+            warning = data_wait.add(seconds, sums["wait"], time.process_time() - cpu_start)
+            if warning:
+                bar.write(warning)
+            check_finite(sums, step, step + count, saved)
+            if int(state.step.numpy()) != step + count:
+                raise RuntimeError(f"{state.step.numpy()} steps taken, {step + count} expected")
+            step += count
+            if not lengths.is_profiled(step):
                 profile(False)
             log.add(sums, count, seconds)
             bar.update(count)
             bar.set_postfix_str(log.line(pace.wait_percent))
-            if now % config.log_every == 0 or now == lengths.total:
-                report = log.report(float(state.learning_rate()), info.skeleton)
-                summaries.write_training(writer, now, report)
+            if step % config.log_every == 0 or step == lengths.total:
+                scalars = log.scalars(float(state.learning_rate()), info.skeleton)
+                summaries.write_training(writer, step, scalars)
                 log = Log(config.global_batch_size)
-            validates = now % lengths.evaluate == 0 or now == lengths.total
-            if now % lengths.epoch == 0 or validates:
-                saved = run_dir.save(manager, config, now)
-            if validates:
-                validate(writer, now)
-        if stop:
-            saved = run_dir.save(manager, config, now)
-        # A worker that left while the chief validates would count as lost.
-        multi_worker.agree_on_step(strategy, now)
+            validation_due = step % lengths.evaluate == 0 or step == lengths.total
+            if step % lengths.epoch == 0 or validation_due:
+                saved = run_dir.save(manager, config, step)
+            if validation_due:
+                validate(writer, step)
+        if stop_signal:
+            saved = run_dir.save(manager, config, step)
+        # A worker that exits while the chief validates would count as lost.
+        multi_worker.agree_on_step(strategy, step)
         writer.close()
     if state.loss_scale:
         skipped, scale = state.loss_scale.skipped.numpy(), state.loss_scale.scale.numpy()
-        print(f"{skipped} steps left out for overflow in float16; the loss scale is {scale:g}")
+        print(f"{skipped} steps skipped for overflow in float16; the loss scale is {scale:g}")
     traces = train_steps.experimental_get_tracing_count()
     print(
-        f"step {now} of {lengths.total}, saved as {saved}; data wait {pace.wait_percent:.2f} % "
+        f"step {step} of {lengths.total}, saved as {saved}; data wait {pace.wait_percent:.2f} % "
         f"of the training time, {traces} trace"
     )
-    if stop:
+    if stop_signal:
         print("the same command resumes this run")
-        return 128 + stop
+        return 128 + stop_signal
     return 0

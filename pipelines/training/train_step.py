@@ -1,4 +1,4 @@
-"""What the device does in training: one step of a replica, and many of them as one function."""
+"""The computation on the device: a replica's training step, and many steps as one function."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from hourglass.model import STRIDE
 from pipelines.data import augmentation
 from pipelines.training.state import TrainState
 
-# The average is moved every so many steps, by the decay's power: all variables every step cost a
-# fifth of the throughput of a small network, and the two averages differ by less than rounding.
+# The average is updated every this many steps, with the decay to that power: updating all variables
+# in every step cost a fifth of a small network's throughput, and the averages differ by less than
+# rounding.
 AVERAGE_EVERY = 10
 
 
@@ -42,11 +43,12 @@ def make_gradients(
     """Losses and gradients of a replica's share of the batch.
 
     Args:
-      network: trained.
+      network: the one that is trained.
       global_batch_size: examples per update over all replicas.
-      accumulation_steps: equal parts of the share, one after the other, so that only one part's
-        activations are in memory. Batch norm then normalises each part by itself, and its moving
-        statistics move once per part; without it the result is that of the whole share.
+      accumulation_steps: equal parts of the share, computed one after the other, so that only one
+        part's activations are in memory. Batch norm then normalises each part separately and
+        updates its moving statistics once per part; without batch norm the result is that of the
+        whole share.
       xla: compile forward and backward pass with XLA.
 
     Returns:
@@ -74,22 +76,24 @@ def _add_parts(part, count: int, network: tf.keras.Model, images, target, weight
     shares = [tf.reshape(x, [count, -1, *x.shape[1:]]) for x in (images, target, weight)]
 
     def add(i, losses, gradients, heatmaps):
-        more, slopes, last = part(*(share[i] for share in shares), scale)
-        gradients = [old + new for old, new in zip(gradients, slopes)]
-        return i + 1, losses + more, gradients, heatmaps.write(i, last)
+        part_losses, part_gradients, last = part(*(share[i] for share in shares), scale)
+        gradients = [total + new for total, new in zip(gradients, part_gradients)]
+        return i + 1, losses + part_losses, gradients, heatmaps.write(i, last)
 
     losses = tf.zeros([len(network.outputs)])
     gradients = [tf.zeros(variable.shape) for variable in network.trainable_variables]
     start = (0, losses, gradients, tf.TensorArray(tf.float32, count))
-    # One at a time: side by side the parts would need the memory of the whole.
-    ended = tf.while_loop(lambda i, *_: i < count, add, start, parallel_iterations=1)
-    return ended[1], ended[2], tf.reshape(ended[3].stack(), target.shape)
+    # One at a time: in parallel the parts would need the memory of the whole share.
+    _, losses, gradients, heatmaps = tf.while_loop(
+        lambda i, *_: i < count, add, start, parallel_iterations=1
+    )
+    return losses, gradients, tf.reshape(heatmaps.stack(), target.shape)
 
 
 def _sum_over_replicas(replica, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
     if replica.num_replicas_in_sync == 1:
         return gradients
-    # As one tensor: hundreds of small sums cost a small network a few per cent of its step.
+    # As one tensor: hundreds of small reductions take a few per cent of a small network's step.
     shapes = [gradient.shape for gradient in gradients]
     flat = tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], 0)
     flat = replica.all_reduce(tf.distribute.ReduceOp.SUM, flat)
@@ -99,12 +103,12 @@ def _sum_over_replicas(replica, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
 
 @dataclasses.dataclass(frozen=True)
 class StepOptions:
-    """How a training step is computed.
+    """Options of a training step.
 
     Attributes:
-      batch: what the batch consists of.
-      ema_decay: of the exponential moving average of the weights.
-      clip_norm: largest global gradient norm; 0 for no clipping.
+      batch: the batch's augmentation and targets.
+      ema_decay: decay of the weights' exponential moving average.
+      clip_norm: maximum global gradient norm; 0 for no clipping.
       accumulation_steps: parts of each replica's share, see ``make_gradients``.
       xla: compile the network, see ``make_gradients``.
       timed: measure the wait for data; deterministic mode has no clock.
@@ -119,11 +123,11 @@ class StepOptions:
 
 
 def _make_replica_step(state: TrainState, options: StepOptions):
-    """One replica's gradients over all replicas.
+    """One replica's step, reduced over all replicas.
 
     Returns:
-      function(batch) -> dict over the global batch: losses [S], gradients, norm [] of them, and
-      hits [J] and counts [J] at PCKh@0.5 of the joints that weigh in the loss.
+      function(batch) -> dict over the global batch: losses [S], gradients, their norm [], and
+      hits [J] and counts [J] at PCKh@0.5 of the joints that the loss counts.
     """
     gradients_of = make_gradients(
         state.network,
@@ -144,8 +148,8 @@ def _make_replica_step(state: TrainState, options: StepOptions):
             gradients = [gradient / scale for gradient in gradients]
         gradients, norm = optimizer.clip(gradients, options.clip_norm)
         errors = errors_in_step(batch, matrix, joints, heatmaps)
-        known = (weight > 0) & tf.math.is_finite(errors)
-        hits, counts = (tf.cast(part, tf.float32) for part in (known & (errors <= 0.5), known))
+        scored = (weight > 0) & tf.math.is_finite(errors)
+        hits, counts = (tf.cast(mask, tf.float32) for mask in (scored & (errors <= 0.5), scored))
         sums = {
             "losses": losses,
             "hits": tf.reduce_sum(hits, 0),
@@ -158,30 +162,30 @@ def _make_replica_step(state: TrainState, options: StepOptions):
 
 
 def _make_update(state: TrainState, options: StepOptions):
-    """A function from each replica's gradients that moves the weights and their average."""
+    """A function that updates the weights and their average from each replica's gradients."""
     strategy, step = state.strategy, state.step
     variables = state.network.trainable_variables
     decays = hasattr(state.optimizer, "weight_decay")
-    more = {"decay_var_list": optimizer.decayed(variables)} if decays else {}
+    decayed = {"decay_var_list": optimizer.decayed(variables)} if decays else {}
 
-    def of_replica(gradients: list) -> None:
+    def apply(gradients: list) -> None:
         state.optimizer.apply_gradients(
-            zip(gradients, variables), experimental_aggregate_gradients=False, **more
+            zip(gradients, variables), experimental_aggregate_gradients=False, **decayed
         )
 
-    def average_now() -> None:
+    def update_average() -> None:
         decay = optimizer.average_decay(options.ema_decay, step) ** AVERAGE_EVERY
         optimizer.update_average(state.averaged.variables, state.network.variables, decay)
 
     def update(gradients: list, norm: tf.Tensor) -> tf.Tensor:
-        # Outside the replicas: there they could not meet in a branch.
+        # Outside the replicas, which cannot synchronise inside a conditional.
         if state.loss_scale is None:
-            strategy.run(of_replica, (gradients,))
+            strategy.run(apply, (gradients,))
         else:
-            norm = state.loss_scale.guard(norm, lambda: strategy.run(of_replica, (gradients,)))
+            norm = state.loss_scale.guard(norm, lambda: strategy.run(apply, (gradients,)))
         step.assign_add(1)
         if state.averaged is not None:
-            tf.cond(step % AVERAGE_EVERY == 0, average_now, lambda: None)
+            tf.cond(step % AVERAGE_EVERY == 0, update_average, lambda: None)
         return norm
 
     return update
@@ -191,18 +195,18 @@ def _check_parts(state: TrainState, options: StepOptions) -> None:
     replicas, parts = state.strategy.num_replicas_in_sync, options.accumulation_steps
     if options.batch.global_batch_size % (replicas * parts):
         raise ValueError(
-            f"--global_batch_size={options.batch.global_batch_size} cannot be shared equally by "
-            f"{replicas} replicas with --accumulation_steps={parts} parts each; choose a multiple "
-            f"of {replicas * parts}"
+            f"--global_batch_size={options.batch.global_batch_size} cannot be divided equally "
+            f"among {replicas} replicas with --accumulation_steps={parts} parts each; choose a "
+            f"multiple of {replicas * parts}"
         )
     layers = list(state.network.submodules)
     synchronized = any(getattr(layer, "synchronized", False) for layer in layers)
     recomputed = any(isinstance(layer, Recomputed) for layer in layers)
     if replicas > 1 and synchronized and (options.xla or parts > 1 or recomputed):
         raise ValueError(
-            "--sync_bn on several replicas does not go with --xla, --accumulation_steps or "
-            "--remat: replicas cannot meet inside compiled, repeated or recomputed parts; "
-            "use --norm=group or leave one out"
+            "--sync_bn on several replicas cannot be combined with --xla, --accumulation_steps or "
+            "--remat: replicas cannot synchronise inside compiled, repeated or recomputed parts; "
+            "use --norm=group or omit one of them"
         )
 
 
@@ -211,12 +215,12 @@ def make_train_steps(state: TrainState, options: StepOptions):
 
     Returns:
       function(iterator, count []) -> dict of sums over the steps: losses [S], norm [] (0 for a
-      step whose gradient overflowed in float16, which is left out), wait [] (seconds without data;
+      step whose gradient overflowed in float16, which is skipped), wait [] (seconds without data;
       NaN unless ``timed``), hits [J] and counts [J] at PCKh@0.5.
 
     Raises:
-      ValueError: a batch that replicas and parts cannot share, or --sync_bn where replicas cannot
-        meet.
+      ValueError: a batch that cannot be divided among replicas and parts, or --sync_bn where
+        replicas cannot synchronise.
     """
     _check_parts(state, options)
     strategy = state.strategy
@@ -225,20 +229,20 @@ def make_train_steps(state: TrainState, options: StepOptions):
     def clock() -> tf.Tensor:
         return tf.timestamp() if options.timed else tf.constant(np.nan, tf.float64)
 
-    def after(batch: dict, wait: tf.Tensor) -> dict:
-        # The work must not start before the clock is read, or a busy CPU reads it late.
+    def step_after_wait(batch: dict, wait: tf.Tensor) -> dict:
+        # The computation must not start before the clock is read, or a busy CPU reads it late.
         with tf.control_dependencies([wait]):
             return replica_step(batch)
 
     def one_step(iterator, sums: dict) -> dict:
-        # The clock starts when the step before has ended: what passes now, the device waits.
+        # The clock starts at the previous step's end: until the batch is there, the device waits.
         with tf.control_dependencies([sums["losses"]]):
             start = clock()
         with tf.control_dependencies([start]):
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
             wait = clock() - start
-        results = strategy.run(after, (batch, wait))
+        results = strategy.run(step_after_wait, (batch, wait))
         gradients = results.pop("gradients")
         new = {**_first(strategy, results), "wait": wait}
         new["norm"] = update(gradients, new["norm"])

@@ -1,4 +1,4 @@
-"""Validation during training: both kinds of weights, to TensorBoard and as one line."""
+"""Validation during training: raw and averaged weights, logged to TensorBoard and printed."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def line(step: int, results: dict, best: bool) -> str:
 def make(
     config: Config,
     state: TrainState,
-    whole: tf.train.Checkpoint,
+    checkpoint: tf.train.Checkpoint,
     info: tfrecords.DatasetInfo,
     options: augmentation.BatchOptions,
 ):
-    """A function that validates both kinds of weights, logs them and keeps the best state.
+    """A function that validates raw and averaged weights, logs results and keeps the best state.
 
-    With several workers the chief alone validates, on copies of the networks on one of its devices,
-    and the best state then holds no optimizer. All must call the function at the same step: batch
-    norm's averages are means over all replicas.
+    With several workers only the chief validates, on copies of the networks on one of its devices,
+    and the best state then holds no optimizer. All workers must call the function at the same step:
+    batch norm's averages are means over all replicas.
 
     Args:
-      config: of the run; the best state is kept in its workdir.
-      state: of the training.
-      whole: what is kept, ``state.checkpoint()``.
+      config: the run's; the best state is kept in its workdir.
+      state: the training state.
+      checkpoint: kept as the best state, ``state.checkpoint()``.
       info: the record set.
-      options: of training batches, from which batch norm's statistics are recomputed.
+      options: of the training batches from which batch norm's statistics are recomputed.
 
     Returns:
       function(writer, step).
@@ -55,15 +55,15 @@ def make(
     if state.averaged is not None:
         networks["averaged"] = state.averaged
     if not devices.is_multi_worker(state.strategy):
-        return Validator(config, state.strategy, info, networks, whole, options).validate
+        return Validator(config, state.strategy, info, networks, checkpoint, options).validate
     if not devices.is_chief(state.strategy):
         return lambda writer, step: _values(networks)
-    alone = devices.make_strategy("one")
-    with alone.scope():
+    one_device = devices.make_strategy("one")
+    with one_device.scope():
         arguments = {**build_arguments(config, info.skeleton), "sync_bn": False}
         copies = {weights: model.build(**arguments) for weights in networks}
-    whole = checkpoints.state(state.step, copies["raw"], copies.get("averaged"), None)
-    validator = Validator(config, alone, info, copies, whole, options)
+    checkpoint = checkpoints.state(state.step, copies["raw"], copies.get("averaged"), None)
+    validator = Validator(config, one_device, info, copies, checkpoint, options)
 
     def validate(writer, step: int) -> None:
         for weights, values in _values(networks).items():
@@ -78,15 +78,16 @@ def _values(networks: dict) -> dict:
 
 
 class Validator:
-    """Validation by one process, on networks that exist there."""
+    """Validation by one process, on its own networks."""
 
-    def __init__(self, config: Config, strategy, info, networks: dict, whole, training):
-        """Read the validation people's truth; see ``make`` for the arguments.
+    def __init__(self, config: Config, strategy, info, networks: dict, checkpoint, training):
+        """Read the validation split's truth; see ``make`` for the arguments.
 
         Raises ValueError for damaged records.
         """
         tfrecords.check_shards(info, "validation")
-        self.info, self.strategy, self.whole, self.workdir = info, strategy, whole, config.workdir
+        self.info, self.strategy, self.workdir = info, strategy, config.workdir
+        self.checkpoint = checkpoint
         self.options = evaluate.options_of(config, (training.mean, ""))
         self.labels = input_pipeline.labels(info, "validation")
         self.truth = ground_truth.of_records(info, "validation", self.labels)
@@ -113,15 +114,15 @@ class Validator:
         """Score each kind of weights with recomputed statistics; log, and keep the best state."""
         with contextlib.ExitStack() as statistics:
             for weights, recompute in self.recomputed.items():
-                stale = statistics.enter_context(recompute())
-                summaries.write_staleness(writer, step, weights, stale)
+                staleness = statistics.enter_context(recompute())
+                summaries.write_staleness(writer, step, weights, staleness)
             results, errors = self._score(writer, step)
             self._write_last(writer, step, errors)
-            best = checkpoints.save_best(self.whole, self.workdir, step, results)
+            best = checkpoints.save_best(self.checkpoint, self.workdir, step, results)
         tqdm.tqdm.write(line(step, results, best))
 
     def _score(self, writer, step: int) -> tuple[dict, np.ndarray]:
-        """Rows of each kind of weights, and the errors [N, J] of the last one."""
+        """Scores of raw and averaged weights, and the errors [N, J] of the last."""
         results, errors = {}, None
         for weights, predict_batch in self.predicts.items():
             predicted, _ = evaluate.predict(self.strategy, predict_batch, self.dataset, self.labels)
@@ -131,13 +132,13 @@ class Validator:
         return results, errors
 
     def _write_last(self, writer, step: int, errors: np.ndarray) -> None:
-        """Curve and pictures of the last kind of weights, of errors [N, J]."""
+        """Curve and pictures of the last weights validated, from their errors [N, J]."""
         skeleton = self.info.skeleton
         summaries.write_thresholds(writer, step, self.last, errors, skeleton)
-        even = samples.evenly(len(errors), samples.COUNT)
+        fixed = samples.evenly(len(errors), samples.COUNT)
         # One pass over the records for both choices.
-        indices = np.concatenate([even, scoring.worst(errors)[: samples.COUNT]])
+        indices = np.concatenate([fixed, scoring.worst(errors)[: samples.COUNT]])
         shown = samples.predict(
             self.networks[self.last], self.info, "validation", self.options, indices
         )
-        summaries.write_pictures(writer, step, shown, skeleton, len(even))
+        summaries.write_pictures(writer, step, shown, skeleton, len(fixed))

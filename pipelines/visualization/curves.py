@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 
 def curves(columns: dict[str, np.ndarray], title: str) -> bytes:
-    """Draw PCKh over the threshold as PNG.
+    """Plot PCKh against the threshold as PNG.
 
     Args:
-      columns: "threshold" [T] in head sizes, then name -> [T] percent; "mean14" is drawn thick,
-        what is NaN everywhere is left out.
-      title: one line above.
+      columns: "threshold" [T] in head sizes, then name -> [T] percent; "mean14" is a thick line,
+        columns of NaN only are omitted.
+      title: one line above the plot.
 
     Returns:
       The file's bytes.

@@ -1,7 +1,7 @@
 """Skeletons, heatmaps and scored people as pictures: NumPy RGB in, NumPy RGB out.
 
 The person's right side is drawn in warm colours, the left in cool ones, the middle in green, so
-that a swap of sides is seen at once. The truth is a thin white line under the prediction.
+that swapped sides are obvious. The truth is a thin white line under the prediction.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _FONT = cv2.FONT_HERSHEY_DUPLEX
 
 # OpenCV takes fixed-point positions: 4 bits are sixteenths of a pixel.
 _BITS = 4
-# Keeps a diverged network's positions inside OpenCV's integers, still far outside any picture.
-_FARTHEST = 1e6
+# Clips a diverged network's positions to OpenCV's integers, still far outside any picture.
+_MAX_POSITION = 1e6
 
 
 def _color(name: str) -> tuple[int, int, int]:
@@ -28,16 +28,16 @@ def _color(name: str) -> tuple[int, int, int]:
 
 
 def _limb_color(skeleton: Skeleton, a: int, b: int) -> tuple[int, int, int]:
-    """Return a side's colour when an end is on it and the other end is not on the other side."""
+    """The colour of the side that one or both ends are on; the middle's if they are on both."""
     colors = {_color(skeleton.joints[a]), _color(skeleton.joints[b])} - {_MIDDLE}
     return colors.pop() if len(colors) == 1 else _MIDDLE
 
 
 def colors(skeleton: Skeleton) -> dict:
-    """Colours of these pictures, RGB 0-255, for whoever paints with other tools.
+    """Colours of these pictures, RGB 0-255, for drawing with other tools.
 
     Returns:
-      "joints", one of each joint; "limbs", one of each of ``skeleton.limbs``; "truth"; "miss".
+      "joints", one per joint; "limbs", one per entry of ``skeleton.limbs``; "truth"; "miss".
     """
     return {
         "joints": [_color(name) for name in skeleton.joints],
@@ -48,7 +48,7 @@ def colors(skeleton: Skeleton) -> dict:
 
 
 def _fixed(point: np.ndarray) -> tuple[int, int]:
-    x, y = np.rint(np.clip(point, -_FARTHEST, _FARTHEST) * 2**_BITS).astype(int).tolist()
+    x, y = np.rint(np.clip(point, -_MAX_POSITION, _MAX_POSITION) * 2**_BITS).astype(int).tolist()
     return x, y
 
 
@@ -72,11 +72,11 @@ def person(
     """Draw one person.
 
     Args:
-      image: [H, W, 3] uint8 RGB; stays as it is.
-      joints: [J, 2] px of ``image``; those that are not finite are left out.
+      image: [H, W, 3] uint8 RGB; not changed.
+      joints: [J, 2] px of ``image``; joints that are not finite are omitted.
       skeleton: names the joints and limbs.
-      visible: [J] bool, False leaves a joint and its limbs out; None draws all.
-      truth: a thin white line instead of coloured limbs.
+      visible: [J] bool, False omits a joint and its limbs; None draws all.
+      truth: draw thin white lines instead of coloured limbs.
 
     Returns:
       [H, W, 3] uint8, a copy with the person on it.
@@ -86,12 +86,12 @@ def person(
     if visible is not None:
         shown &= np.asarray(visible, bool)
     limbs = [(a, b) for a, b in skeleton.limbs if shown[a] and shown[b]]
-    paint = _thin if truth else _colored
-    paint(image, joints, skeleton, limbs, np.flatnonzero(shown))
+    draw_pose = _draw_thin if truth else _draw_colored
+    draw_pose(image, joints, skeleton, limbs, np.flatnonzero(shown))
     return image
 
 
-def _thin(image, joints, skeleton, limbs, shown):
+def _draw_thin(image, joints, skeleton, limbs, shown):
     width = max(1, round(min(image.shape[:2]) / 300))
     for a, b in limbs:
         _line(image, joints[a], joints[b], _OUTLINE, width + 2)
@@ -101,7 +101,7 @@ def _thin(image, joints, skeleton, limbs, shown):
         _disc(image, joints[j], 1.2 * width, _TRUTH)
 
 
-def _colored(image, joints, skeleton, limbs, shown):
+def _draw_colored(image, joints, skeleton, limbs, shown):
     width = max(1, round(min(image.shape[:2]) / 90))
     for a, b in limbs:
         _line(image, joints[a], joints[b], _OUTLINE, width + 2)
@@ -116,7 +116,7 @@ def heatmap_panel(image: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
     """Lay the strongest joint's heatmap over a dimmed picture.
 
     Args:
-      image: [H, W, 3] uint8 RGB; stays as it is.
+      image: [H, W, 3] uint8 RGB; not changed.
       heatmaps: [h, w, J] float, 1 at a certain joint; outside [0, 1] and NaN are clipped.
 
     Returns:
@@ -126,10 +126,10 @@ def heatmap_panel(image: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     strength = cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR).clip(0, 1)
     glow = cv2.applyColorMap(np.rint(strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    # The more certain, the less photograph: a weak map leaves the dimmed photograph.
+    # The stronger the heatmap, the less of the dimmed photograph shows.
     weight = strength[..., None] ** 0.5
-    mixed = 0.55 * image * (1 - weight) + glow[..., ::-1] * weight
-    return np.rint(mixed).astype(np.uint8)
+    blended = 0.55 * image * (1 - weight) + glow[..., ::-1] * weight
+    return np.rint(blended).astype(np.uint8)
 
 
 def people_grid(
@@ -148,20 +148,20 @@ def people_grid(
     Args:
       images: [N, H, W, 3] uint8 RGB, at least one.
       truth: [N, J, 2] px of ``images``.
-      truth_state: [N, J]; 0 (missing) is not drawn.
+      truth_state: [N, J]; joints of state 0 (missing) are not drawn.
       predicted: [N, J, 2] px of ``images``.
       skeleton: names the joints and limbs.
-      errors: [N, J] in the score's unit, NaN where a joint is not scored; each caption counts
+      errors: [N, J] in the score's unit, NaN for joints that are not scored; each caption counts
         those of at most ``threshold``.
       columns: people per row.
-      title: one line above, ASCII; none when empty.
-      threshold: of a hit.
+      title: one line above, ASCII; "" for none.
+      threshold: largest error of a hit.
 
     Returns:
-      [., ., 3] uint8 RGB; every person at least 256 px wide and high.
+      [., ., 3] uint8 RGB; each person's cell at least 256 px wide and high.
 
     Raises:
-      ValueError: when there is nobody to draw.
+      ValueError: no images.
     """
     if not len(images):
         raise ValueError("no people to draw: pass at least one image")
@@ -189,7 +189,7 @@ def _cell(image, truth, truth_state, predicted, skeleton, errors, threshold):
 
 
 def _caption(cell: np.ndarray, text: str) -> None:
-    """Write light text on a darkened plate in the cell's lower left corner, in place."""
+    """Write light text on a darkened plate in the cell's lower left corner; modifies the cell."""
     scale = min(cell.shape[:2]) / 480
     (width, height), below = cv2.getTextSize(text, _FONT, scale, 1)
     margin = height // 2 + 1
@@ -228,30 +228,39 @@ def write_png(path: str, rgb: np.ndarray) -> None:
     write_atomically(path, data.tobytes())
 
 
-def poses(image: np.ndarray, people: list, skeleton: Skeleton, zoom: float, least: float, *, panel):
+def poses(
+    image: np.ndarray,
+    people: list,
+    skeleton: Skeleton,
+    zoom: float,
+    min_confidence: float,
+    *,
+    panel,
+):
     """Draw predicted people with each joint's confidence in percent.
 
     Args:
-      image: [H, W, 3] uint8 RGB; stays as it is.
-      people: with joints [J, 2] px of the original picture, confidence [J], side of their crop,
-        and heatmaps [h, w, J] over it, as ``pipelines.inference.predictor.Pose``.
+      image: [H, W, 3] uint8 RGB; not changed.
+      people: each with joints [J, 2] px of the original picture, confidence [J], the side of the
+        crop and heatmaps [h, w, J] over it, as ``pipelines.inference.predictor.Pose`` has them.
       skeleton: names the joints and limbs.
-      zoom: px of ``image`` for each of the original's.
-      least: joints of less confidence are left out.
-      panel: add a square to the right that shows each person's crop under the heatmaps.
+      zoom: px of ``image`` per px of the original.
+      min_confidence: joints below it are omitted.
+      panel: add a square on the right with each person's crop under its heatmaps.
 
     Returns:
       [H, W, 3] uint8, with the panel [H, W + H, 3].
     """
     drawn = np.ascontiguousarray(image).copy()
-    for one in people:
-        joints = (one.joints + 0.5) * zoom - 0.5
-        _one_of_many(drawn, joints, one.confidence, skeleton, one.confidence >= least)
+    for pose in people:
+        joints = (pose.joints + 0.5) * zoom - 0.5
+        visible = pose.confidence >= min_confidence
+        _draw_in_its_region(drawn, joints, pose.confidence, skeleton, visible)
     return np.concatenate([drawn, _panel(image, people, zoom)], 1) if panel else drawn
 
 
-def _one_of_many(image, joints, confidence, skeleton, visible) -> None:
-    """Draw into the joints' own part of a picture, in place, so that lines fit the person."""
+def _draw_in_its_region(image, joints, confidence, skeleton, visible) -> None:
+    """Draw into the joints' region of ``image``, so that line widths suit the person's size."""
     shown = joints[np.isfinite(joints).all(-1) & visible]
     if not len(shown):
         return
@@ -260,18 +269,19 @@ def _one_of_many(image, joints, confidence, skeleton, visible) -> None:
     shape = np.array(image.shape[1::-1])
     left, top = np.clip(np.floor(low - margin), 0, shape - 1).astype(int)
     right, bottom = np.clip(np.ceil(high + margin), 1, shape).astype(int)
-    part, moved = image[top:bottom, left:right], joints - (left, top)
-    part[:] = person(part, moved, skeleton, visible)
-    scale = min(part.shape[:2]) / 900
+    region, joints = image[top:bottom, left:right], joints - (left, top)
+    region[:] = person(region, joints, skeleton, visible)
+    scale = min(region.shape[:2]) / 900
     if scale > 0.2:
-        for joint, sure in zip(moved[visible], confidence[visible]):
-            _number(part, joint, f"{100 * sure:.0f}", min(scale, 0.6))
+        for joint, value in zip(joints[visible], confidence[visible]):
+            _write_number(region, joint, f"{100 * value:.0f}", min(scale, 0.6))
 
 
-def _number(image, point, text, scale) -> None:
-    place = tuple(np.rint(np.clip(point, -_FARTHEST, _FARTHEST) + 12 * scale).astype(int).tolist())
+def _write_number(image, point, text, scale) -> None:
+    point = np.clip(point, -_MAX_POSITION, _MAX_POSITION)
+    corner = tuple(np.rint(point + 12 * scale).astype(int).tolist())
     for color, width in ((_OUTLINE, 3), (_INK, 1)):
-        cv2.putText(image, text, place, _FONT, scale, color, width, cv2.LINE_AA)
+        cv2.putText(image, text, corner, _FONT, scale, color, width, cv2.LINE_AA)
 
 
 def _panel(image: np.ndarray, people: list, zoom: float) -> np.ndarray:
@@ -279,15 +289,15 @@ def _panel(image: np.ndarray, people: list, zoom: float) -> np.ndarray:
     page = np.full((side, side, 3), _PAPER, np.uint8)
     columns = max(1, int(np.ceil(np.sqrt(len(people)))))
     cell = side // columns
-    for k, one in enumerate(people[: columns * columns] if cell else []):
+    for k, pose in enumerate(people[: columns * columns] if cell else []):
         row, column = divmod(k, columns)
-        place = page[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell]
-        place[:] = heatmap_panel(_window(image, one, zoom, cell), one.heatmaps)
+        tile = page[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell]
+        tile[:] = heatmap_panel(_crop(image, pose, zoom, cell), pose.heatmaps)
     return page
 
 
-def _window(image: np.ndarray, one, zoom: float, size: int) -> np.ndarray:
-    scale = size / (one.side * zoom)
-    center = (one.center + 0.5) * zoom - 0.5
+def _crop(image: np.ndarray, pose, zoom: float, size: int) -> np.ndarray:
+    scale = size / (pose.side * zoom)
+    center = (pose.center + 0.5) * zoom - 0.5
     matrix = np.column_stack([np.eye(2) * scale, (size - 1) / 2 - center * scale])
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)

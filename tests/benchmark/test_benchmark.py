@@ -1,4 +1,4 @@
-"""The benchmark: what it counts, compares and says, and the command as a user starts it."""
+"""The benchmark: counting, comparisons, tables, and the command as a user starts it."""
 
 import dataclasses
 import json
@@ -64,9 +64,9 @@ def test_two_stacks_take_8_3_billion():
 # ---- figures
 
 
-def measured(rates, unit="images", **facts) -> dict:
+def measured(rates, unit="images", **details) -> dict:
     median = statistics.median(rates)
-    return {"rates": rates, "median": median, "unit": unit, "peak_mb": 100.0, **facts}
+    return {"rates": rates, "median": median, "unit": unit, "peak_mb": 100.0, **details}
 
 
 ROW = comparison.Row("p", "a", "g", "ours", ("theirs", "other"), "rate", 1.25)
@@ -93,7 +93,7 @@ def test_without_anything_to_compare_the_reason_is_given():
 
 
 def test_a_share_of_peak_compares_flops():
-    row = dataclasses.replace(ROW, how="peak")
+    row = dataclasses.replace(ROW, kind="peak")
     results = {
         "ours": measured([9.0, 10.0, 12.0], flop_per_image=3e9),
         "theirs": measured([40.0, 60.0, 50.0], "GFLOP"),
@@ -104,7 +104,7 @@ def test_a_share_of_peak_compares_flops():
 
 
 def test_memory_compares_peaks_and_may_be_at_most():
-    row = dataclasses.replace(ROW, how="memory", reach=0.5, most=True, under=("theirs",))
+    row = dataclasses.replace(ROW, kind="memory", reach=0.5, most=True, under=("theirs",))
     results = {"ours": measured([1.0]), "theirs": {**measured([1.0]), "peak_mb": 160.0}}
     assert report.reached(row, results) == (0.625, "theirs")
     assert report.line(row, GROUP, results, True)["verdict"] == "above"
@@ -115,7 +115,7 @@ def test_figures_at_other_settings_pass_and_fail_nothing():
     assert report.line(ROW, GROUP, results, False)["verdict"] == "other settings"
 
 
-# ---- what is measured beside what
+# ---- what is compared with what
 
 
 def test_every_row_finds_its_tasks():
@@ -143,16 +143,16 @@ def test_given_flags_replace_the_definition():
         assert group.config.channels == 256 and not comparison.as_defined(group, 16)
 
 
-def test_chosen_parts_come_with_what_they_are_compared_with():
+def test_chosen_parts_come_with_their_comparisons():
     (group,) = comparison.chosen(["train", "infer", "end_to_end"], Config(), 16, True, True)
     rows = {(row.over, row.under[0]) for row in comparison.pairs(group)}
     assert {("end_to_end", "train"), ("train", "train: torch channels_last")} <= rows
     assert ("infer", "infer: torch channels_last") in rows
     assert ("infer", "train: torch channels_last") not in rows
-    assert {row.how for row in comparison.pairs(group)} == {"rate", "peak"}
+    assert {row.kind for row in comparison.pairs(group)} == {"rate", "peak"}
     (files,) = comparison.chosen(["predict"], Config(), 16, True, True)
     (row,) = comparison.pairs(files)
-    assert (row.over, row.under, row.how) == ("predict", ("its halves in turn",), "rate")
+    assert (row.over, row.under, row.kind) == ("predict", ("its halves in turn",), "rate")
     (alone,) = comparison.chosen(["train"], Config(), 16, False, False)
     assert [task.name for task in alone.tasks] == ["train"]
 
@@ -196,7 +196,7 @@ def test_the_loader_makes_what_we_make(folder):
 @pytest.mark.parametrize("scale, angle", [(1.1, 0.3), (0.75, 0.0), (1.25, -1.0)])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_the_published_steps_end_in_the_same_picture(folder, scale, angle, mirrored):
-    """To a pixel or two: every pass rounds the square's place. The joints are the same."""
+    """To a pixel or two: every pass rounds the square's position. The joints are the same."""
     color = np.array([0.9, 1.0, 1.1], np.float32)
     kinds = ("published", "one_warp")
     both = [loader.Examples(folder, "photographs", 256, 1.0, kind) for kind in kinds]
@@ -227,7 +227,7 @@ def test_convolutions_alone_do_the_flops_of_a_training_step(info):
     assert built.run(2) is None
     network = model.build(joints=16, stacks=1, channels=8, depth=2, size=32)
     flop = 2 * counting.TRAINING * counting.forward_macs(network)
-    assert built.facts() == {"flop_per_image": flop}
+    assert built.details() == {"flop_per_image": flop}
 
 
 @pytest.mark.parametrize("part", [parts.read, parts.augment_crops, parts.read_and_augment])
@@ -235,7 +235,7 @@ def test_parts_of_input_are_traced_once(info, part):
     built = part(dataclasses.asdict(Config(records=info.folder, global_batch_size=4, size=32)), "")
     for steps in (1, 2, 1):
         assert built.run(steps) is None
-    assert list(built.facts()["traces"].values()) == [1]
+    assert list(built.details()["traces"].values()) == [1]
     assert built.work == 4 * parts.BATCHES and built.unit == "images"
 
 
@@ -244,8 +244,8 @@ def test_inference_is_traced_once(info):
     built = parts.inference(dataclasses.asdict(small), "")
     for steps in (1, 2):
         built.run(steps)
-    assert built.facts()["traces"] == {"forward": 1}
-    assert built.facts()["flop_per_image"] > 0 and built.work == 2
+    assert built.details()["traces"] == {"forward": 1}
+    assert built.details()["flop_per_image"] > 0 and built.work == 2
 
 
 def test_predicting_and_its_halves_read_every_picture_at_each_step(info, tmp_path):
@@ -262,7 +262,7 @@ def test_predicting_and_its_halves_read_every_picture_at_each_step(info, tmp_pat
             built[name].run(1)
 
 
-PACE = rounds.Pace(repeats=2, seconds=0.0, steps=2, limit=100)
+TIMING = rounds.Timing(repeats=2, seconds=0.0, steps=2, limit=100)
 
 
 def test_rates_follow_from_the_seconds(folder):
@@ -271,11 +271,11 @@ def test_rates_follow_from_the_seconds(folder):
         Task("decode", "ceilings.decode_opencv", settings, cores=1),
         Task("convert", "ceilings.bare_conversion", settings, {"quality": 92}),
         Task("broken", "ceilings.bare_conversion", settings, {"quality": "best"}),
-        Task("absent", "peers.training", settings, needs=("a_package_nobody_has",)),
+        Task("absent", "peers.training", settings, needs=("a_missing_package",)),
     ]
-    results = rounds.measure(tasks, folder, PACE)
+    results = rounds.measure(tasks, folder, TIMING)
     assert list(results) == ["decode", "convert", "broken", "absent"]
-    assert results["absent"] == {"failed": "a_package_nobody_has is not installed"}
+    assert results["absent"] == {"failed": "a_missing_package is not installed"}
     assert results["broken"]["failed"].startswith(("error", "TypeError", "ValueError"))
     train = tfrecords.read_info(f"{folder}/records").count("train")
     for name, work in (("decode", train), ("convert", 12)):
@@ -286,10 +286,10 @@ def test_rates_follow_from_the_seconds(folder):
         assert one["peak_mb"] > 0
 
 
-def test_a_part_that_does_not_answer_is_given_up(folder):
+def test_a_part_that_does_not_answer_fails(folder):
     task = Task("decode", "ceilings.decode_opencv", dataclasses.asdict(Config()))
-    pace = dataclasses.replace(PACE, limit=0.001)
-    assert rounds.measure([task], folder, pace) == {"decode": {"failed": "no answer within 0 s"}}
+    timing = dataclasses.replace(TIMING, limit=0.001)
+    assert rounds.measure([task], folder, timing) == {"decode": {"failed": "no answer within 0 s"}}
 
 
 # ---- the command
@@ -311,22 +311,22 @@ def command(*words: str) -> tuple[int, str]:
 
 
 def test_the_command(info):
-    """One trace per function, and every figure can be computed again from the medians."""
+    """One trace per function, and every figure follows from the medians."""
     words = ("--parts=train,end_to_end", "--nopeers", "--json", f"--records={info.folder}")
     words += ("--people=6", "--benchmark_steps=2", "--repeats=2")
     code, output = command(*TINY, *words)
     assert code == 0, output
-    found = json.loads(output[output.index("\n{") :])
-    about = found["environment"]
+    data = json.loads(output[output.index("\n{") :])
+    about = data["environment"]
     assert {"date", "cpu", "cores", "instructions", "packages", "commit"} <= set(about)
-    (group,) = found["groups"]
+    (group,) = data["groups"]
     measured_parts = group["parts"]
     assert group["config"]["records"] == info.folder and group["config"]["channels"] == 8
     for name in ("train", "end_to_end"):
         assert measured_parts[name]["traces"] == {"train_steps": 1}
         assert len(measured_parts[name]["rates"]) == 2 and measured_parts[name]["peak_mb"] > 0
     medians = {name: part["median"] for name, part in measured_parts.items()}
-    figures = {(one["part"], one["against"]): one for one in found["figures"]}
+    figures = {(one["part"], one["against"]): one for one in data["figures"]}
     whole = figures["end_to_end", "train"]["reached"]
     assert whole == pytest.approx(medians["end_to_end"] / medians["train"])
     share = figures["train", "matrix product"]
@@ -335,7 +335,7 @@ def test_the_command(info):
     assert "data wait" in output and "images/s" in output
 
 
-def test_records_that_are_not_there_get_a_sentence(fork_script):
+def test_missing_records_are_a_sentence(fork_script):
     answer = fork_script(ROOT, "scripts/benchmark.py", "--records=/nowhere/at/all")
     assert answer["code"] == 1 and "no records in /nowhere/at/all" in answer["errors"]
     assert "Traceback" not in answer["errors"]
@@ -369,9 +369,9 @@ def test_padding_is_what_a_warp_of_white_crops_shows():
     assert expected > 0.01
 
 
-def test_what_the_defaults_of_the_records_promise():
+def test_default_records_need_no_padding_and_no_enlarging():
     default = cropping.Geometry()
-    for name in stored.RECIPES:
+    for name in stored.AUGMENTATIONS:
         assert stored.padding(name, default.context) == 0
         assert stored.enlarged(name, default.side, 256) == 0
     assert stored.padding("upright", 1.25) == 0 < stored.padding("upright", 1.1)

@@ -54,16 +54,16 @@ SEEN = {
 
 
 def unseen(**changes) -> dict:
-    """Facts of a machine whose GPU TensorFlow does not see; "part.key" changes an inner one."""
-    facts = copy.deepcopy(SEEN)
-    facts["tensorflow"]["gpus"] = []
+    """A machine with a GPU that TensorFlow does not see; "part__key" changes an inner value."""
+    machine = copy.deepcopy(SEEN)
+    machine["tensorflow"]["gpus"] = []
     for name, value in changes.items():
         part, _, key = name.partition("__")
         if key:
-            facts[part][key] = value
+            machine[part][key] = value
         else:
-            facts[part] = value
-    return facts
+            machine[part] = value
+    return machine
 
 
 DLOPEN = ["Cannot dlopen some GPU libraries. Please make sure the missing libraries mentioned"]
@@ -71,7 +71,7 @@ NO_LIBRARY = {"cuda": "", "cu_init": None, "count": 0, "error": "libcuda.so.1: c
 
 
 @pytest.mark.parametrize(
-    ("facts", "why", "do"),
+    ("machine", "why", "do"),
     [
         (unseen(tensorflow={"failed": "ImportError"}), "does not start", "BUILD=gpu make venv"),
         (unseen(tensorflow__cuda_build=False), "CPU build", "BUILD=gpu make venv"),
@@ -98,26 +98,26 @@ NO_LIBRARY = {"cuda": "", "cu_init": None, "count": 0, "error": "libcuda.so.1: c
             "LD_LIBRARY_PATH",
             "unset LD_LIBRARY_PATH",
         ),
-        (unseen(), "all that is known", "report"),
+        (unseen(), "reason is unknown", "report"),
     ],
 )
-def test_why_tensorflow_sees_no_gpu_and_what_to_do(facts, why, do):
-    remedy = gpu_machine.unseen(facts)
+def test_why_tensorflow_sees_no_gpu_and_what_to_do(machine, why, do):
+    remedy = gpu_machine.unseen(machine)
     assert why in remedy.why and do in remedy.do
 
 
-def test_nothing_is_wrong_where_it_sees_the_gpu_or_none_is_there():
+def test_no_remedy_where_it_sees_the_gpu_or_there_is_none():
     assert gpu_machine.unseen(SEEN) is None and gpu_machine.remarks(SEEN) == []
     assert gpu_machine.unseen(unseen(gpus_there=0, tensorflow__cuda_build=False)) is None
 
 
 def test_remarks_where_it_sees_gpus():
     ptx = "TensorFlow was not built with CUDA kernel binaries compatible with compute capability 12"
-    facts = copy.deepcopy(SEEN)
-    facts["gpus_there"], facts["variables"] = 2, {"CUDA_VISIBLE_DEVICES": "0"}
-    facts["gpus"][0]["used_mb"], facts["tensorflow"]["said"] = "20480", [ptx]
-    facts["tensorflow"]["xla"] = "--xla on a GPU needs libdevice"
-    sees, newer, busy, xla = gpu_machine.remarks(facts)
+    machine = copy.deepcopy(SEEN)
+    machine["gpus_there"], machine["variables"] = 2, {"CUDA_VISIBLE_DEVICES": "0"}
+    machine["gpus"][0]["used_mb"], machine["tensorflow"]["said"] = "20480", [ptx]
+    machine["tensorflow"]["xla"] = "--xla on a GPU needs libdevice"
+    sees, newer, busy, xla = gpu_machine.remarks(machine)
     assert "1 of 2 GPUs; CUDA_VISIBLE_DEVICES is 0" in sees
     assert "newer than this TensorFlow" in newer and "20480 MB" in busy and "libdevice" in xla
 
@@ -132,14 +132,14 @@ def test_nvidia_smi_and_the_log_are_read():
     stub = "cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will not be used."
     log = f"2026-01-01 10:00:00.1: I external/local_tsl/tsl/cuda/{stub}\nsomething else\n"
     log += f"I0000 00:00:1795728618.953230    8775 {stub}\n"
-    assert gpu_machine.telling(log) == [stub.partition("] ")[2]]
+    assert gpu_machine.gpu_lines(log) == [stub.partition("] ")[2]]
 
 
 def test_a_report_holds_no_secret(monkeypatch):
     monkeypatch.setenv("NVIDIA_API_KEY", "secret")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    found = gpu_machine.look()["variables"]
-    assert found["CUDA_VISIBLE_DEVICES"] == "0" and "NVIDIA_API_KEY" not in found
+    variables = gpu_machine.inspect()["variables"]
+    assert variables["CUDA_VISIBLE_DEVICES"] == "0" and "NVIDIA_API_KEY" not in variables
 
 
 # ---- comparisons
@@ -153,9 +153,9 @@ def settings(info, **changes) -> dict:
 def test_warp_and_heatmaps_are_float64_s(info):
     part = gpu_compare.augment_crops(settings(info), "")
     part.run(1)
-    facts = part.facts()
-    assert facts["wrong"] == []
-    assert 0 < facts["differences"]["GPU"]["pictures"] < 5e-5
+    details = part.details()
+    assert details["wrong"] == []
+    assert 0 < details["differences"]["GPU"]["pictures"] < 5e-5
 
 
 def test_a_warp_half_a_pixel_off_is_wrong(info, monkeypatch):
@@ -168,21 +168,21 @@ def test_a_warp_half_a_pixel_off_is_wrong(info, monkeypatch):
     monkeypatch.setattr(augmentation, "images", shifted)
     part = gpu_compare.augment_crops(settings(info), "")
     part.run(1)
-    assert "pictures on the GPU are" in part.facts()["wrong"][0]
+    assert "pictures on the GPU are" in part.details()["wrong"][0]
 
 
 def test_a_network_is_compared_with_float64(info, tmp_path):
     part = gpu_compare.network(settings(info), str(tmp_path))
     part.run(1)
-    facts = part.facts()
-    assert facts["wrong"] == [] and facts["differences"]["GPU float32"]["heatmaps"] > 0
-    again = gpu_compare.network_tf32(settings(info), str(tmp_path))
-    again.run(1)
-    assert again.facts()["wrong"] == []
-    assert again.facts()["differences"]["GPU float32 with TF32"]["cosine"] > 0.999
+    details = part.details()
+    assert details["wrong"] == [] and details["differences"]["GPU float32"]["heatmaps"] > 0
+    tf32 = gpu_compare.network_tf32(settings(info), str(tmp_path))
+    tf32.run(1)
+    assert tf32.details()["wrong"] == []
+    assert tf32.details()["differences"]["GPU float32 with TF32"]["cosine"] > 0.999
 
 
-def test_differences_are_shares_and_judged_beside_the_cpu_s():
+def test_differences_are_relative_and_judged_by_the_cpu_s():
     exact = {key: np.array([3.0, 4.0]) for key in ("heatmaps", "loss", "gradient")}
     value = {**exact, "gradient": np.array([3.0, 4.5])}
     off = gpu_compare.difference(value, exact)
@@ -223,12 +223,12 @@ def test_operations_and_copies_of_a_function_that_really_ran():
                 x = tf.nn.relu(y, name="here")
         return x
 
-    found = run_graphs(loop, tf.random.stateless_uniform([64, 64], [0, 0]), tf.constant(2))
-    assert set(found["operations"]) == {"CPU:0", "CPU:1"}
-    assert found["copies"]["CPU:0 -> CPU:1"] >= 1 and found["copies"]["CPU:1 -> CPU:0"] >= 1
-    large = {one["name"].rpartition("/")[2]: one["bytes"] for one in found["large"]}
+    counts = run_graphs(loop, tf.random.stateless_uniform([64, 64], [0, 0]), tf.constant(2))
+    assert set(counts["operations"]) == {"CPU:0", "CPU:1"}
+    assert counts["copies"]["CPU:0 -> CPU:1"] >= 1 and counts["copies"]["CPU:1 -> CPU:0"] >= 1
+    large = {one["name"].rpartition("/")[2]: one["bytes"] for one in counts["large"]}
     assert large["there"] == large["here"] == 64 * 64 * 4
-    assert {one["bytes"] for one in found["copied"]} == {64 * 64 * 4}
+    assert {one["bytes"] for one in counts["copied"]} == {64 * 64 * 4}
 
 
 def node(graph, name: str, op: str, device: str, **texts) -> None:
@@ -245,11 +245,11 @@ def test_what_a_gpu_s_graphs_are_counted_as():
     node(host, "s", "_Send", "device:CPU:0", _src="while/body/_1/gather", **both)
     node(gpu, "r", "_Recv", "device:GPU:0", **both)
     node(gpu, "while/body/_1/conv", "Conv2D", "device:GPU:0")
-    found = gpu_placement.count([host, gpu], {"gather": 1 << 20, "small": 4, "conv": 1 << 20})
-    assert found["operations"] == {"CPU:0": 2, "GPU:0": 1}
-    assert found["copies"] == {"CPU:0 -> GPU:0": 1}
-    assert [one["op"] for one in found["large"]] == ["GatherV2"] and found["large_count"] == 1
-    assert found["copied"][0]["bytes"] == 1 << 20
+    counts = gpu_placement.count([host, gpu], {"gather": 1 << 20, "small": 4, "conv": 1 << 20})
+    assert counts["operations"] == {"CPU:0": 2, "GPU:0": 1}
+    assert counts["copies"] == {"CPU:0 -> GPU:0": 1}
+    assert [one["op"] for one in counts["large"]] == ["GatherV2"] and counts["large_count"] == 1
+    assert counts["copied"][0]["bytes"] == 1 << 20
 
 
 def test_bytes_follow_the_types_of_the_outputs(info):
@@ -269,41 +269,40 @@ def test_bytes_follow_the_types_of_the_outputs(info):
 def check(tmp_path, seconds: float) -> gpu_check.Check:
     machine = {**SEEN, "unseen": None, "remarks": [], "seconds": 1.0}
     sizes = gpu_check.SIZES["smallest"]
-    return gpu_check.Check(sizes, str(tmp_path), seconds, found={"machine": machine})
+    return gpu_check.Check(sizes, str(tmp_path), seconds, results={"machine": machine})
 
 
-def test_when_time_is_over_the_report_says_so(tmp_path):
-    found = gpu_check.run(check(tmp_path, 0.0))
-    assert found["records"]["failed"] == "left out, time was over; --minutes gives more"
+def test_sections_without_time_are_reported_as_skipped(tmp_path):
+    results = gpu_check.run(check(tmp_path, 0.0))
+    assert results["records"]["failed"] == "skipped, out of time; raise --minutes"
     assert (
-        found["torch"]["failed"]
-        == "there are no records: left out, time was over; --minutes gives more"
+        results["torch"]["failed"] == "there are no records: skipped, out of time; raise --minutes"
     )
-    assert set(found) == {"machine", *gpu_check.SECTIONS} == set(gpu_report.TITLES)
-    page = page_of(found)
+    assert set(results) == {"machine", *gpu_check.SECTIONS} == set(gpu_report.TITLES)
+    page = page_of(results)
     assert page.count("Not measured: ") == len(gpu_check.SECTIONS)
     assert "| NVIDIA H100, 81559 MB, 9.0 |" in page and "No problem found." in page
 
 
-def page_of(found: dict, sizes: str = "gpu") -> str:
+def page_of(results: dict, sizes: str = "gpu") -> str:
     about = {**environment.describe([]), "seconds": 12.3}
-    json.dumps(gpu_report.as_json(about, found, sizes, []))
-    return gpu_report.markdown(about, found, sizes, gpu_check.problems(found))
+    json.dumps(gpu_report.as_json(about, results, sizes, []))
+    return gpu_report.markdown(about, results, sizes, gpu_check.problems(results))
 
 
 def test_a_part_that_fails_costs_its_own_row(tmp_path):
     (tmp_path / "records").mkdir()
     one = check(tmp_path, 1e6)
-    one.found["records"] = {"records": "/nowhere", "seconds": 0.0}
+    one.results["records"] = {"records": "/nowhere", "seconds": 0.0}
     result = gpu_check.reading(one)
     assert "no records in /nowhere" in result["parts"][gpu_check.PER_CORE]["failed"]
-    page = page_of({**one.found, "input": {**result, "seconds": 1.0}})
+    page = page_of({**one.results, "input": {**result, "seconds": 1.0}})
     assert "| input, all cores | not measured: FileNotFoundError" in page
 
 
 def test_figures_of_the_report():
-    def rate(median: float, **facts) -> dict:
-        return {"median": median, "rates": [median], "peak_mb": 10.0, **facts}
+    def rate(median: float, **details) -> dict:
+        return {"median": median, "rates": [median], "peak_mb": 10.0, **details}
 
     ours = {
         "hg_s2, batch 32, bf16": rate(1000.0, gpu_peak_mb=[5000]),
@@ -312,34 +311,34 @@ def test_figures_of_the_report():
     torch = {
         "PyTorch, batch 32, bf16, channels_last": rate(800.0, torch="2.8", device="cuda"),
     }
-    found = {
+    results = {
         "machine": {**SEEN, "unseen": None, "remarks": [], "seconds": 1.0},
         "input": {"parts": {gpu_check.PER_CORE: rate(500.0)}, "cores": 16, "seconds": 2.0},
         "speed 2": {"parts": ours, "seconds": 3.0},
         "devices": {"parts": {"1 GPUs": rate(100.0), "2 GPUs": rate(190.0)}, "seconds": 3.0},
         "torch": {"parts": torch, "seconds": 3.0},
     }
-    page = page_of(found)
+    page = page_of(results)
     assert "takes 1,000 images/s, the decoding of 2.0 cores; this process has 16." in page
     assert "| hg_s2, batch 32, bf16 | 1,000.0 | 1,000.0 to 1,000.0 | GPU 5,000 |" in page
     assert "not measured: OOM / when allocating" in page
     assert "2 GPUs: 1.90 times one" in page
-    assert "1.25 times that: hg_s2, batch 32, bf16" in page
+    assert "1.25 times as fast: hg_s2, batch 32, bf16" in page
 
 
-def test_gpus_that_are_not_seen_and_wrong_results_are_problems():
+def test_unseen_gpus_and_wrong_results_are_problems():
     remedy = {"why": "TensorFlow's CPU build is installed", "do": "BUILD=gpu make venv"}
-    found = {"machine": {**unseen(), "unseen": remedy, "remarks": [], "seconds": 1.0}}
-    assert len(gpu_check.problems(found)) == 1
-    page = page_of(found)
+    results = {"machine": {**unseen(), "unseen": remedy, "remarks": [], "seconds": 1.0}}
+    assert len(gpu_check.problems(results)) == 1
+    page = page_of(results)
     assert "**TensorFlow does not see the GPU: TensorFlow's CPU build is installed. BUILD=" in page
     assert page.count("Not measured: TensorFlow does not see the GPUs.") == len(gpu_check.SECTIONS)
-    found["machine"]["unseen"] = None
-    assert gpu_check.problems(found) == []
-    found["machine"]["tensorflow"]["broken"] = "no kernel image"
-    assert gpu_check.problems(found) == ["TensorFlow cannot compute on the GPU: no kernel image"]
-    found["machine"]["tensorflow"]["broken"] = ""
-    assert gpu_check.problems({**found, "network": {"wrong": ["the loss is off"]}}) == [
+    results["machine"]["unseen"] = None
+    assert gpu_check.problems(results) == []
+    results["machine"]["tensorflow"]["broken"] = "no kernel image"
+    assert gpu_check.problems(results) == ["TensorFlow cannot compute on the GPU: no kernel image"]
+    results["machine"]["tensorflow"]["broken"] = ""
+    assert gpu_check.problems({**results, "network": {"wrong": ["the loss is off"]}}) == [
         "the loss is off"
     ]
 
@@ -358,33 +357,33 @@ def test_a_process_has_its_task_s_variables_and_grows_its_memory(tmp_path):
     assert {"CUDA_VISIBLE_DEVICES=1", "TF_FORCE_GPU_ALLOW_GROWTH=true"} <= set(variables)
 
 
-def test_pytorch_without_a_gpu_is_not_measured_beside_one():
+def test_pytorch_without_a_gpu_is_not_compared_with_one():
     peers = pytest.importorskip("pipelines.benchmark.peers")
     if peers.torch.cuda.is_available():
         pytest.skip("this PyTorch has a GPU")
-    how = {"joints": 16, "channels_last": True, "bf16": True, "compiled": False}
+    options = {"joints": 16, "channels_last": True, "bf16": True, "compiled": False}
     with pytest.raises(ValueError, match="sees no GPU; name one that does by --torch_python"):
-        peers.training({}, "", **how, device="cuda")
+        peers.training({}, "", **options, device="cuda")
 
 
-@pytest.mark.skipif(gpu_machine.look()["gpus_there"] > 0, reason="this hides the GPU that is there")
+@pytest.mark.skipif(gpu_machine.inspect()["gpus_there"] > 0, reason="this hides the GPU")
 @pytest.mark.slow
 def test_the_command(tmp_path):
-    """On this CPU, at its smallest; every section has something to say."""
+    """On this CPU, at the smallest sizes; every section has a result."""
     process = start_python(
         "scripts/check_gpu.py", "--smallest", "--minutes=20", f"--output={tmp_path}/report"
     )
     output, _ = process.communicate(timeout=1200)
     assert process.returncode == 0, output
     page = (tmp_path / "report" / "report.md").read_text()
-    found = json.loads((tmp_path / "report" / "report.json").read_text())
+    results = json.loads((tmp_path / "report" / "report.json").read_text())
     assert page in output and "this shows that the command works" in page
-    assert found["problems"] == [] and found["sizes"] == "smallest"
-    left_out = {name for name, one in found["sections"].items() if "failed" in one}
+    assert results["problems"] == [] and results["sizes"] == "smallest"
+    left_out = {name for name, one in results["sections"].items() if "failed" in one}
     assert left_out == {"speed 8"}
     rates = [
         part
         for name in ("input", "speed 2", "data wait", "devices")
-        for part in found["sections"][name]["parts"].values()
+        for part in results["sections"][name]["parts"].values()
     ]
     assert len(rates) >= 6 and all(part["median"] > 0 for part in rates)

@@ -73,7 +73,7 @@ def test_a_file_by_hand(tmp_path):
     assert "1.jpg" not in coco.describe(result) and "left_ear:right_ear" in coco.describe(result)
 
 
-@pytest.mark.parametrize("box", [None, [], [10, 20, 0, 80], [10, 20, 40, -1]])
+@pytest.mark.parametrize("box", [None, [], [10, 20, 0, 80]])
 def test_without_a_box_of_some_size_the_joints_make_one(tmp_path, box):
     result = read(tmp_path, document([annotation(1, bbox=box)]), head="box:0.5")
     (person,) = result.people
@@ -83,6 +83,20 @@ def test_without_a_box_of_some_size_the_joints_make_one(tmp_path, box):
     assert person.head_size == pytest.approx(0.5 * 6.5)
     assert result.settings["coco"]["boxes_from_joints"] == 1
     assert "1 of 1 have no bbox" in coco.describe(result)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_boxes_that_copy_the_joints_extent_are_none(tmp_path, more):
+    """x from 12 to 18.5, y from 22 to 24.25; tools write the extent or one pixel more."""
+    tight = [12, 22, 6.5 + more, 2.25 + more]
+    copied = [annotation(n, bbox=tight) for n in (1, 2)]
+    result = read(tmp_path, document(copied))
+    assert [person.side for person in result.people] == pytest.approx([1.35 * 6.5] * 2)
+    assert result.people[0].center.tolist() == [15.25, 23.125]
+    (note,) = result.notes
+    assert note.startswith("the bbox of all 2 annotations is just the box of their joints")
+    one_real = read(tmp_path, document([*copied, annotation(3)]))
+    assert one_real.people[0].side == pytest.approx(1.25 * (6.5 + more)) and not one_real.notes
 
 
 @pytest.mark.parametrize(
@@ -95,6 +109,12 @@ def test_without_a_box_of_some_size_the_joints_make_one(tmp_path, box):
         ({"image_id": 4}, "image_id not in images", "image 4#7"),
         ({"category_id": 1, "keypoints": [1]}, "of another category", "1.jpg#7"),
         ({"bbox": None, "keypoints": [5, 5, 2] + [0] * 9}, "box without size", "1.jpg#7"),
+        (
+            {"bbox": None, "keypoints": [5, 5, 2, 5, 5.4, 2] + [0] * 6},
+            "box without size",
+            "1.jpg#7",
+        ),
+        ({"bbox": [10, 20, 40, -1]}, "box of negative size", "1.jpg#7"),
         ({"bbox": [200, 0, 9, 9]}, "box outside the picture", "1.jpg#7"),
         ({"bbox": [-9, 5, 9, 9]}, "box outside the picture", "1.jpg#7"),
     ],
@@ -115,10 +135,29 @@ def test_missing_joints_may_hold_anything_else_not(tmp_path):
     keypoints = [12, 22, 2, 15, 24, 1, 18, 24, 2, None, math.nan, 0]
     (person,) = read(tmp_path, document([annotation(1, keypoints=keypoints)])).people
     assert person.joints[3].tolist() == [0, 0]
-    for bad in ([None, 1, 2], [1, math.inf, 1], [1, 1, 3], ["x", 1, 1], [1, 1, -1], [1, 1, None]):
+    for bad in (
+        [None, 1, 2],
+        [1, math.inf, 1],
+        [1e308, 1, 2],
+        [10**400, 1, 2],
+        [0, 0, 3],
+        [1, 1, 3],
+        ["x", 1, 1],
+        [1, 1, -1],
+        [1, 1, None],
+    ):
         broken = document([annotation(41, keypoints=keypoints[:9] + bad)])
         with pytest.raises(ValueError, match="annotation 41: .*flag 0 .missing"):
             read(tmp_path, broken)
+
+
+def test_labelled_at_the_corner_is_missing_and_counted(tmp_path):
+    corner = [0, 0, 2, 0, 0, 1, 18.5, 24.25, 2, 0, 0, 0]
+    content = document([annotation(1, bbox=None), annotation(2, keypoints=corner)])
+    result = read(tmp_path, content, validation_fraction=0)
+    assert result.people[1].state.tolist() == [MISSING, MISSING, LABELLED, MISSING]
+    (note,) = result.notes
+    assert note.startswith("2 joints in 1 of 2 annotations are flagged as labelled at (0, 0)")
 
 
 REFUSED = [
@@ -130,6 +169,17 @@ REFUSED = [
     ({"annotations": [annotation(9, keypoints="abc")]}, "annotation 9: .*'abc'"),
     ({"annotations": [annotation(9, bbox=[1, 2, 3])]}, 'annotation 9: "bbox" must be 4 finite'),
     ({"annotations": [annotation(9, bbox=[1, 2, 3, math.nan])]}, 'annotation 9: "bbox" must be'),
+    ({"annotations": [annotation(9, bbox=[1, 2, 1e308, 3])]}, 'annotation 9: "bbox" must be'),
+    ({"annotations": [annotation(9, bbox=[-(10**400), 2, 3, 3])]}, 'annotation 9: "bbox" must be'),
+    *(
+        ({"images": [{"id": 1, "file_name": "1.jpg", "width": 9, "height": bad}]}, message)
+        for bad, message in [
+            (-480, 'image 1: "height" must be positive, not -480'),
+            (10**400, 'image 1: "height" must be a finite number, not 1000'),
+            (math.nan, 'image 1: "height" must be a finite number, not nan'),
+            ("480 px", "image 1: \"height\" must be a finite number, not '480 px'"),
+        ]
+    ),
     ({"annotations": [annotation(9), annotation(9)]}, "annotation id 9 occurs twice"),
     ({"annotations": [annotation(None)]}, 'annotation at index 0: "id" must be a whole'),
     ({"annotations": [annotation(9, image_id=[1])]}, 'annotation 9: "image_id" must be'),
@@ -156,8 +206,10 @@ def test_files_that_cannot_be_used_say_where_and_why(tmp_path, changes, message)
 def test_limbs_count_from_one(tmp_path, limbs):
     content = document([annotation(1)])
     content["categories"][0]["skeleton"] = limbs
-    with pytest.raises(ValueError, match="'dog': skeleton .* from 1 to 4"):
-        read(tmp_path, content)
+    result = read(tmp_path, content)
+    assert result.skeleton.limbs == Skeleton(tuple(JOINTS)).limbs
+    (note,) = result.notes
+    assert "'dog': skeleton should hold pairs of joint numbers from 1 to 4" in note
 
 
 def test_missing_file_and_file_of_another_kind(tmp_path):
@@ -234,6 +286,14 @@ class TestMirrorPairs:
     def test_names_that_differ_in_spelling_only(self, tmp_path):
         with pytest.raises(ValueError, match="but for spelling: .*--mirror_pairs"):
             self.skeleton(tmp_path, ["left_eye", "LeftEye", "right_eye"])
+
+    def test_none_at_all_is_worth_a_note(self, tmp_path):
+        content = document([annotation(1)])
+        content["categories"][0].update(keypoints=["nose", "le", "re", "tail"])
+        (note,) = read(tmp_path, content).notes
+        assert note.startswith("no joint has a mirror pair") and "--mirror_pairs=A:B" in note
+        assert read(tmp_path, content, mirror_pairs="le:re").notes == ()
+        assert read(tmp_path, content, mirror_pairs="nose:nose").notes == ()
 
 
 class TestHead:

@@ -1,6 +1,10 @@
 """Pictures of annotations and of users: real files of every kind, good and bad."""
 
 import io
+import os
+import socket
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -10,6 +14,7 @@ import pytest
 from PIL import Image
 
 from pipelines.data import image_io
+from tests.helpers.forked import ROOT
 
 
 @pytest.fixture
@@ -138,6 +143,26 @@ def test_a_file_of_too_many_bytes_is_not_read(tmp_path):
         file.truncate(300_000_000)
     with pytest.raises(ValueError, match="photograph over 256 MB"):
         image_io.read(str(path))
+
+
+SPECIAL = {
+    "fifo": os.mkfifo,
+    "device": lambda path: os.symlink("/dev/zero", path),
+    "socket": lambda path: socket.socket(socket.AF_UNIX).bind(path),
+}
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)  # a socket's path has at most 108 bytes
+    SPECIAL[kind]("x.jpg")
+    code = "from pipelines.data import image_io; image_io.read('x.jpg')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert "ValueError: photograph a fifo, device or socket" in done.stderr
 
 
 TRAILING = b"\xff\xd8 a motion photo's film \xff\xda" + bytes(1000)

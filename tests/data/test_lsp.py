@@ -119,6 +119,9 @@ def test_refuses_a_labelled_position_that_is_not_finite(tmp_path):
     joints[3, 1, 2] = np.nan
     with pytest.raises(ValueError, match="person 3, left_hip: a position is not finite"):
         lsp.read(_write(tmp_path, joints), validation=0)
+    joints[3, 1, 2] = 1e308
+    with pytest.raises(ValueError, match="person 3, left_hip: a position lies beyond 1e.06 px"):
+        lsp.read(_write(tmp_path, joints), validation=0)
     joints[3, 2, 2] = 0  # the same under a joint that is not labelled does no harm
     assert len(lsp.read(_write(tmp_path, joints), validation=0).people) == 3
 

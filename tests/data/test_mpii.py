@@ -209,6 +209,8 @@ def test_a_file_without_any_joints_is_a_test_file(tmp_path):
         ({"objpos": {"x": 1}}, '"objpos" must be 2 finite numbers'),
         ({"scale_provided": "tall"}, "\"scale_provided\" must be a finite number, not 'tall'"),
         ({"scale_provided": float("nan")}, '"scale_provided" must be a finite number, not nan'),
+        ({"objpos": [1, 1e308]}, '"objpos" must be 2 finite numbers, not .* .the limit is 1e.06'),
+        ({"scale_provided": 10**400}, '"scale_provided" must be a finite number, not 1000'),
         ({"joint_self": [[1, 2, 1]]}, '"joint_self" must be 16 x 3 finite numbers'),
         ({"joint_self": "[[1, 2"}, 'entry 1, "joint_self" is not readable as JSON'),
         ({"joint_self": [[1, 2, 1], [3]]}, '"joint_self" must be 16 x 3 finite numbers'),

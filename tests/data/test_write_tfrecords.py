@@ -1,6 +1,7 @@
 """The conversion as users meet it: real JPEGs, real processes, real interruptions."""
 
 import collections
+import dataclasses
 import gzip
 import json
 import os
@@ -186,6 +187,22 @@ class TestRefuses:
     def test_a_person_without_a_place(self, tmp_path, people):
         with pytest.raises(ValueError, match="00.jpg#9: centre .* must be finite"):
             run(tmp_path, [*people, person(9, "00.jpg", "train", 99, (np.nan, 0.0))])
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"center": np.array([1e308, 0.0])}, "centre .* must be finite, of at most 1e.06 px"),
+            ({"joints": np.array([[9, 9], [1e39, 9]])}, "labelled joints must be finite"),
+            ({"side": 1e-300}, "crop side is 1e-300 px, not 1 to 1e.06"),
+            ({"side": np.nan}, "crop side is nan px"),
+            ({"head_size": 0.0}, "head size is 0.0 px, not 0.001 to"),
+            ({"head_size": np.inf}, "head size is inf px"),
+        ],
+    )
+    def test_numbers_that_records_cannot_hold(self, tmp_path, people, changes, message):
+        bad = dataclasses.replace(person(9, "00.jpg", "train", 99), **changes)
+        with pytest.raises(ValueError, match="person 00.jpg#9: .*" + message):
+            run(tmp_path, [*people, bad])
 
     def test_no_images_folder(self, tmp_path, people):
         with pytest.raises(FileNotFoundError, match="no images folder at .*--images"):

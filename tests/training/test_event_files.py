@@ -1,4 +1,4 @@
-"""Validation curves of runs, read back from real event files and drawn."""
+"""Validation curves read from real event files and plotted."""
 
 import pathlib
 
@@ -35,17 +35,19 @@ def test_curves_come_back(run):
 
 
 def test_a_resumed_run_has_one_curve(run):
-    """Step 300 again, after a resume, in a second event file; then it went on."""
-    again = tf.summary.create_file_writer(str(pathlib.Path(run, "logs")), filename_suffix=".again")
+    """Step 300 a second time, after a resume, in a second event file; then further steps."""
+    resumed = tf.summary.create_file_writer(
+        str(pathlib.Path(run, "logs")), filename_suffix=".resumed"
+    )
     for step, percent in ((300, 46.0), (400, 70.0)):
-        summaries.write_validation(again, step, "raw", {"PCKh@0.5": {"mean14": percent}})
-    again.close()
+        summaries.write_validation(resumed, step, "raw", {"PCKh@0.5": {"mean14": percent}})
+    resumed.close()
     steps, percent = event_files.read_validation(run)["raw"]
     assert steps.tolist() == [100, 200, 300, 400]
     assert percent.tolist() == [10, 50, 46, 70]
 
 
-def test_a_run_of_an_earlier_version_that_went_on(run):
+def test_a_run_begun_by_an_earlier_version(run):
     """Its tags had other names; the later value of a step counts here too."""
     earlier = tf.summary.create_file_writer(str(pathlib.Path(run, "logs")), filename_suffix=".old")
     for step, percent in ((50, 3.0), (100, 9.0)):
@@ -65,8 +67,8 @@ def test_joint_groups_and_other_measures(run):
     assert event_files.read_validation(run, "AUC")["averaged"][1].tolist() == [4]
 
 
-def test_what_is_not_there(run, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere is no run: no event files"):
+def test_missing_runs_and_curves(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere is not a run: no event files"):
         event_files.read_validation(str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match=r"no validation of AUC wrist; it has overview/PCKh@0.5 "):
         event_files.read_validation(run, "AUC", "wrist")
@@ -89,7 +91,7 @@ def test_command_draws_two_runs(run, tmp_path, fork_script):
 
 
 @pytest.mark.slow
-def test_command_refuses_in_one_sentence(run, tmp_path, fork_script):
+def test_command_fails_with_one_sentence(run, tmp_path, fork_script):
     done = fork_script(ROOT, "scripts/plot_runs.py", run, f"--output={tmp_path / 'curves.docx'}")
     assert done["code"] == 1 and not (tmp_path / "curves.docx").exists()
     assert "must end in .png, .svg, .pdf" in done["errors"] and "Traceback" not in done["errors"]

@@ -21,11 +21,11 @@ MODES = {
 
 
 def losses(info, **mode):
-    """Mean loss per step of 50 steps four times, and of the last 20, as ``train.run`` takes them.
+    """Mean loss per step of five calls of 50 to 20 steps, taken as ``train.run`` takes them.
 
-    A tenth of the recipes' rate. At theirs the first steps of so small a network are chaotic:
-    float32, its first weights changed by a millionth, leaves its own curve by 1 to 3 %, and each
-    mode lies about as far beside it. At this rate the same change comes to 0.1 %.
+    At a tenth of the recipes' learning rate. At theirs the first steps of such a small network are
+    chaotic: float32 with its initial weights changed by a millionth deviates by 1 to 3 % from its
+    own curve, and each mode deviates about as much. At this rate the same change causes 0.1 %.
     """
     config = Config(
         stacks=1, channels=24, depth=1, size=32, global_batch_size=8, ema_decay=0.0, **mode
@@ -45,14 +45,14 @@ def losses(info, **mode):
 
 @pytest.fixture(scope="module")
 def plain(info):
-    found = losses(info)
-    assert found[-1] < 0.8 * found[0]  # it learns
-    return found
+    values = losses(info)
+    assert values[-1] < 0.8 * values[0]  # it learns
+    return values
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_the_loss_of_200_steps_is_that_of_float32_to_1_percent(info, plain, mode):
-    found = losses(info, **MODES[mode])
-    print(mode, found / plain - 1)
-    np.testing.assert_allclose(found, plain, rtol=0.01)
+    values = losses(info, **MODES[mode])
+    print(mode, values / plain - 1)
+    np.testing.assert_allclose(values, plain, rtol=0.01)

@@ -38,7 +38,7 @@ class TestTFConfig:
             ({"worker": TWO[1:], "chief": TWO[:1]}, "worker", 0, (TWO, 1)),
         ],
     )
-    def test_addresses_and_which_is_ours(self, cluster, kind, index, expected):
+    def test_addresses_and_our_index(self, cluster, kind, index, expected):
         assert devices.read_tf_config(tf_config(cluster, kind, index)) == expected
 
     @pytest.mark.parametrize(
@@ -63,13 +63,15 @@ class TestTFConfig:
             (tf_config({"worker": TWO}, "chief"), '"worker" and 0 to 1'),
         ],
     )
-    def test_refused_before_anything_starts(self, tmp_path, info, monkeypatch, text, rule):
+    def test_invalid_tf_config_fails_before_anything_starts(
+        self, tmp_path, info, monkeypatch, text, rule
+    ):
         monkeypatch.setenv("TF_CONFIG", text)
         with pytest.raises(ValueError, match=f"{rule}.* set it on each machine.*--strategy=auto"):
             train.run(tiny(tmp_path / "run", info, strategy="multi_worker"))
         assert not (tmp_path / "run").exists()
 
-    def test_a_port_in_use_is_no_place_to_wait_at(self, monkeypatch):
+    def test_a_port_in_use_fails_at_once(self, monkeypatch):
         with socket.create_server(("", 0)) as server:
             address = f"localhost:{server.getsockname()[1]}"
             monkeypatch.setenv("TF_CONFIG", tf_config({"worker": [address, TWO[1]]}))
@@ -86,7 +88,7 @@ class TestTFConfig:
         with pytest.raises(ValueError, match="use a fresh process"):
             devices.training_strategy("multi_worker")
 
-    def test_several_machines_are_not_to_train_each_for_itself(self, monkeypatch):
+    def test_several_machines_must_not_train_separately(self, monkeypatch):
         monkeypatch.setenv("TF_CONFIG", tf_config({"worker": TWO}))
         with pytest.raises(ValueError, match="use --strategy=multi_worker, or unset TF_CONFIG"):
             devices.training_strategy("one")
@@ -94,7 +96,7 @@ class TestTFConfig:
     @pytest.mark.parametrize(
         "text", ["", "nonsense", '{"environment": "cloud"}', tf_config({"worker": TWO[:1]})]
     )
-    def test_one_machine_trains_by_itself(self, monkeypatch, text):
+    def test_one_machine_trains_alone(self, monkeypatch, text):
         monkeypatch.setenv("TF_CONFIG", text)
         strategy = devices.training_strategy("one")
         assert devices.is_chief(strategy) and not devices.is_multi_worker(strategy)
@@ -106,7 +108,7 @@ class TestTFConfig:
 
 
 class TestLostWorkers:
-    # What TensorFlow 2.15 says when a worker was killed.
+    # TensorFlow 2.15's errors when a worker was killed.
     LOST = (
         "{{function_node __wrapped__CollectiveReduceV2_Nordering_token_1_device_/job:worker/"
         "replica:0/task:0/device:CPU:0}} Collective ops is aborted by: Error reported from "
@@ -135,7 +137,7 @@ def free_addresses(count: int) -> list[str]:
 
 
 class Worker:
-    """train_main.py in a process of its own, with a folder of its own for temporary files."""
+    """train_main.py in its own process, with its own folder for temporary files."""
 
     def __init__(self, folder: pathlib.Path, settings: config.Config, environment: dict):
         folder.mkdir()
@@ -161,7 +163,7 @@ class Worker:
 
 @pytest.fixture
 def start(tmp_path):
-    """A function that starts a process for each TF_CONFIG; what is left in the end is killed."""
+    """A function that starts a process for each TF_CONFIG; processes left at the end are killed."""
     started = []
 
     def workers(settings: config.Config, count: int = 1) -> list[Worker]:
@@ -228,12 +230,12 @@ def test_two_workers_equal_two_replicas(start, tmp_path, info):
     assert "--strategy=multi_worker" in (folder / "flags.txt").read_text()
 
     one, many = alone.workdir, settings.workdir
-    expected, found = losses(one), losses(many)
-    assert list(expected) == sorted(found) == list(range(1, 13))
+    expected, actual = losses(one), losses(many)
+    assert list(expected) == sorted(actual) == list(range(1, 13))
     for step, loss in expected.items():
-        assert found[step] == pytest.approx(loss, rel=1e-5), step
+        assert actual[step] == pytest.approx(loss, rel=1e-5), step
     for part in ("model", "averaged"):
-        expected, found = weights(one, part), weights(many, part)
-        assert expected.keys() == found.keys() and len(expected) > 100
+        expected, actual = weights(one, part), weights(many, part)
+        assert expected.keys() == actual.keys() and len(expected) > 100
         for name, value in expected.items():
-            np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(actual[name], value, rtol=1e-4, atol=1e-5, err_msg=name)

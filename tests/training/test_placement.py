@@ -40,7 +40,7 @@ CALLS = ("PartitionedCall", "StatefulPartitionedCall")  # what they call is look
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """Types that it takes, by attribute, and the arguments that it keeps in host memory."""
+    """Types that it supports, by attribute, and the arguments that it keeps in host memory."""
 
     types: dict[str, list[str]]
     hosts: set[str]
@@ -95,7 +95,7 @@ def _called(operation: tf.Operation) -> Iterator[tf.Graph]:
 
 
 def audit(graph: tf.Graph) -> list[str]:
-    """What a GPU does not do itself, a sentence each; [] when it does everything."""
+    """A sentence for each operation without a GPU kernel; [] when there is none."""
     faults, seen, waiting = collections.Counter(), set(), [graph]
     while waiting:
         graph = waiting.pop()
@@ -115,7 +115,7 @@ def audit(graph: tf.Graph) -> list[str]:
 
 
 def _folded(operation: tf.Operation) -> bool:
-    """Whether TensorFlow computes it before the graph runs: all that it reads is constant."""
+    """Whether TensorFlow folds it before the graph runs: all its inputs are constant."""
     inputs = list(operation.inputs)
     return bool(inputs) and all(tf.get_static_value(tensor) is not None for tensor in inputs)
 
@@ -130,7 +130,7 @@ def _faults(operation: tf.Operation) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def traced_for_a_gpu(monkeypatch):
-    """TensorFlow says that there is a GPU, so that graphs become what they are beside one."""
+    """TensorFlow reports a GPU, so that graphs are built as on a machine with one."""
     real = tf.config.list_logical_devices
     monkeypatch.setattr(
         tf.config,

@@ -1,4 +1,4 @@
-"""Batch norm's statistics from training people: by hand, on replicas, and what a training keeps."""
+"""Batch norm's statistics from training examples: by hand, on replicas, and in a whole training."""
 
 import pathlib
 
@@ -47,9 +47,9 @@ def test_statistics_of_several_batches_are_those_of_all_their_pixels(info):
 
 
 @pytest.mark.parametrize("sync_bn", [False, True])
-def test_two_replicas_find_what_one_finds(info, two_replicas, sync_bn):
-    """Without synchronisation what it finds with batches of their shares."""
-    found = []
+def test_two_replicas_have_the_statistics_of_one(info, two_replicas, sync_bn):
+    """Without synchronisation, those of one replica with batches of their shares."""
+    results = []
     for strategy, batch in ((devices.make_strategy("one"), 8 if sync_bn else 4), (two_replicas, 8)):
         with strategy.scope():
             network = build(sync_bn=sync_bn)
@@ -57,12 +57,12 @@ def test_two_replicas_find_what_one_finds(info, two_replicas, sync_bn):
             strategy, network, info, OPTIONS, examples=24, batch_size=batch
         )
         with recomputed():
-            found.append(statistics(network))
-    for one, two in zip(*found):
+            results.append(statistics(network))
+    for one, two in zip(*results):
         np.testing.assert_allclose(two, one, rtol=1e-3, atol=1e-5)
 
 
-def test_training_s_averages_come_back_on_every_replica_also_after_an_error(info, two_replicas):
+def test_moving_averages_are_restored_on_every_replica_even_after_an_error(info, two_replicas):
     with two_replicas.scope():
         network = build()
     averages = [layer.moving_mean for layer in precise_bn.batch_norms(network)]
@@ -80,7 +80,7 @@ def test_training_s_averages_come_back_on_every_replica_also_after_an_error(info
         )
 
 
-def test_stale_averages_are_named_and_change_no_prediction(info):
+def test_staleness_is_reported_and_changes_no_prediction(info):
     network, images = build(), pictures(info, 4)
     strategy = devices.make_strategy("one")
     recomputed = precise_bn.make(strategy, network, info, OPTIONS, examples=24, batch_size=8)
@@ -99,7 +99,7 @@ def test_stale_averages_are_named_and_change_no_prediction(info):
 
 
 @pytest.mark.parametrize("examples", [1, 5, 13, 24, 1000])
-def test_no_more_people_than_asked_nobody_twice_and_from_the_whole_split(info, examples):
+def test_at_most_the_requested_examples_none_twice_from_the_whole_split(info, examples):
     everybody = info.count("train")
     strategy = devices.make_strategy("one")
     dataset, batch = precise_bn._evenly(info, strategy, examples, 4)
@@ -112,7 +112,7 @@ def test_no_more_people_than_asked_nobody_twice_and_from_the_whole_split(info, e
 
 
 @pytest.mark.parametrize(("norm", "examples"), [("batch", 0), ("group", 24)])
-def test_nothing_is_done_where_nothing_is_asked_or_to_be_done(info, norm, examples):
+def test_nothing_is_recomputed_without_examples_or_batch_norm(info, norm, examples):
     network = build(norm=norm)
     before = statistics(network)
     recomputed = precise_bn.make(
@@ -123,7 +123,7 @@ def test_nothing_is_done_where_nothing_is_asked_or_to_be_done(info, norm, exampl
         np.testing.assert_equal(statistics(network), before)
 
 
-def test_a_training_validates_and_keeps_its_best_with_statistics_of_its_weights(tmp_path, info):
+def test_validation_and_best_checkpoint_use_recomputed_statistics(tmp_path, info):
     config = tiny(tmp_path / "run", info, precise_bn_examples=24)
     assert train.run(config) == 0
     events = EventAccumulator(str(pathlib.Path(config.workdir) / "logs")).Reload()
@@ -133,9 +133,7 @@ def test_a_training_validates_and_keeps_its_best_with_statistics_of_its_weights(
         assert all(float(tf.make_ndarray(one.tensor_proto)) > 0.1 for one in seen)
     best = checkpoints.find(f"{config.workdir}/best")
     same_step = f"{config.workdir}/checkpoints/{pathlib.Path(best).name}"
-    kept, passing = (
-        checkpoints.load_network(place, weights="raw")[0] for place in (best, same_step)
-    )
+    kept, passing = (checkpoints.load_network(path, weights="raw")[0] for path in (best, same_step))
     for one, other in zip(kept.trainable_variables, passing.trainable_variables):
         np.testing.assert_array_equal(one, other)
     strategy = devices.make_strategy("one")
@@ -169,7 +167,7 @@ def test_batch_norm_of_any_class_is_recomputed(info, two_replicas, replicas):
 
 
 class RunningMean(tf.keras.layers.Layer):
-    """Subtracts a mean that training moves, under names that nobody knows."""
+    """Subtracts a mean that training moves, under unknown names."""
 
     def build(self, shape):
         self.running = self.add_weight("running", shape[-1:], trainable=False)
@@ -181,6 +179,6 @@ class RunningMean(tf.keras.layers.Layer):
 def test_statistics_that_cannot_be_recomputed_are_an_error(info):
     network, strategy = plain_keras(RunningMean(name="own")), devices.make_strategy("one")
     arguments = {"strategy": strategy, "network": network, "info": info, "options": OPTIONS}
-    with pytest.raises(ValueError, match="own/running:0: statistics .*--precise_bn_examples=0"):
+    with pytest.raises(ValueError, match="own/running:0: not trainable.*--precise_bn_examples=0"):
         precise_bn.make(**arguments, examples=24, batch_size=8)
     precise_bn.make(**arguments, examples=0, batch_size=8)

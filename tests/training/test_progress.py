@@ -1,4 +1,4 @@
-"""Whether training says that the device waits for data, and what then helps."""
+"""Training warns when the device waits for data, and names the remedy."""
 
 import dataclasses
 import pathlib
@@ -8,34 +8,42 @@ import pytest
 
 from pipelines.data import cropping, tfrecords
 from pipelines.training import progress, train
-from pipelines.training.progress import STRETCH, WAITING, WORSE, Waiting
+from pipelines.training.progress import WARN_INCREASE, WARN_SHARE, WINDOW_SECONDS, DataWait
 from tests.helpers.people import tiny
 
-ALL = 1e6  # processor seconds: more than any machine has
+ALL = 1e6  # CPU seconds: more than any machine has
 
 
-def said(calls, cached: bool = True) -> list[str]:
-    """Sentences for calls of a whole stretch each: (share waited, processor seconds)."""
-    waiting = Waiting(724, 12.3, cached)
-    assert waiting.add(STRETCH, STRETCH, ALL) == ""  # the first call traces
-    return [waiting.add(STRETCH, share * STRETCH, busy) for share, busy in calls]
+def warnings(calls, cached: bool = True) -> list[str]:
+    """Warnings for calls of a whole window each: (share waited, CPU seconds)."""
+    data_wait = DataWait(724, 12.3, cached)
+    assert data_wait.add(WINDOW_SECONDS, WINDOW_SECONDS, ALL) == ""  # the first call traces
+    return [data_wait.add(WINDOW_SECONDS, share * WINDOW_SECONDS, busy) for share, busy in calls]
 
 
-def test_said_once_and_again_only_when_it_got_much_worse():
-    shares = [WAITING - 0.01, WAITING + 0.02, 0.25, WAITING + 0.03 + WORSE, 0.4, 0.05, 0.2]
-    sentences = said([(share, ALL) for share in shares])
-    assert [bool(text) for text in sentences] == [False, True, False, True, False, False, False]
-    assert sentences[1].startswith("the device waits for data 12% of the time; the ")
+def test_a_warning_is_repeated_only_when_the_wait_got_much_worse():
+    shares = [
+        WARN_SHARE - 0.01,
+        WARN_SHARE + 0.02,
+        0.25,
+        WARN_SHARE + 0.03 + WARN_INCREASE,
+        0.4,
+        0.05,
+        0.2,
+    ]
+    printed = warnings([(share, ALL) for share in shares])
+    assert [bool(text) for text in printed] == [False, True, False, True, False, False, False]
+    assert printed[1].startswith("the device waits for data 12% of the time; the ")
 
 
-def test_short_calls_are_put_together():
-    waiting = Waiting(724, 12.3, True)
-    texts = [waiting.add(STRETCH / 4, STRETCH / 8, ALL) for _ in range(5)]
+def test_short_calls_are_added_up():
+    data_wait = DataWait(724, 12.3, True)
+    texts = [data_wait.add(WINDOW_SECONDS / 4, WINDOW_SECONDS / 8, ALL) for _ in range(5)]
     assert [bool(text) for text in texts] == [False] * 4 + [True]
 
 
-def test_without_a_clock_nothing_is_said():
-    assert said([(np.nan, ALL)] * 3) == [""] * 3
+def test_without_a_clock_there_is_no_warning():
+    assert warnings([(np.nan, ALL)] * 3) == [""] * 3
 
 
 @pytest.mark.parametrize(
@@ -44,21 +52,21 @@ def test_without_a_clock_nothing_is_said():
         (ALL, True, "crops of up to 724 px: write records with a smaller --context or --side"),
         (ALL, False, "or use more cores"),
         (0.0, False, "--cache_gb=12 or more"),
-        (0.0, True, "look for other programs"),
+        (0.0, True, "check for other programs"),
     ],
 )
 def test_the_remedy_follows_from_the_cores_and_the_files(busy, cached, remedy):
-    (sentence,) = said([(0.5, busy)], cached)
-    assert remedy in sentence
+    (warning,) = warnings([(0.5, busy)], cached)
+    assert remedy in warning
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side, waits", [(64, False), (1000, True)])
-def test_a_training_whose_input_is_slow_says_so(
+def test_a_training_with_slow_input_prints_the_warning(
     tmp_path, own_records, capfd, monkeypatch, side, waits
 ):
     """Every crop is padded to a canvas of 2,000 px: 96 MB for a step of milliseconds."""
-    monkeypatch.setattr(progress, "STRETCH", 0.3)
+    monkeypatch.setattr(progress, "WINDOW_SECONDS", 0.3)
     wide = dataclasses.replace(own_records(), geometry=cropping.Geometry(2.0, side))
     pathlib.Path(wide.folder, tfrecords.INFO_FILE).write_text(wide.to_json())
     config = tiny(tmp_path / "run", wide, steps=30, evaluate_every=100, ema_decay=0.0)

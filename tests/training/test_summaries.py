@@ -73,8 +73,8 @@ class TestHyperParameters:
         handler = list_session_groups.Handler(context.RequestContext(), backend, "", request)
         return handler.run().session_groups
 
-    def test_runs_are_lines_of_one_table(self, tmp_path):
-        """Equal runs in two folders stay two lines; the metric is the last one."""
+    def test_runs_are_rows_of_one_table(self, tmp_path):
+        """Equal runs in two folders are two rows; the metric is the last value."""
         runs = {"a": {"stacks": 1}, "b": {"stacks": 8, "sync_bn": True}, "c": {"stacks": 1}}
         for name, changes in runs.items():
             config = Config(workdir=str(tmp_path / name), learning_rate=0.004, **changes)

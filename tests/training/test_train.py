@@ -1,4 +1,4 @@
-"""Training: steps that do not depend on replicas, runs that resume exactly, and refusals."""
+"""Training: steps that do not depend on replicas, runs that resume exactly, and errors."""
 
 import dataclasses
 import os
@@ -71,7 +71,7 @@ class TestRun:
             *(file + end for file in files for end in ends),
         }
 
-    def test_flags_file_gives_the_config_again(self, trained):
+    def test_flags_file_round_trips_the_config(self, trained):
         text = pathlib.Path(trained[0].workdir, "flags.txt").read_text()
         assert text == config.to_flagfile(trained[0])
         assert config.differences(text, trained[0]) == []
@@ -88,9 +88,9 @@ class TestRun:
         # min(0.9, 11 / 20) ** 10 of the initial weights is left at step 10; two steps followed.
         assert 0 < np.abs(raw[name] - averaged[name]).max() < 0.3 * moved
 
-    def test_started_again_it_has_nothing_to_do(self, trained, tmp_path, capfd):
-        again = copy_run(trained, tmp_path)
-        assert train.run(again) == 0
+    def test_a_finished_run_resumed_takes_no_steps(self, trained, tmp_path, capfd):
+        copy = copy_run(trained, tmp_path)
+        assert train.run(copy) == 0
         out = capfd.readouterr().out
         assert "resuming" in out and "step 12 of 12" in out and "0 trace" in out
 
@@ -102,8 +102,8 @@ def events(trained):
 
 class TestTensorBoard:
     def scalars(self, events, tag):
-        found = events.Tensors(tag)
-        return {one.step: float(tf.make_ndarray(one.tensor_proto)) for one in found}
+        logged = events.Tensors(tag)
+        return {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in logged}
 
     def test_tags(self, events):
         tags = set(events.Tags()["tensors"])
@@ -157,23 +157,23 @@ class TestTensorBoard:
                 assert picture.shape == (int(height), int(width), 3) and picture.std() > 5
 
 
-class TestRefusals:
-    def refused(self, config, error, match):
+class TestErrors:
+    def fails(self, config, error, match):
         with pytest.raises(error, match=match):
             train.run(config)
 
     def test_no_records(self, tmp_path, info):
         wrong = tiny(tmp_path / "run", info, records=str(tmp_path / "nowhere"))
-        self.refused(wrong, FileNotFoundError, "make_tfrecords.py --records=")
+        self.fails(wrong, FileNotFoundError, "make_tfrecords.py --records=")
 
     def test_empty_split(self, tmp_path, own_records):
         only = own_records(counts={"validation": 4})
-        self.refused(tiny(tmp_path / "run", only), ValueError, "no people in the split 'train'")
+        self.fails(tiny(tmp_path / "run", only), ValueError, "no people in the split 'train'")
         assert not (tmp_path / "run").exists()
 
     def test_workdir_of_another_configuration(self, trained):
         other = dataclasses.replace(trained[0], channels=12, learning_rate=1e-3)
-        self.refused(
+        self.fails(
             other,
             ValueError,
             "--channels: 8 there, 12 here; --learning_rate: 0.00025 there, 0.001 here.*--workdir",
@@ -181,14 +181,14 @@ class TestRefusals:
 
     def test_workdir_of_other_records(self, trained, own_records):
         other = dataclasses.replace(trained[0], records=own_records(first=500).folder)
-        self.refused(other, ValueError, "was trained on other records")
+        self.fails(other, ValueError, "was trained on other records")
 
     def test_truncated_shard(self, tmp_path, own_records):
         info = own_records()
         path = pathlib.Path(info.shards("train")[1])
         path.write_bytes(path.read_bytes()[:-20])
         match = f"{path.name} has .* record 7 of 8 is damaged"
-        self.refused(tiny(tmp_path / "run", info), ValueError, match)
+        self.fails(tiny(tmp_path / "run", info), ValueError, match)
         assert not (tmp_path / "run").exists()
 
     def test_flipped_bit_in_a_validation_shard(self, tmp_path, own_records):
@@ -198,7 +198,7 @@ class TestRefusals:
         data[10] ^= 1
         path.write_bytes(data)
         match = f"{path.name} was altered .* record 0 of 4 is damaged"
-        self.refused(tiny(tmp_path / "run", info), ValueError, match)
+        self.fails(tiny(tmp_path / "run", info), ValueError, match)
         assert not (tmp_path / "run").exists()
 
     @pytest.mark.parametrize(
@@ -210,27 +210,28 @@ class TestRefusals:
             ({"init_from": "/nowhere"}, "no checkpoint in /nowhere"),
             (
                 {"global_batch_size": 9, "strategy": "mirrored", "logical_devices": 2},
-                "--global_batch_size=9 cannot be shared equally by 2 replicas",
+                "--global_batch_size=9 cannot be divided equally among 2 replicas",
             ),
             ({"logical_devices": 2}, "--logical_devices needs --strategy=mirrored or auto"),
         ],
     )
-    def test_flags_that_do_not_fit_leave_nothing_behind(self, tmp_path, info, changes, match):
-        """Nothing: not even a claim on the folder, which the corrected command could not use."""
+    def test_invalid_flags_leave_no_files(self, tmp_path, info, changes, match):
+        """Not even flags.txt, which would make the corrected command fail."""
         wrong = tiny(tmp_path / "run", info, **changes)
-        self.refused(wrong, (ValueError, FileNotFoundError), match)
+        self.fails(wrong, (ValueError, FileNotFoundError), match)
         assert not (tmp_path / "run").exists()
 
     def test_damaged_checkpoint(self, trained, tmp_path):
         copy = copy_run(trained, tmp_path)
         data = pathlib.Path(copy.workdir, "checkpoints", "ckpt-12.data-00000-of-00001")
         data.write_bytes(data.read_bytes()[:999])
-        self.refused(copy, ValueError, "ckpt-12 cannot be resumed.*delete its files")
+        self.fails(copy, ValueError, "ckpt-12 cannot be resumed.*delete its files")
 
 
 class TestLengths:
-    def of(self, people=24, **changes):
-        return schedule.Lengths.of(dataclasses.replace(config.Config(), **changes), people)
+    def of(self, examples=24, **changes):
+        changed = dataclasses.replace(config.Config(), **changes)
+        return schedule.Lengths.from_config(changed, examples)
 
     def test_epochs_become_steps_once(self):
         lengths = self.of(
@@ -260,7 +261,7 @@ class TestLengths:
             100, epoch=100, evaluate=100, warmup=0, milestones=(), profile=(10, 12)
         )
         assert [lengths.until_stop(step, 50) for step in (0, 7, 10, 11, 12)] == [10, 3, 1, 1, 38]
-        assert [lengths.profiles(step) for step in (9, 10, 11, 12)] == [False, True, True, False]
+        assert [lengths.is_profiled(step) for step in (9, 10, 11, 12)] == [False, True, True, False]
 
     def test_a_profile_after_the_end(self):
         with pytest.raises(ValueError, match="--profile=7:9 begins after the training's 7 steps"):
@@ -286,14 +287,14 @@ class TestCheckFinite:
 
 class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_first_is_noted_and_the_second_acts(self, number, capsys):
+    def test_the_first_is_recorded_and_the_second_acts(self, number, capsys):
         before = signal.getsignal(number)
         with train.stop_on_signals() as received:
             os.kill(os.getpid(), number)
             assert received == [number]
             assert signal.getsignal(number) == before
         assert signal.getsignal(number) == before
-        assert "saving after the running steps" in capsys.readouterr().out
+        assert "saving after the current steps" in capsys.readouterr().out
 
 
 class TestProgress:
@@ -308,7 +309,7 @@ class TestProgress:
         pace.add(10, 0.1, 0.0)
         assert pace.count(1000) == 200
 
-    def test_waiting_share_leaves_the_first_call_out(self):
+    def test_the_wait_does_not_count_the_first_call(self):
         pace = Pace()
         pace.add(1, 30.0, 29.0)
         pace.add(2, 1.0, 0.25)
@@ -322,12 +323,12 @@ class TestProgress:
         one = {"losses": np.array([2.0, 4.0]), "norm": 6.0, "wait": 0.5}
         for steps in (1, 3):
             log.add({**one, "hits": hits, "counts": counts}, steps, 2.0)
-        report = log.report(0.1, MPII)
-        assert report["losses"].tolist() == [1.0, 2.0]
-        assert report["gradient_norm"] == 3.0
-        assert report["images_per_second"] == 8.0
-        assert report["data_wait_percent"] == 25.0
-        assert report["PCKh"]["head"] == 75.0
+        scalars = log.scalars(0.1, MPII)
+        assert scalars["losses"].tolist() == [1.0, 2.0]
+        assert scalars["gradient_norm"] == 3.0
+        assert scalars["images_per_second"] == 8.0
+        assert scalars["data_wait_percent"] == 25.0
+        assert scalars["PCKh"]["head"] == 75.0
         # The mean of all steps, the speed of the last call.
         assert log.line(1.5) == "loss 3, 12 images/s, data wait 1.5 %"
 
@@ -354,7 +355,7 @@ class TestCommand:
         assert cli.answer(fail) == 1
         assert capsys.readouterr().err == "error: the loss is not finite\n"
 
-    def test_mistakes_of_ours_keep_their_traceback(self):
+    def test_bugs_keep_their_traceback(self):
         with pytest.raises(ZeroDivisionError):
             cli.answer(lambda: 1 // 0)
 
@@ -392,7 +393,7 @@ class TestDevices:
 
 
 def take_steps(strategy, info, count, *, clip_norm):
-    """Calls of ``count`` steps of 8 people with AdamW, averaged with 0.5.
+    """Calls of ``count`` steps of 8 examples with AdamW, averaged with 0.5.
 
     Sums of each call, initial weights, AdamW's means of gradients after the first call, weights,
     and their averages.

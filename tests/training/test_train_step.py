@@ -81,10 +81,11 @@ class TestAccumulate:
         _, _, moving = step_of(network, images, accumulation_steps=2)
         np.testing.assert_allclose(moving["stem_bn/moving_mean:0"], mean, rtol=1e-4, atol=1e-6)
 
-    def test_a_batch_that_parts_cannot_share(self, tmp_path, info):
+    def test_a_batch_that_cannot_be_divided_into_parts(self, tmp_path, info):
         wrong = tiny(tmp_path / "run", info, accumulation_steps=3)
         with pytest.raises(
-            ValueError, match="--global_batch_size=8 .* by 1 replicas with --accumulation_steps=3"
+            ValueError,
+            match="--global_batch_size=8 .* among 1 replicas with --accumulation_steps=3",
         ):
             train.run(wrong)
         assert not (tmp_path / "run").exists()
@@ -116,7 +117,7 @@ class TestRemat:
 
 
 def run_steps(strategy, info, *, count=3, loss_scale=None, sync_bn=False, norm="group", **modes):
-    """Sums per step and the weights after ``count`` steps of 8 people, as ``train.run`` does it."""
+    """Sums per step and the weights after ``count`` steps of 8 examples, as in ``train.run``."""
     build = {"joints": 16, "stacks": 1, "channels": 16, "depth": 1, "size": 32, "norm": norm}
     build |= {name: modes.pop(name) for name in ("remat", "precision") if name in modes}
     state = create_train_state(
@@ -161,7 +162,7 @@ class TestModesInTraining:
         agree(plain, run_steps(devices.make_strategy("one"), info, **modes), 1e-4)
 
     def test_two_replicas(self, info, plain, two_replicas):
-        """Everything at once; parts of two people each.
+        """Everything at once; parts of two examples each.
 
         After the first update rounding takes other sides of ReLU and pool, which processor and
         compiler decide: 0.1 % of the gradient's norm was seen.
@@ -172,7 +173,7 @@ class TestModesInTraining:
         agree(two, all_modes, 1e-2)
         agree((plain[0][:1],), all_modes, 1e-5)
 
-    def test_float16_leaves_out_what_overflows(self, info, plain, two_replicas):
+    def test_float16_skips_overflowing_steps(self, info, plain, two_replicas):
         """A scale of 2^40 overflows float16; it is halved until the gradient fits."""
         half = {"precision": "mixed_float16", "count": 30}
         sums, weights, scale = run_steps(two_replicas, info, loss_scale={"start": 2.0**40}, **half)
@@ -186,15 +187,17 @@ class TestModesInTraining:
     @pytest.mark.parametrize(
         "modes", [{"xla": True}, {"accumulation_steps": 2}, {"remat": True}], ids=str
     )
-    def test_replicas_that_cannot_meet(self, info, two_replicas, modes):
-        with pytest.raises(ValueError, match="--sync_bn on several replicas does not go with"):
+    def test_replicas_that_cannot_synchronise(self, info, two_replicas, modes):
+        with pytest.raises(
+            ValueError, match="--sync_bn on several replicas cannot be combined with"
+        ):
             run_steps(two_replicas, info, norm="batch", sync_bn=True, **modes)
 
 
 class TestLossScale:
     @staticmethod
     def after(scale, norms):
-        """(norm reported, scale, steps left out, updates) after each gradient norm."""
+        """(norm reported, scale, steps skipped, updates) after each gradient norm."""
         updates = tf.Variable(0)
 
         @tf.function
@@ -213,7 +216,7 @@ class TestLossScale:
             (4.0, 16.0, 0, 2),
             (0.0, 8.0, 1, 2),
             (5.0, 8.0, 1, 3),
-            (0.0, 4.0, 2, 3),  # and the count of finite ones starts again
+            (0.0, 4.0, 2, 3),  # and the count of finite ones restarts
             (6.0, 4.0, 2, 4),
             (7.0, 8.0, 2, 5),
         ]
@@ -229,7 +232,7 @@ class TestLossScale:
             ours.guard(tf.constant(norm), lambda: None)
             assert float(ours.scale) == float(theirs.loss_scale)
 
-    def test_a_scale_of_one_that_does_not_help_is_a_failure(self):
+    def test_overflow_at_a_scale_of_one_is_reported(self):
         reported = self.after(optimizer.LossScale(2.0), [np.inf, np.inf])
         assert reported[0] == (0.0, 1.0, 1, 0)
         assert np.isinf(reported[1][0]) and reported[1][1:] == (1.0, 2, 0)
@@ -238,11 +241,11 @@ class TestLossScale:
 @pytest.mark.slow
 class TestRun:
     def test_float16_with_a_profile_and_resumed(self, tmp_path, info, capfd):
-        """Two runs of two steps each; the loss scale goes on where it was."""
+        """Two runs of two steps each; the loss scale continues where it was."""
         config = tiny(tmp_path / "run", info, steps=4, precision="mixed_float16", ema_decay=0.0)
         half = dataclasses.replace(config, profile="1:3", evaluate_every=9.0)
         assert train.run(half) == 0
-        assert "0 steps left out for overflow in float16; the loss scale is 32768" in (
+        assert "0 steps skipped for overflow in float16; the loss scale is 32768" in (
             capfd.readouterr().out
         )
         steps = profiled(pathlib.Path(config.workdir, "logs"))
@@ -250,9 +253,9 @@ class TestRun:
         prefix = checkpoints.latest(str(tmp_path / "run" / "checkpoints"))
         reader = tf.train.load_checkpoint(prefix)
         end = "/.ATTRIBUTES/VARIABLE_VALUE"
-        found = [reader.get_tensor(f"loss_scale/{n}{end}") for n in ("scale", "finite", "skipped")]
-        assert found == [2.0**15, 4, 0]
-        assert train.run(half) == 0  # restores every value, or is refused
+        saved = [reader.get_tensor(f"loss_scale/{n}{end}") for n in ("scale", "finite", "skipped")]
+        assert saved == [2.0**15, 4, 0]
+        assert train.run(half) == 0  # restores every value or fails
 
 
 def profiled(logs: pathlib.Path) -> int:

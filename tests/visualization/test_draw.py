@@ -29,7 +29,7 @@ def _pixel(image, point):
 
 
 @pytest.mark.parametrize("skeleton", [MPII, LSP])
-def test_right_is_warm_and_left_is_cool_at_the_joints_place(skeleton):
+def test_right_joints_are_warm_and_left_ones_cool(skeleton):
     joints = _standing(skeleton)
     image = draw.person(_blank(), joints, skeleton)
     for name, point in zip(skeleton.joints, joints):
@@ -76,7 +76,7 @@ def test_positions_are_pixel_centres_and_finer_than_a_pixel():
         np.testing.assert_allclose(center, [x, 60.0], atol=0.07)
 
 
-def test_invisible_and_unknown_joints_are_left_out():
+def test_invisible_and_unknown_joints_are_omitted():
     joints = _standing()
     assert (draw.person(_blank(), joints, MPII, np.zeros(16, bool)) == GREY).all()
     assert (draw.person(_blank(), np.full((16, 2), np.nan), MPII) == GREY).all()
@@ -107,7 +107,7 @@ def test_strokes_grow_with_the_picture():
     assert share[0] / 2 < share[1] < share[0] * 2
 
 
-def test_inputs_stay_as_they_are():
+def test_inputs_are_not_modified():
     image, joints, maps = _blank(), _standing(), np.full((8, 8, 2), 0.5)
     image.setflags(write=False), joints.setflags(write=False), maps.setflags(write=False)
     draw.person(image, joints, MPII)
@@ -119,7 +119,7 @@ def test_inputs_stay_as_they_are():
     assert (image == GREY).all() and (joints == _standing()).all() and (maps == 0.5).all()
 
 
-def test_heat_glows_at_its_place():
+def test_heat_glows_at_its_position():
     maps = np.zeros((60, 80, 3), np.float32)
     maps[10, 20, 0], maps[50, 60, 2] = 1.0, 0.95
     panel = draw.heatmap_panel(_blank(), maps)
@@ -152,7 +152,7 @@ def _grid(people=5, side=64, title="", errors=None, columns=3, offset=0.0):
     return draw.people_grid(images, truth, state, truth + offset, MPII, errors, columns, title)
 
 
-def test_grid_holds_everybody_at_256_px():
+def test_grid_holds_all_people_at_256_px():
     page = _grid(people=5, columns=3)
     assert page.shape == (2 * 260 + 4, 3 * 260 + 4, 3) and page.dtype == np.uint8
     cells = [page[r : r + 256, c : c + 256] for r in (4, 264) for c in (4, 264, 524)]
@@ -160,7 +160,7 @@ def test_grid_holds_everybody_at_256_px():
     assert len(np.unique(cells[5].reshape(-1, 3), axis=0)) == 1
 
 
-def test_grid_draws_joints_at_their_scaled_place():
+def test_grid_draws_joints_at_scaled_positions():
     page = _grid(people=1, side=64, columns=4)
     cell = page[4:260, 4:260]
     knee = (_standing() * 64 / 320)[MPII.index("right_knee")]
@@ -168,7 +168,7 @@ def test_grid_draws_joints_at_their_scaled_place():
     assert cell[y, x, 0] > 200 and cell[y, x, 2] < 100
 
 
-def test_grid_leaves_missing_truth_out():
+def test_grid_omits_missing_truth():
     truth, far = np.full((1, 16, 2), 32.0), np.full((1, 16, 2), np.nan)
     truth[0, MPII.index("head_top")] = [32, 5]
     state = np.full((1, 16), 2)
@@ -197,7 +197,7 @@ def test_misses_are_ringed():
 
 
 def test_caption_counts_hits_among_scored():
-    """Same counts give the same plate; another count, or nobody to score, another one."""
+    """Equal counts give equal plates; another count, or no scored joint, a different one."""
     errors = np.full((4, 16), np.nan)
     errors[0, :3], errors[1, 5:8], errors[2, :3] = [0.5, 0.1, 0.6], [0.6, 0.2, 0.3], [0.6, 0.6, 0]
     page = _grid(people=4, side=256, errors=errors, columns=4)
@@ -215,7 +215,7 @@ def test_title_is_above_and_fits(title):
     assert (strip > 150).any() and (strip[:, -10:] < 60).all()
 
 
-def test_nobody_to_draw_is_refused():
+def test_a_grid_without_images_is_an_error():
     with pytest.raises(ValueError, match="no people"):
         _grid(people=0)
 

@@ -18,23 +18,25 @@ import typing
 import numpy as np
 
 from hourglass.skeleton import Skeleton
-from pipelines.data import cropping
-from pipelines.data.annotations import BOX_CONTEXT, JOINTS_CONTEXT, MISSING, Annotated, Person
-from pipelines.data.readers import coco_file, files
+from pipelines.data import cropping, picture_sizes
+from pipelines.data.annotations import (
+    BOX_CONTEXT,
+    JOINTS_CONTEXT,
+    LABELLED,
+    MAX_PX,
+    MIN_HEAD_SIZE,
+    MIN_SIDE,
+    MISSING,
+    OCCLUDED,
+    Annotated,
+    Person,
+)
+from pipelines.data.readers import coco_file, coco_pictures, coco_skeleton, files
+from pipelines.data.readers.coco_pictures import Instance
 
 FILES = ("annotations.json", "annotations/person_keypoints_default.json", "result.json")
 
 VALIDATION_FRACTION = 0.1
-
-
-class _Instance(typing.NamedTuple):
-    image: str
-    image_id: int | str
-    number: int | str
-    joints: np.ndarray
-    state: np.ndarray
-    box: np.ndarray
-    boxed: bool
 
 
 def read(
@@ -47,18 +49,23 @@ def read(
     validation_fraction: float | None = None,
     split_seed: int = 0,
     folders: tuple[str, str] = ("", ""),
+    images: str = "",
+    rescale: bool = False,
 ) -> Annotated:
     """Read every usable instance of one category of a COCO keypoint file.
 
-    Joints: flag 0 is MISSING (its position means nothing), 1 OCCLUDED, 2 LABELLED. Names and limbs
+    Joints: flag 0 is MISSING (its position means nothing), 1 OCCLUDED, 2 LABELLED. One
+    at exactly (0, 0) is MISSING whatever its flag: tools write absent ones so. Names and limbs
     come from the category. The crop is centred on ``bbox`` and ``BOX_CONTEXT`` times as wide as its
-    longer side; without a ``bbox``, or with one of no size, on the box of the joints that are not
+    longer side; without a ``bbox``, with one of no size, or where every ``bbox`` copies the joints'
+    extent, on the box of the joints that are not
     MISSING and ``JOINTS_CONTEXT`` times as wide. Ids are ``image#annotation id``. Rows go by image
     name, then annotation id; the order in the file changes nothing.
 
     Left out, by reason: crowds (``iscrowd``), instances without keypoints or with all of them
     MISSING, with a box of no size or outside the picture, annotations with an ``image_id`` that is
-    not in ``images``, and those of another category.
+    not in ``images``, those of another category, and those in pictures of another size than
+    annotated.
 
     Args:
       annotations: the JSON file, plain or gzip, local or gs://.
@@ -72,6 +79,9 @@ def read(
         ``VALIDATION_FRACTION``. All instances of one picture are in one split, see ``held_out``.
       split_seed: of that choice.
       folders: put before the image names of the two files, see ``shared_root``.
+      images: folder of the pictures: their sizes are compared with the annotated ones, see
+        ``pipelines.data.picture_sizes``; "" believes the annotations.
+      rescale: move positions to pictures of another size than annotated.
 
     Raises:
       FileNotFoundError: a file is missing.
@@ -79,13 +89,16 @@ def read(
         no category or head rule chosen where one must be, an annotation with keypoints that are
         not three numbers for each joint, or a value that cannot be used; names file and annotation.
     """
-    parts = _parse(annotations, validation_annotations, category, folders)
-    skeleton = _skeleton(parts[0], mirror_pairs)
+    parts = _parse(annotations, validation_annotations, category, folders, images)
+    skeleton = coco_skeleton.skeleton_of(parts[0], mirror_pairs)
     head_size_of, rule = _head(head, skeleton, annotations)
     left_out: dict[str, list[str]] = collections.defaultdict(list)
     by_file = [_instances(part, left_out) for part in parts]
+    fits = coco_pictures.compare(images, [one for part in by_file for one in part], rescale)
+    by_file = [coco_pictures.fitting(part, fits, left_out) for part in by_file]
     validation = _validation_images(by_file, validation_fraction, split_seed)
     instances = _in_order([instance for part in by_file for instance in part])
+    instances, copied = coco_pictures.without_copied_boxes(instances)
     people = _people(instances, validation, head_size_of)
     if people and not any(math.isfinite(person.head_size) for person in people):
         raise ValueError(f"--head={head}: none in {annotations} has both joints; choose others")
@@ -98,17 +111,32 @@ def read(
         origin=0,
         sources=tuple(part.path for part in parts),
         settings={"coco": _settings(parts[-1], skeleton, instances)},
+        upright={name: fit.upright for name, fit in fits.items() if fit.upright is not None},
+        notes=(
+            *(note for part in parts for note in part.notes),
+            *coco_skeleton.notes(skeleton, mirror_pairs),
+            *picture_sizes.notes(fits),
+            *coco_pictures.notes(instances),
+            *copied,
+        ),
     )
 
 
 def _parse(
-    annotations: str, validation_annotations: str, category: str, folders: tuple[str, str]
+    annotations: str,
+    validation_annotations: str,
+    category: str,
+    folders: tuple[str, str],
+    images: str,
 ) -> list[coco_file.File]:
     """One file, or two with the same joints."""
-    train = coco_file.parse(annotations, category, folders[0])
+    roots = [os.path.join(images, folder) if images else "" for folder in folders]
+    train = coco_file.parse(annotations, category, folders[0], roots[0])
     if not validation_annotations:
         return [train]
-    validation = coco_file.parse(validation_annotations, category or train.category, folders[1])
+    validation = coco_file.parse(
+        validation_annotations, category or train.category, folders[1], roots[1]
+    )
     if train.joints != validation.joints:
         raise ValueError(
             f"{validation.path} names the joints {validation.joints}, {train.path} {train.joints}; "
@@ -118,7 +146,7 @@ def _parse(
 
 
 def _validation_images(
-    by_file: list[list[_Instance]], fraction: float | None, seed: int
+    by_file: list[list[Instance]], fraction: float | None, seed: int
 ) -> set[str]:
     """All images of the second file, or a choice among those of the only one."""
     images, *second = ({instance.image for instance in part} for part in by_file)
@@ -202,40 +230,7 @@ def _check_apart(both: set[str]) -> None:
     )
 
 
-# ---- joints, mirror pairs, head size
-
-
-def _skeleton(part: coco_file.File, mirror_pairs: str) -> Skeleton:
-    stated = _stated_pairs(part, mirror_pairs)
-    rest = tuple(name for name in part.joints if name not in stated)
-    try:
-        mirror = Skeleton(rest).mirror if rest else ()
-        pairs = [(rest[a], rest[b]) for a, b in enumerate(mirror) if a < b]
-        pairs += [(a, b) for a, b in stated.items() if a < b]
-        indices = sorted(tuple(sorted(map(part.joints.index, pair))) for pair in pairs)
-        return Skeleton(part.joints, tuple(indices), part.limbs or None)
-    except ValueError as error:
-        raise ValueError(
-            f"{part.path}: {error}. Give pairs that do not follow from the names with "
-            "--mirror_pairs=A:B,C:D; A:A is a joint without a counterpart"
-        ) from error
-
-
-def _stated_pairs(part: coco_file.File, text: str) -> dict[str, str]:
-    """Joint -> its mirror image in ``text``, in both directions."""
-    stated = {}
-    for pair in filter(None, (piece.strip() for piece in text.split(","))):
-        ends = [end.strip() for end in pair.split(":")]
-        unknown = [end for end in ends if end not in part.joints]
-        if len(ends) != 2 or unknown:
-            raise ValueError(
-                f"--mirror_pairs: {pair!r} is not A:B of two joints; they are "
-                f"{', '.join(part.joints)}"
-            )
-        if set(ends) & set(stated):
-            raise ValueError(f"--mirror_pairs: {pair!r} names a joint that another pair has")
-        stated.update({ends[0]: ends[1], ends[1]: ends[0]})
-    return stated
+# ---- head size
 
 
 def _head(text: str, skeleton: Skeleton, path: str) -> tuple[typing.Callable, str]:
@@ -271,17 +266,17 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _distance(instance: _Instance, ends: list[int]) -> float:
+def _distance(instance: Instance, ends: list[int]) -> float:
     if (instance.state[ends] == MISSING).any():
         return math.nan
     length = float(np.linalg.norm(instance.joints[ends[0]] - instance.joints[ends[1]]))
-    return length if length > 0 else math.nan
+    return length if length >= MIN_HEAD_SIZE else math.nan
 
 
 # ---- annotations -> people
 
 
-def _instances(part: coco_file.File, left_out: dict[str, list[str]]) -> list[_Instance]:
+def _instances(part: coco_file.File, left_out: dict[str, list[str]]) -> list[Instance]:
     """Every usable instance of a file; ids of the others go to ``left_out``, by reason."""
     instances = []
     for number, entry in _numbered(part).items():
@@ -319,24 +314,25 @@ def _unusable(part: coco_file.File, entry: dict, image: dict | None) -> str | No
 
 def _instance(
     part: coco_file.File, entry: dict, image: dict, name: str, number: int | str
-) -> _Instance | str:
+) -> Instance | str:
     """Return an instance, or the reason to leave it out."""
     where = f"{part.path}, annotation {number}"
-    joints, state = _joints(part, entry, where)
+    joints, state, absent = _joints(part, entry, where)
     if not state.any():
         return "no labelled joint"
     given = files.numbers(entry, "bbox", (4,), where, optional=True)
+    if given is not None and (given[2:] < 0).any():
+        return "box of negative size"
     boxed = given is not None and bool((given[2:] > 0).all())
     box = given if boxed else cropping.box_around(joints[state != MISSING])
-    if not box[2:].max() > 0:
+    if box[2:].max() < MIN_SIDE:
         return "box without size"
-    if _outside(image, box):
-        return "box outside the picture"
-    return _Instance(name, entry["image_id"], number, joints, state, box, boxed)
+    size = coco_file.size(image, f"{part.path}, image {files.short(entry['image_id'])}")
+    return Instance(name, entry["image_id"], number, joints, state, box, boxed, size, absent)
 
 
-def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return joints [J, 2] image px and state [J] of an annotation."""
+def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return joints [J, 2] image px, state [J], and how many labelled ones at (0, 0) are absent."""
     values, count = entry["keypoints"], len(part.joints)
     if not isinstance(values, list) or len(values) != 3 * count:
         has = f"{len(values) / 3:g} joints" if isinstance(values, list) else files.short(values)
@@ -348,28 +344,25 @@ def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, 
         table = np.array(values, np.float64).reshape(count, 3)
     except (TypeError, ValueError, OverflowError):
         table = np.full((count, 3), np.nan)
+    absent = (table[:, :2] == 0).all(axis=1) & np.isin(table[:, 2], (OCCLUDED, LABELLED))
+    table[absent, 2] = MISSING
     flag, used = table[:, 2], table[:, 2] != MISSING
-    if not (np.isin(flag, (0, 1, 2)).all() and np.isfinite(table[used]).all()):
+    if not (np.isin(flag, (0, 1, 2)).all() and (np.abs(table[used]) <= MAX_PX).all()):
         raise ValueError(
-            f'{where}: "keypoints" must be finite numbers x, y and a flag 0 (missing), 1 '
-            f"(occluded) or 2 (visible), not {files.short(values)}"
+            f'{where}: "keypoints" must be finite numbers x, y of at most {MAX_PX:g} and a flag '
+            f"0 (missing), 1 (occluded) or 2 (visible), not {files.short(values)}"
         )
-    return np.where(used[:, None], table[:, :2], 0.0), flag.astype(np.uint8)
+    joints = np.where(used[:, None], table[:, :2], 0.0)
+    return joints, flag.astype(np.uint8), int(absent.sum())
 
 
-def _outside(image: dict, box: np.ndarray) -> bool:
-    size = [image.get("width"), image.get("height")]
-    known = all(isinstance(n, (int, float)) and n > 0 for n in size)
-    return known and cropping.is_outside(box, *size)
-
-
-def _in_order(instances: list[_Instance]) -> list[_Instance]:
+def _in_order(instances: list[Instance]) -> list[Instance]:
     """By image, then annotation id: numbers by value."""
     return sorted(instances, key=lambda one: (one.image, len(str(one.number)), str(one.number)))
 
 
 def _people(
-    instances: list[_Instance], validation: set[str], head_size_of: typing.Callable
+    instances: list[Instance], validation: set[str], head_size_of: typing.Callable
 ) -> tuple[Person, ...]:
     people, rows = [], collections.Counter()
     for one in instances:
@@ -392,7 +385,7 @@ def _people(
     return tuple(people)
 
 
-def _settings(part: coco_file.File, skeleton: Skeleton, instances: list[_Instance]) -> dict:
+def _settings(part: coco_file.File, skeleton: Skeleton, instances: list[Instance]) -> dict:
     """Return what dataset.json keeps: what COCO's result format needs, and the choices made.
 
     Results are compared with the validation file, so ``part`` is that one where there are two.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 
+from pipelines.data import locate
 from pipelines.data.readers import files
 
 
@@ -19,6 +20,7 @@ class File(typing.NamedTuple):
       images: id -> entry, with a ``file_name`` inside the images folder.
       annotations: of every category, unchecked.
       folder: to be put before the file names; may be "".
+      notes: sentences on what was unusual.
     """
 
     path: str
@@ -29,10 +31,14 @@ class File(typing.NamedTuple):
     images: dict
     annotations: list
     folder: str
+    notes: tuple[str, ...]
 
 
-def parse(path: str, category: str, folder: str) -> File:
+def parse(path: str, category: str, folder: str, images: str = "") -> File:
     """Read the file and choose the category; "" when only one has keypoints.
+
+    ``images`` is the folder of the pictures, where they are looked for with ``locate``; "" takes
+    their names as they are.
 
     Raises FileNotFoundError when it is missing; ValueError naming it, the entry and the rule when
     it is broken, or when the category is not there or not clear.
@@ -44,16 +50,35 @@ def parse(path: str, category: str, folder: str) -> File:
     joints = tuple(chosen["keypoints"])
     if not all(isinstance(name, str) and name for name in joints):
         raise ValueError(f"{where}: keypoints should be names, not {files.short(joints)}")
+    limbs, bad = _limbs(chosen.get("skeleton") or [], len(joints))
+    notes = (f"{where}: {bad}; drawn without limbs",) if bad else ()
+    pictures = images_by_id(entries["images"], path)
+    if images:
+        pictures, moved = _located(pictures, path, images)
+        notes += moved
     return File(
         path,
         str(chosen.get("name")),
         id_of(chosen, "id", where),
         joints,
-        _limbs(chosen.get("skeleton") or [], len(joints), where),
-        _inside(images_by_id(entries["images"], path), path),
+        limbs,
+        _inside(pictures, path),
         entries["annotations"],
         folder,
+        notes,
     )
+
+
+def _located(images: dict, path: str, folder: str) -> tuple[dict, tuple[str, ...]]:
+    """Return them with names that lead to files in ``folder``, and a note where names changed."""
+    paths = locate.locate(folder, path, (entry["file_name"] for entry in images.values()))
+    moved = [f"{name} -> {found}" for name, found in paths.items() if name != found]
+    notes = ()
+    if moved:
+        examples = ", ".join(moved[:3]) + (", ..." if len(moved) > 3 else "")
+        notes = (f"{len(moved):,} of {len(paths):,} pictures have other names: {examples}",)
+    renamed = {k: {**one, "file_name": paths[one["file_name"]]} for k, one in images.items()}
+    return renamed, notes
 
 
 def lists(data: object, keys: tuple[str, ...], path: str) -> dict[str, list[dict]]:
@@ -116,17 +141,30 @@ def id_of(entry: dict, name: str, where: str) -> int | str:
     return value
 
 
-def _limbs(pairs: object, joints: int, where: str) -> tuple[tuple[int, int], ...]:
-    """COCO's pairs, which count from 1, as pairs that count from 0; each once."""
+def size(image: dict, where: str) -> tuple[int, int] | None:
+    """Return a picture's annotated width and height, px; None where one is absent or 0.
+
+    Raises ValueError for anything but numbers of 0 to ``MAX_PX``.
+    """
+    values = [files.numbers(image, key, (), where, optional=True) for key in ("width", "height")]
+    for key, value in zip(("width", "height"), values):
+        if value is not None and value < 0:
+            raise ValueError(f'{where}: "{key}" must be positive, not {files.short(image[key])}')
+    return tuple(round(float(value)) for value in values) if all(values) else None
+
+
+def _limbs(pairs: object, joints: int) -> tuple[tuple[tuple[int, int], ...], str]:
+    """COCO's pairs, which count from 1, as pairs that count from 0; each once.
+
+    Also what is wrong with them, and then no pairs; "" when nothing is.
+    """
     limbs = {}
     for pair in pairs if isinstance(pairs, list) else [pairs]:
         numbers = pair if isinstance(pair, list) and len(pair) == 2 else [None]
         if not all(isinstance(n, int) and 1 <= n <= joints for n in numbers):
-            raise ValueError(
-                f"{where}: skeleton should hold pairs of joint numbers from 1 to {joints}, not "
-                f"{files.short(pair)}"
-            )
+            rule = f"skeleton should hold pairs of joint numbers from 1 to {joints}"
+            return (), f"{rule}, not {files.short(pair)}"
         a, b = sorted(n - 1 for n in numbers)
         if a != b:
             limbs[a, b] = None
-    return tuple(limbs)
+    return tuple(limbs), ""

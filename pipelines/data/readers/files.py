@@ -13,6 +13,8 @@ import numpy as np
 import scipy.io
 import tensorflow as tf
 
+from pipelines.data.annotations import MAX_PX
+
 # The largest published annotation file (COCO's) is half of this; MPII's are under 50 MB.
 LIMIT = 1 << 30
 
@@ -135,7 +137,8 @@ def numbers(
 ) -> np.ndarray | None:
     """Return entry[key] as float64 of that shape; None where optional and empty or not there.
 
-    Raises ValueError, beginning with ``where``, for another shape or values that are not finite.
+    Raises ValueError, beginning with ``where``, for another shape or values that are not finite or
+    beyond ``MAX_PX``.
     """
     value = entry.get(key)
     if optional and is_empty(value):
@@ -144,9 +147,11 @@ def numbers(
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         array = None
-    if array is None or array.shape != shape or not np.isfinite(array).all():
+    if array is None or array.shape != shape or not (np.abs(array) <= MAX_PX).all():
         what = f"{' x '.join(map(str, shape))} finite numbers" if shape else "a finite number"
-        raise ValueError(f'{where}: "{key}" must be {what}, not {short(value)}')
+        raise ValueError(
+            f'{where}: "{key}" must be {what}, not {short(value)} (the limit is {MAX_PX:g})'
+        )
     return array
 
 

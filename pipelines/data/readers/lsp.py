@@ -9,6 +9,8 @@ from pipelines.data import cropping
 from pipelines.data.annotations import (
     JOINTS_CONTEXT,
     LABELLED,
+    MAX_PX,
+    MIN_HEAD_SIZE,
     MISSING,
     OCCLUDED,
     Annotated,
@@ -94,6 +96,8 @@ def _joints(path: str) -> tuple[np.ndarray, np.ndarray, int]:
     state = np.where(flag == 1, *((LABELLED, MISSING) if extended else (OCCLUDED, LABELLED)))
     used = state != MISSING
     _check(path, used & ~np.isfinite(position).all(axis=2), "a position is not finite")
+    far = f"a position lies beyond {MAX_PX:g} px"
+    _check(path, used & (np.abs(position) > MAX_PX).any(axis=2), far)
     return np.where(used[..., None], position, 0.0), state.astype(np.uint8), 5 if extended else 4
 
 
@@ -130,5 +134,5 @@ def _head_size(joints: np.ndarray, state: np.ndarray) -> float:
     neck, top = LSP.index("neck"), LSP.index("head_top")
     length = float(np.linalg.norm(joints[neck] - joints[top]))
     enough = (state != MISSING).sum() >= SCORED_JOINTS
-    known = state[neck] != MISSING and state[top] != MISSING and length > 0
+    known = state[neck] != MISSING and state[top] != MISSING and length >= MIN_HEAD_SIZE
     return length if enough and known else float("nan")

@@ -30,7 +30,15 @@ import h5py
 import numpy as np
 
 from hourglass.skeleton import MPII
-from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED, SPLITS, Annotated, Person
+from pipelines.data.annotations import (
+    LABELLED,
+    MIN_HEAD_SIZE,
+    MISSING,
+    OCCLUDED,
+    SPLITS,
+    Annotated,
+    Person,
+)
 from pipelines.data.readers import files, mpii_mat
 
 FILES = (
@@ -357,7 +365,7 @@ def _annotated_head_size(
 def _estimated_head_size(joints: np.ndarray, state: np.ndarray) -> float:
     top, neck = MPII.index("head_top"), MPII.index("upper_neck")
     length = float(np.linalg.norm(joints[top] - joints[neck]))
-    known = state[top] != MISSING and state[neck] != MISSING and length > 0
+    known = state[top] != MISSING and state[neck] != MISSING and length >= MIN_HEAD_SIZE
     return HEAD_SIZE_PER_HEAD_LENGTH * length if known else float("nan")
 
 
