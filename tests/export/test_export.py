@@ -370,7 +370,7 @@ def test_int8_of_a_dead_layer_is_rejected(tmp_path):
 
     pictures = np.random.default_rng(0).uniform(0, 1, [4, 8, 8, 2]).astype(np.float32)
     path = tmp_path / "dead.tflite"
-    with pytest.raises(ValueError, match="cannot run the int8 file .* the same number for all"):
+    with pytest.raises(ValueError, match="cannot run the int8 file .* the same output for all"):
         formats.write_tflite(str(path), dead, "int8", pictures)
     assert not path.exists()
 

@@ -344,9 +344,9 @@ class TestFiles:
         for value, words in (
             ([1, 2], "contains no weights by name"),
             ({}, "contains no weights by name"),
-            ({"epoch": 3}, "no tensors by name"),
-            ({"fc.weight": torch.ones(2)}, "no stacked hourglass"),
-            ({**tensors, "x": torch.ones(2, dtype=torch.float64)}, "no tensors by name: 1 .'x'"),
+            ({"epoch": 3}, "not named tensors"),
+            ({"fc.weight": torch.ones(2)}, "not a stacked hourglass"),
+            ({**tensors, "x": torch.ones(2, dtype=torch.float64)}, "not named tensors: 1 .'x'"),
         ):
             torch.save(value, tmp_path / "w.pth")
             rejected(tmp_path / "w.pth", words)

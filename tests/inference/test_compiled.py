@@ -160,5 +160,5 @@ def test_a_mirror_test_needs_the_networks_joints_and_a_batch_one_example(fast):
         ValueError, match="mirrored prediction of 16 joints .* not 2: pass Skeleton.mirror"
     ):
         compiled.make_predict(fast, (1, 0), InferenceOptions())
-    with pytest.raises(ValueError, match="1 example or more, not 0"):
+    with pytest.raises(ValueError, match="at least 1 example, not 0"):
         compiled.make_predict(fast, MPII.mirror, PLAIN, batch_size=0)

@@ -310,7 +310,7 @@ def test_a_folder_with_broken_pictures(command, trained, folder, tmp_path, predi
     assert f"bad: {folder / 'cut.jpg'}: photograph truncated" in output
     assert f"bad: {folder / 'empty.jpg'}: photograph empty" in output
     assert "error: 2 had problems" in output and "images/s" in output
-    assert "1 files of the folders are not pictures" in output
+    assert "1 files in the folders do not have a picture's extension" in output
     assert "4 people in 4 images" in output
     people = json.loads((tmp_path / "out" / "predictions.json").read_text())
     names = ["more/p3.jpg", "p0.jpg", "p1.jpg", "p2.jpg"]
@@ -424,7 +424,7 @@ def test_mistakes_are_sentences(command, trained, folder, tmp_path):
     run = f"--checkpoint={trained[0].workdir}"
     (tmp_path / "boxes.json").write_text('{"elsewhere.jpg": [[1, 2, 3, 4]]}')
     lines = {
-        "error: no input: name pictures": [run],
+        "error: no input: give pictures": [run],
         "error: there is no file or folder nowhere/; ": ["nowhere/", run],
         "contains no trained network": [str(folder), f"--checkpoint={tmp_path}"],
         "error: no name in": [str(folder), run, f"--boxes={tmp_path / 'boxes.json'}"],
