@@ -221,7 +221,7 @@ class TestNetworkFile:
         assert checkpoints.read_network(str(run_folder[0])) == (BUILD, MPII)
 
     def test_missing(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="holds no trained network.*train_main.py"):
+        with pytest.raises(FileNotFoundError, match="contains no trained network.*train_main.py"):
             checkpoints.read_network(str(tmp_path))
 
     @pytest.mark.parametrize("text", ["", "{}", "[]", '{"build": 3, "joints": ["left_a"]}', "\xff"])
@@ -281,8 +281,8 @@ class TestPlaces:
     def test_a_run_or_one_checkpoint(self, run_folder):
         folder = str(run_folder[0])
         prefix = folder + "/checkpoints/ckpt-7"
-        assert checkpoints.split_place(folder + "/") == (folder, "")
-        assert checkpoints.split_place(prefix) == (folder, prefix)
+        assert checkpoints.split_path(folder + "/") == (folder, "")
+        assert checkpoints.split_path(prefix) == (folder, prefix)
         assert checkpoints.find(prefix) == checkpoints.find(folder) == prefix
 
     def test_the_best_comes_first(self, copied, spare):

@@ -78,7 +78,9 @@ def test_values_that_are_allowed(pages):
 
 def test_usage_and_purpose(pages):
     page = pages["scripts/predict.py"]
-    assert page.startswith("usage: python scripts/predict.py [flags] INPUT...\n\nFind the joints")
+    assert page.startswith(
+        "usage: python scripts/predict.py [flags] INPUT...\n\nPredict the joints"
+    )
     assert "--helpfull lists absl's own flags" in page and "--flagfile=FILE" in page
     assert pages["train_main.py"].startswith("usage: python train_main.py [flags]\n")
 
