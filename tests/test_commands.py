@@ -122,7 +122,7 @@ def test_errors_are_a_sentence_and_an_exit_code(tmp_path, info, fork_script):
     run = f"--workdir={tmp_path / 'run'}"
     words = {
         "not a flag: steps=3; flags start with --": [MAIN, run, "steps=3"],
-        "flag --stacks=0: must be 1 or more": [MAIN, run, "--stacks=0"],
+        "flag --stacks=0: 0 is not a positive integer": [MAIN, run, "--stacks=0"],
         f"error: {tmp_path / 'run'} contains no trained network": [
             EVALUATE,
             run,
