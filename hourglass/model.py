@@ -177,6 +177,10 @@ def _stack(
     return [heatmaps, make.add([x, features, maps], f"{name}_sum")]
 
 
+# More than any network that trains; a damaged file must not take all memory.
+_MOST = {"stacks": 64, "blocks": 64, "depth": 10, "joints": 1024, "channels": 4096, "size": 4096}
+
+
 def _check(
     stacks: int, blocks: int, channels: int, low_channels: int, depth: int, joints: int, size: int
 ):
@@ -188,6 +192,10 @@ def _check(
     for name, value in (("channels", channels), ("low_channels", low_channels)):
         if value < 8 or value % 4:
             raise ValueError(f"{name} must be a multiple of 4 from 8 up, not {value}")
+    given = {"stacks": stacks, "blocks": blocks, "depth": depth, "joints": joints, "size": size}
+    for name, value in {**given, "channels": max(channels, low_channels)}.items():
+        if value > _MOST[name]:
+            raise ValueError(f"{name} must be {_MOST[name]} or less, not {value}")
     step = STRIDE * 2**depth
     if size < step or size % step:
         raise ValueError(

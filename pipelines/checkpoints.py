@@ -14,7 +14,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from hourglass import model
+from hourglass import heatmap, model
 from hourglass.skeleton import Skeleton
 from pipelines import checkpoint_files
 from pipelines.data.cropping import Geometry
@@ -100,8 +100,7 @@ def check_data(folder: str, info: DatasetInfo) -> None:
 
     The position in the data is an index into these. Raises ValueError naming both.
     """
-    path = os.path.join(folder, NETWORK_FILE)
-    before, now = json.loads(read_whole(path))["data"], _fingerprint(info)
+    before, now = _read_parts(folder).get("data"), _fingerprint(info)
     if before != now:
         raise ValueError(
             f"{folder} was trained on other records ({before}) than {info.folder} ({now}); "
@@ -109,8 +108,8 @@ def check_data(folder: str, info: DatasetInfo) -> None:
         )
 
 
-def read_network(folder: str) -> tuple[dict, Skeleton]:
-    """Arguments of ``hourglass.model.build`` and joints of the run in ``folder``.
+def _read_parts(folder: str) -> dict:
+    """What model.json of the run in ``folder`` holds.
 
     Raises FileNotFoundError without a model.json, ValueError for an invalid one.
     """
@@ -122,9 +121,23 @@ def read_network(folder: str) -> tuple[dict, Skeleton]:
         )
     try:
         parts = json.loads(read_whole(path))
-        return dict(parts["build"]), Skeleton.from_parts(parts)
-    except (KeyError, TypeError, ValueError) as error:
+        kinds = {"build": dict, "expects": dict}
+        wrong = [key for key, kind in kinds.items() if not isinstance(parts.get(key, {}), kind)]
+        if wrong or "build" not in parts:
+            raise ValueError(f"{', '.join(wrong) or 'build'} should be an object")
+        Skeleton.from_parts(parts)
+        return parts
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} does not describe a network: {error!r}; restore it") from error
+
+
+def read_network(folder: str) -> tuple[dict, Skeleton]:
+    """Arguments of ``hourglass.model.build`` and joints of the run in ``folder``.
+
+    Raises FileNotFoundError without a model.json, ValueError for an invalid one.
+    """
+    parts = _read_parts(folder)
+    return dict(parts["build"]), Skeleton.from_parts(parts)
 
 
 def read_expected(folder: str) -> tuple[tuple[float, ...], str]:
@@ -132,12 +145,14 @@ def read_expected(folder: str) -> tuple[tuple[float, ...], str]:
 
     Raises ValueError for an invalid mean; else as ``read_network``.
     """
-    read_network(folder)
-    expects = json.loads(read_whole(os.path.join(folder, NETWORK_FILE))).get("expects", {})
-    mean = expects.get("mean", MEAN)
-    if np.shape(mean) != (3,) or not np.isfinite(mean).all():
+    expects = _read_parts(folder).get("expects", {})
+    mean, decoder = expects.get("mean", MEAN), expects.get("decode", "")
+    numbers = isinstance(mean, (list, tuple)) and all(isinstance(v, (int, float)) for v in mean)
+    if not numbers or np.shape(mean) != (3,) or not np.isfinite(mean).all():
         raise ValueError(f"{folder}/{NETWORK_FILE}: mean {mean!r} should be 3 numbers; restore it")
-    return tuple(mean), expects.get("decode", "")
+    if decoder not in ("", *heatmap.DECODERS):
+        raise ValueError(f"{folder}/{NETWORK_FILE}: there is no decoder {decoder!r}; restore it")
+    return tuple(mean), decoder
 
 
 def read_geometry(folder: str) -> Geometry:
@@ -148,16 +163,15 @@ def read_geometry(folder: str) -> Geometry:
 
     Raises ValueError for an invalid geometry; else as ``read_network``.
     """
-    build, _ = read_network(folder)
-    path = os.path.join(folder, NETWORK_FILE)
-    written = json.loads(read_whole(path)).get("expects", {}).get("geometry")
-    if written is None:
-        return Geometry(side=round(Geometry.side * build["size"] / 256))
+    parts = _read_parts(folder)
+    written = parts.get("expects", {}).get("geometry")
     try:
+        if written is None:
+            return Geometry(side=round(Geometry.side * parts["build"]["size"] / 256))
         return Geometry(float(written["context"]), int(written["side"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"{path}: geometry {written!r} is invalid ({error!r}); restore it"
+            f"{folder}/{NETWORK_FILE}: geometry {written!r} is invalid ({error!r}); restore it"
         ) from error
 
 
@@ -387,8 +401,12 @@ def load_network(path: str, precision: str = "float32", weights: str = "best"):
     Raises:
       FileNotFoundError, ValueError: there is none, or it is damaged.
     """
-    arguments, skeleton = read_network(split_path(path)[0])
-    network = model.build(**{**arguments, "sync_bn": False, "precision": precision})
+    folder, _ = split_path(path)
+    arguments, skeleton = read_network(folder)
+    try:
+        network = model.build(**{**arguments, "sync_bn": False, "precision": precision})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder}/{NETWORK_FILE}: {error}; restore it") from error
     prefix = find(path)
     part = part_of(prefix, weights)
     load(prefix, network, part)

@@ -14,6 +14,12 @@ from typing import Any
 
 from absl import app, flags, logging
 
+# TensorFlow's own errors of full disks, memory, permissions and paths.
+_OF_FILES = {
+    *("ResourceExhaustedError", "PermissionDeniedError", "NotFoundError", "UnavailableError"),
+    *("FailedPreconditionError", "AlreadyExistsError"),
+}
+
 # What users can fix; anything else is a bug of ours and keeps its traceback.
 EXPECTED = (OSError, ValueError, FloatingPointError)
 
@@ -169,6 +175,16 @@ def answer(work: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if not _is_tensorflows(error):
+            raise
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
+
+
+def _is_tensorflows(error: Exception) -> bool:
+    # By name: scripts that need no TensorFlow must not import it for its errors.
+    return type(error).__module__.startswith("tensorflow") and type(error).__name__ in _OF_FILES
 
 
 def _parse(line: list[str], words: str) -> list[str]:

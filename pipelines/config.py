@@ -264,8 +264,8 @@ def differences(flagfile: str, config: Config) -> list[str]:
 
 
 def _values(flagfile: str) -> dict[str, str]:
-    lines = (line[2:].split("=", 1) for line in flagfile.splitlines() if line[:2] == "--")
-    return {cli.current_name(Config, name): value for name, value in lines}
+    lines = (line[2:].partition("=") for line in flagfile.splitlines() if line[:2] == "--")
+    return {cli.current_name(Config, name): value for name, _, value in lines}
 
 
 def build_arguments(config: Config, skeleton: Skeleton) -> dict:

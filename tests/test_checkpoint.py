@@ -260,6 +260,63 @@ class TestStartFrom:
             checkpoints.start_from(checkpoints.find(str(run_folder[0])), network, set())
 
 
+class TestDamagedNetworkFile:
+    """model.json cut, of other types or absurd: a sentence that names it, and no memory taken."""
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("", "{", "[]", "null", "3", '"text"', "{}", "[" * 100_000, "\x00\x01"),
+            '{"build": []}',
+            '{"build": {}, "joints": 5}',
+            '{"build": {}, "expects": []}',
+        ],
+    )
+    def test_not_a_description(self, copied, text):
+        (copied / "model.json").write_text(text)
+        for read in (checkpoints.read_network, checkpoints.read_expected, checkpoints.load_network):
+            with pytest.raises(ValueError, match="model.json does not describe a network"):
+                read(str(copied))
+
+    @pytest.mark.parametrize(
+        ("part", "value"),
+        [
+            *(("channels", "8"), ("channels", 10**9), ("stacks", 10**9), ("stacks", None)),
+            *(("size", 2**30), ("depth", 10**6), ("network", "vit"), ("no_such", 1)),
+        ],
+    )
+    def test_no_such_network(self, copied, part, value):
+        self.change(copied, "build", part, value)
+        with pytest.raises(ValueError, match="model.json: .*restore it"):
+            checkpoints.load_network(str(copied))
+
+    @pytest.mark.parametrize(
+        ("part", "value"),
+        [
+            *(("mean", "grey"), ("mean", [1, 2]), ("mean", [0, 0, float("nan")])),
+            *(("mean", [[1], [2], [3]]), ("decode", "best"), ("decode", 7)),
+        ],
+    )
+    def test_what_the_weights_expect(self, copied, part, value):
+        self.change(copied, "expects", part, value)
+        with pytest.raises(ValueError, match="model.json.*restore it"):
+            checkpoints.read_expected(str(copied))
+
+    @pytest.mark.parametrize(
+        "geometry",
+        [5, [], {}, {"context": 8.0, "side": 4096}, {"context": "x", "side": 9}, {"side": 1e400}],
+    )
+    def test_geometry(self, copied, geometry):
+        self.change(copied, "expects", "geometry", geometry)
+        with pytest.raises(ValueError, match="model.json: geometry .* is invalid"):
+            checkpoints.read_geometry(str(copied))
+
+    def change(self, folder, group, part, value):
+        parts = json.loads((folder / "model.json").read_text())
+        parts.setdefault(group, {})[part] = value
+        (folder / "model.json").write_text(json.dumps(parts))
+
+
 class TestNetworkFile:
     def test_comes_back(self, run_folder):
         assert checkpoints.read_network(str(run_folder[0])) == (BUILD, MPII)

@@ -18,6 +18,9 @@ from pipelines.data.annotations import BOX_CONTEXT, Person
 # A window this wide takes 0.8 GB before it is shrunk; MPII's widest (of 25,204) has 12,408 px.
 MAX_WINDOW = 16_384
 
+# A stored crop this wide takes 50 MB where it is decoded, for each example of a batch.
+MAX_CANVAS = 4096
+
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
@@ -42,6 +45,11 @@ class Geometry:
             raise ValueError(f"context is {self.context}; it must lie between 1 and 8 crop sides")
         if not 8 <= self.side <= 4096:
             raise ValueError(f"side is {self.side}; it must lie between 8 and 4096 px")
+        if self.canvas > MAX_CANVAS:
+            raise ValueError(
+                f"context {self.context:g} x side {self.side} takes {self.canvas} px, more than "
+                f"the {MAX_CANVAS} that a stored crop may have; lower one of them"
+            )
 
     @property
     def canvas(self) -> int:

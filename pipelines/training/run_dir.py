@@ -28,14 +28,32 @@ def check_same_run(config: Config, info: tfrecords.DatasetInfo) -> None:
       ValueError: naming each flag that differs, or the other record set.
     """
     path = os.path.join(config.workdir, FLAGS_FILE)
-    if tf.io.gfile.exists(path):
-        differences = configuration.differences(read_whole(path).decode(), config)
+    if not tf.io.gfile.exists(path):
+        if checkpoint_files.complete(os.path.join(config.workdir, "checkpoints")):
+            raise FileNotFoundError(
+                f"{path} is missing, which says how the checkpoints in {config.workdir} were "
+                "trained; restore it, or choose another --workdir (--init_from starts it from "
+                "these weights)"
+            )
+    else:
+        differences = configuration.differences(_read_flags(path), config)
         if differences:
             raise ValueError(
                 f"{config.workdir} holds a run of another configuration "
                 f"({'; '.join(differences)}); use its flags to resume it, or another --workdir"
             )
         checkpoints.check_data(config.workdir, info)
+
+
+def _read_flags(path: str) -> str:
+    """The text of flags.txt; ValueError where it is not one."""
+    try:
+        text = read_whole(path).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text ({error}); restore it") from error
+    if not any(line.startswith("--") for line in text.splitlines()):
+        raise ValueError(f"{path} holds no flags; restore it, or choose another --workdir")
+    return text
 
 
 def input_mean(config: Config) -> tuple[float, ...]:

@@ -221,6 +221,17 @@ class TestErrors:
         self.fails(wrong, (ValueError, FileNotFoundError), match)
         assert not (tmp_path / "run").exists()
 
+    def test_a_deleted_flags_file_switches_no_check_off(self, trained, tmp_path):
+        copy = copy_run(trained, tmp_path)
+        pathlib.Path(copy.workdir, "flags.txt").unlink()
+        self.fails(copy, FileNotFoundError, "flags.txt is missing, which says how")
+
+    @pytest.mark.parametrize("data", [b"", b"\x00\xff\xfe", b"stacks=2"])
+    def test_a_damaged_flags_file(self, trained, tmp_path, data):
+        copy = copy_run(trained, tmp_path)
+        pathlib.Path(copy.workdir, "flags.txt").write_bytes(data)
+        self.fails(copy, ValueError, "flags.txt .*restore it")
+
     def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_resumed(
         self, trained, tmp_path, capfd
     ):
