@@ -43,6 +43,18 @@ def latest(folder: str) -> str | None:
     return (complete(folder) or [None])[-1]
 
 
+def save(manager: tf.train.CheckpointManager, step: int) -> str:
+    """Save ckpt-STEP and return its prefix; OSError, with the reason, where that is impossible."""
+    try:
+        return manager.save(checkpoint_number=step)
+    except tf.errors.OpError as error:
+        reason = str(error.message).splitlines()[0].rpartition("}} ")[2]
+        raise OSError(
+            f"cannot save step {step} in {manager.directory}: {reason}; make space or choose "
+            "another folder. What was saved before is whole: the same command resumes from it"
+        ) from error
+
+
 def damage(prefix: str) -> str:
     """What is wrong with a checkpoint, or "": every tensor is read, which checks its checksum."""
     try:

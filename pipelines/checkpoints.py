@@ -306,7 +306,7 @@ def save_best(whole: tf.train.Checkpoint, folder: str, step: int, results: dict)
         return False
     best_folder = os.path.join(folder, "best")
     manager = tf.train.CheckpointManager(whole, best_folder, max_to_keep=None)
-    prefix = manager.save(checkpoint_number=step)
+    prefix = checkpoint_files.save(manager, step)
     part = {"raw": "model", "averaged": "averaged"}[kind]
     text = json.dumps({"step": step, "weights": part, "mean14": means[kind]})
     # From here on it is the best: until now the note names the one before, which is still there.

@@ -129,5 +129,5 @@ def checkpoint_manager(checkpoint: tf.train.Checkpoint, config: Config):
 
 def save(manager: tf.train.CheckpointManager, config: Config, step: int) -> str:
     """Save the state; returns the prefix of the chief's checkpoint."""
-    name = os.path.basename(manager.save(checkpoint_number=step))
+    name = os.path.basename(checkpoint_files.save(manager, step))
     return os.path.join(config.workdir, "checkpoints", name)
