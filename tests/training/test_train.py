@@ -221,6 +221,20 @@ class TestErrors:
         self.fails(wrong, (ValueError, FileNotFoundError), match)
         assert not (tmp_path / "run").exists()
 
+    def test_records_written_again_meanwhile(self, tmp_path, own_records, monkeypatch):
+        """Noticed at the epoch's end, before what was trained on two record sets is saved."""
+        info, taken = own_records(), []
+
+        def write_others(*arguments):
+            if not taken:
+                taken.append(own_records(first=500))
+            return take_steps(*arguments)
+
+        take_steps = train._take_steps
+        monkeypatch.setattr(train, "_take_steps", write_others)
+        self.fails(tiny(tmp_path / "run", info), ValueError, "were written again while")
+        assert not list((tmp_path / "run").rglob("ckpt-*"))
+
     def test_a_deleted_flags_file_switches_no_check_off(self, trained, tmp_path):
         copy = copy_run(trained, tmp_path)
         pathlib.Path(copy.workdir, "flags.txt").unlink()
