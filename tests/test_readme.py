@@ -451,7 +451,7 @@ def test_command(tree, line):
 def test_what_the_three_commands_leave(tree):
     run = tree.after("python eval_main.py --flagfile=configs/hg_s2") / "runs" / "hg_s2"
     names = {path.name for path in run.iterdir()}
-    assert {"best", "checkpoints", "logs", "flags.txt", "model.json"} <= names
+    assert {"best", "checkpoints", "logs", "flags.txt", "model.json", "validated.json"} <= names
     results = json.loads((run / "results.json").read_text())
     assert set(results["PCKh@0.5"]) >= {"head", "mean14", "weighted14", "pooled16"}
     info = json.loads((tree.folder / "data" / "records" / "dataset.json").read_text())
@@ -466,7 +466,7 @@ def test_two_replicas_write_one_log(tree):
     two = "python train_main.py --flagfile=configs/demo.flags --workdir=runs/two"
     run = tree.after(two) / "runs" / "two"
     names = {path.name for path in run.iterdir()}
-    assert names == {"best", "checkpoints", "logs", "flags.txt", "model.json"}
+    assert names == {"best", "checkpoints", "logs", "flags.txt", "model.json", "validated.json"}
     assert len(list((run / "logs").glob("events.out.tfevents.*"))) == 1
 
 

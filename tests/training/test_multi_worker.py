@@ -224,7 +224,7 @@ def test_two_workers_equal_two_replicas(start, tmp_path, info):
     for worker in tmp_path.glob("process*"):
         assert {path.name for path in worker.iterdir()} == {"run.flags", "output.txt"}
     names = {path.name for path in folder.iterdir()}
-    assert names == {"best", "checkpoints", "logs", "flags.txt", "model.json"}
+    assert names == {"best", "checkpoints", "logs", "flags.txt", "model.json", "validated.json"}
     assert not list(folder.rglob("*.partial"))
     assert len(list((folder / "logs").iterdir())) == 2  # one before the stop, one after it
     assert "--strategy=multi_worker" in (folder / "flags.txt").read_text()
