@@ -54,12 +54,15 @@ def _uses(graph: _Graph) -> collections.Counter:
 
 def _folded(conv: _Node, norm: _Node) -> _Node:
     """One convolution equivalent to ``conv`` followed by the batch norm ``norm``."""
-    gamma, beta, mean, variance = (np.float64(array) for array in norm.weights)
+    weights = [np.float64(array) for array in norm.weights]
+    gamma = weights.pop(0) if norm.config["scale"] else 1.0
+    beta = weights.pop(0) if norm.config["center"] else 0.0
+    mean, variance = weights
     factor = gamma / np.sqrt(variance + norm.config["epsilon"])
     kernel, bias = conv.weights if conv.config["use_bias"] else (*conv.weights, 0.0)
-    # A depthwise kernel's channels are its second to last axis; the last has length 1.
-    depthwise = conv.kind is layers.DepthwiseConv2D
-    weights = kernel * (factor[:, None] if depthwise else factor), (bias - mean) * factor + beta
+    # Of these kernels the second to last axis is the output channels.
+    second = issubclass(conv.kind, (layers.DepthwiseConv2D, layers.Conv2DTranspose))
+    weights = kernel * (factor[:, None] if second else factor), (bias - mean) * factor + beta
     return dataclasses.replace(conv, config={**conv.config, "use_bias": True}, weights=weights)
 
 

@@ -94,7 +94,7 @@ class Config:
     xla: bool = option(False, "compile forward and backward pass with XLA", may_change=True)
     augmentation: str = option(
         "pytorch_pose",
-        "published augmentation",
+        "named set of augmentations; newell and pytorch_pose are published",
         choices=tuple(augmentation.AUGMENTATIONS),
         group="Data",
         formerly="recipe",

@@ -19,8 +19,6 @@ from pipelines.data.annotations import MISSING
 from tests.helpers.people import draw_person
 from tests.helpers.processes import ROOT, start_python
 
-pytestmark = pytest.mark.slow
-
 PARTS = ("hourglass", "pipelines", "scripts", "configs", "train_main.py", "eval_main.py")
 SMALL = (
     *("--channels=8", "--size=32", "--global_batch_size=8", "--steps=4", "--log_every=2"),
@@ -37,6 +35,14 @@ def patches() -> dict[str, str]:
         (patch,) = re.findall(r"^    --- .*\n(?:    .*\n)+", section, re.MULTILINE)
         by_name[section.split(":")[0]] = re.sub("^    ", "", patch, flags=re.MULTILINE)
     return by_name
+
+
+def test_every_patch_fits_the_code_as_it_is():
+    """Fast, so that whoever changes a line that a patch shows sees it at once."""
+    for name, patch in patches().items():
+        command = ["git", "apply", "--check", "-"]
+        done = subprocess.run(command, cwd=ROOT, input=patch, capture_output=True, text=True)
+        assert done.returncode == 0, (name, done.stderr)
 
 
 @pytest.fixture
@@ -80,6 +86,7 @@ np.savez(sys.argv[2], white=white, **draws)
 """
 
 
+@pytest.mark.slow
 def test_an_augmentation(extended, info):
     copy, run = extended("An augmentation")
     run("-c", DRAW, "newell", "newell.npz")
@@ -101,6 +108,7 @@ def test_an_augmentation(extended, info):
     assert "step 4 of 4" in output and "1 trace" in output
 
 
+@pytest.mark.slow
 def test_a_data_set(extended):
     copy, run = extended("A data set")
     (copy / "mine" / "images").mkdir(parents=True)
@@ -131,6 +139,7 @@ def test_a_data_set(extended):
     assert "step 1 of 1" in output and "validation mean14" in output
 
 
+@pytest.mark.slow
 def test_a_network_whose_validation_is_recalibrated(extended, info):
     copy, run = extended("A network")
     words = (*SMALL, f"--records={info.folder}", "--precise_bn_examples=24")
@@ -146,3 +155,7 @@ def test_a_network_whose_validation_is_recalibrated(extended, info):
     assert moved == {n for n in best if "moving_" in n} and len(moved) == 8
     scored = run("eval_main.py", *words, "--network=simple_baseline")
     assert "mean14" in scored
+    run(
+        *("scripts/export.py", "--checkpoint=run", f"--records={info.folder}", "--format=frozen"),
+        "--output=exported.pb",
+    )

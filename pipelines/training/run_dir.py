@@ -121,9 +121,8 @@ def checkpoint_manager(checkpoint: tf.train.Checkpoint, config: Config):
     checkpoint_files.remove_leftovers(folder)
     there = checkpoint_files.complete(folder)
     if there:
-        tf.compat.v1.train.update_checkpoint_state(
-            folder, there[-1], all_model_checkpoint_paths=there
-        )
+        listed = tf.compat.v1.train.generate_checkpoint_state_proto(folder, there[-1], there)
+        write_atomically(os.path.join(folder, "checkpoint"), str(listed).encode())
     return tf.train.CheckpointManager(checkpoint, folder, config.max_checkpoints)
 
 

@@ -125,6 +125,20 @@ def test_a_convolution_and_its_norm_by_hand():
     np.testing.assert_allclose(fast.layers[1].bias, [21.0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("norm", [{}, {"scale": False}, {"center": False}])
+@pytest.mark.parametrize("kind", [layers.Conv2D, layers.Conv2DTranspose])
+def test_plain_keras_layers(kind, norm):
+    """As in a network of a user's own: as many channels in as out would hide a wrong axis."""
+    images = tf.keras.Input([8, 8, 3])
+    x = kind(5, 4, 2, "same", name="conv")(images)
+    x = layers.BatchNormalization(**norm)(x)
+    network = far_from_identity(tf.keras.Model(images, (layers.Conv2D(2, 1)(x),)))
+    folded = bn_folding.fold(network)
+    assert not _names(folded, layers.BatchNormalization)
+    want = network(_images(size=8), training=False)[-1].numpy()
+    np.testing.assert_allclose(folded(_images(size=8))[0], want, atol=2e-5 * np.abs(want).max())
+
+
 def test_two_ways_back_by_hand():
     images = tf.keras.Input([4, 4, 2])
     matrices = {
