@@ -24,7 +24,7 @@ export BUILD VENV
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv torch export-tools demo test unit lint clean
+.PHONY: help venv torch export-tools demo test unit fire lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' Makefile
@@ -49,6 +49,9 @@ test: lint ## lint and all tests
 
 unit: venv ## the fast tests
 	$(TESTS) -m "not slow"
+
+fire: venv ## kill trainings at every instant that we know of
+	HOURGLASS_FIRE=1 $(TESTS) tests/fire
 
 lint: venv ## ruff: rules and format
 	$(RUN) -m ruff check .

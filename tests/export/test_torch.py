@@ -395,7 +395,7 @@ def test_an_imported_run_is_not_resumed_nor_overwritten(tmp_path, info):
     folder = tmp_path / "imported"
     files.import_run(path, str(folder), MPII, 32)
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    with pytest.raises(ValueError, match="cannot be resumed.*--init_from"):
+    with pytest.raises(FileNotFoundError, match="flags.txt is missing.*--init_from"):
         train.run(tiny(folder, info, steps=2))
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 

@@ -87,7 +87,14 @@ def start(config) -> tuple[int, str]:
     return finish(start_python(str(ROOT / "train_main.py"), f"--flagfile={flags}"))
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+# Each takes a training and a half; `make fire` tries all of them, `make test` these.
+ALWAYS = {"as the last validation starts", "between best's files and its note"}
+OTHERS = pytest.mark.skipif("HOURGLASS_FIRE" not in os.environ, reason="make fire runs it")
+
+
+@pytest.mark.parametrize(
+    "moment", [name if name in ALWAYS else pytest.param(name, marks=OTHERS) for name in MOMENTS]
+)
 def test_killed_at(tmp_path, info, uninterrupted, moment):
     config = config_of(tmp_path / "run", info)
     words = (json.dumps(dataclasses.asdict(config)), *map(str, MOMENTS[moment]))
