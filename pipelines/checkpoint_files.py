@@ -68,25 +68,32 @@ def damage(prefix: str) -> str:
 
 
 def newest_whole(folder: str, set_aside: bool = True) -> str | None:
-    """Prefix of the newest checkpoint that is whole; None without any.
+    """Prefix of the newest checkpoint that is whole; None where the folder has none at all.
 
     Newer ones that are damaged are named, and renamed to damaged-ckpt-STEP.* unless another process
     does that (``set_aside`` False).
+
+    Raises ValueError where all are damaged: a run must not begin again at step 0 unasked.
     """
+    damaged: dict[str, str] = {}
     for prefix in reversed(complete(folder)):
         reason = damage(prefix)
         if not reason:
+            for broken in damaged if set_aside else ():
+                _set_aside(broken, damaged[broken])
             return prefix
-        if set_aside:
-            print(
-                f"{prefix} is damaged ({reason}); set aside as damaged-{os.path.basename(prefix)}.*"
-            )
-            _set_aside(prefix)
+        damaged[prefix] = reason
+    if damaged:
+        raise ValueError(
+            f"no checkpoint in {folder} can be read ({next(iter(damaged.values()))}); restore one "
+            f"of {', '.join(map(os.path.basename, damaged))}, or choose another --workdir"
+        )
     return None
 
 
-def _set_aside(prefix: str) -> None:
+def _set_aside(prefix: str, reason: str) -> None:
     folder, step = os.path.split(prefix)
+    print(f"{prefix} is damaged ({reason}); set aside as damaged-{step}.*")
     for name in tf.io.gfile.listdir(folder):
         if name.startswith(step + "."):
             source, target = (os.path.join(folder, start + name) for start in ("", "damaged-"))

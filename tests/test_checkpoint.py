@@ -154,6 +154,16 @@ class TestState:
         aside = {"damaged-ckpt-9.index", "damaged-ckpt-9.data-00000-of-00001"}
         assert {path.name for path in folder.iterdir()} == kept | aside
 
+    def test_no_new_start_where_all_are_damaged(self, copied):
+        """Nor when the same command is tried again: nothing was set aside."""
+        folder = copied / "checkpoints"
+        (folder / "ckpt-7.data-00000-of-00001").write_bytes(b"")
+        before = sorted(folder.iterdir())
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no checkpoint in .* can be read.*ckpt-7"):
+                checkpoint_files.newest_whole(str(folder))
+        assert sorted(folder.iterdir()) == before
+
     def test_what_a_killed_process_left(self, copied):
         folder = copied / "checkpoints"
         before = sorted(folder.iterdir())

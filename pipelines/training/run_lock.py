@@ -53,7 +53,7 @@ def hold(folder: str) -> Iterator[None]:
         renewal.join()
         if _is_held_by(path, ours):
             tf.io.gfile.remove(path)
-        if created and not tf.io.gfile.listdir(folder):
+        if created and tf.io.gfile.isdir(folder) and not tf.io.gfile.listdir(folder):
             tf.io.gfile.rmtree(folder)  # nothing came of the training
 
 
