@@ -25,6 +25,9 @@ from pipelines.io import read_whole, write_atomically
 NETWORK_FILE = "model.json"
 BEST_FILE = "best.json"
 
+# Kind of weights -> part of a checkpoint.
+PARTS = {"raw": "model", "averaged": "averaged"}
+
 
 def by_name(variables) -> dict[str, tf.Variable]:
     """Variables by name: checkpoints do not depend on the order of layers."""
@@ -307,7 +310,7 @@ def save_best(whole: tf.train.Checkpoint, folder: str, step: int, results: dict)
     best_folder = os.path.join(folder, "best")
     manager = tf.train.CheckpointManager(whole, best_folder, max_to_keep=None)
     prefix = checkpoint_files.save(manager, step)
-    part = {"raw": "model", "averaged": "averaged"}[kind]
+    part = PARTS[kind]
     text = json.dumps({"step": step, "weights": part, "mean14": means[kind]})
     # From here on it is the best: until now the note names the one before, which is still there.
     write_atomically(os.path.join(best_folder, BEST_FILE), text.encode())
@@ -368,6 +371,11 @@ def start_from(prefix: str, network: tf.keras.Model, fresh: set[str]) -> None:
         )
     for name, variable in trunk.items():
         variable.assign(stored[name])
+
+
+def kind_of(part: str) -> str:
+    """The kind of weights, "raw" or "averaged", in a part of a checkpoint."""
+    return next(kind for kind, its_part in PARTS.items() if its_part == part)
 
 
 def part_of(prefix: str, weights: str) -> str:

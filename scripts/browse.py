@@ -21,7 +21,7 @@ with cli.group("People"):
     flags.DEFINE_enum("split", "validation", SPLITS, "split to show")
     flags.DEFINE_string("predictions", "", "predictions.json, .h5 or .mat of eval_main.py")
 with cli.group("Page"):
-    flags.DEFINE_integer("most", 200, "maximum number of people", lower_bound=1)
+    flags.DEFINE_integer("max_people", 200, "maximum number of people", lower_bound=1)
     flags.DEFINE_integer(
         "size", 256, "side of a thumbnail, px; also the resolution of its enlargement", 32, 1024
     )
@@ -39,7 +39,7 @@ def main() -> None:
         FLAGS.output or os.path.join(folder, "people.html"),
         split=FLAGS.split,
         predictions_file=FLAGS.predictions,
-        most=FLAGS.most,
+        max_people=FLAGS.max_people,
         size=FLAGS.size,
         megabytes=FLAGS.megabytes,
     )

@@ -256,8 +256,9 @@ def _already_there(records: str, name: str, geometry: Geometry, settings: dict) 
 def _differences(old: DatasetInfo, name: str, geometry: Geometry, settings: dict) -> str:
     pairs = {"data set": (old.name, name), "geometry": (old.geometry, geometry)}
     pairs.update({key: (old.settings.get(key), value) for key, value in settings.items()})
-    differ = ((k, a, b) for k, (a, b) in pairs.items() if a != b)
-    return "; ".join(f"{k} is {a!s:.80}, asked for {b!s:.80}" for k, a, b in differ)
+    before, now = pairs.pop("people_sha256")
+    differ = [f"{k} is {a!s:.80}, asked for {b!s:.80}" for k, (a, b) in pairs.items() if a != b]
+    return "; ".join(differ + ["its people's annotations are others"] * (before != now))
 
 
 def _shard_files(records: str) -> list[str]:

@@ -111,5 +111,6 @@ def run(config: Config) -> dict:
         os.path.join(config.workdir, "predictions.png"), samples.grid(shown, info.skeleton, title)
     )
     also = ", coco_results.json" if "coco" in info.settings else ""
-    print(f"{prefix} ({part} weights) -> {config.workdir}/results.json, predictions.*{also}")
+    source = f"{prefix} ({checkpoints.kind_of(part)} weights)"
+    print(f"{source} -> {config.workdir}/results.json, predictions.*{also}")
     return scored

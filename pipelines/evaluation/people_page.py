@@ -63,7 +63,7 @@ def run(
     *,
     split: str = "validation",
     predictions_file: str = "",
-    most: int = 200,
+    max_people: int = 200,
     size: int = 256,
     megabytes: float = 50.0,
 ) -> None:
@@ -75,7 +75,7 @@ def run(
       split: "train", "validation" or "test".
       predictions_file: what ``prediction_files.read`` reads; people are then sorted by mean error,
         the worst first. Empty: true joints only, in the records' order.
-      most: maximum number of people.
+      max_people: maximum number of people.
       size: side of a thumbnail, px.
       megabytes: maximum size of the page (10^6 bytes); the last people are left out beyond it.
 
@@ -90,7 +90,7 @@ def run(
     labels = input_pipeline.labels(info, split)
     predicted = _read(predictions_file, info, split, labels) if predictions_file else None
     order = np.arange(len(labels["row"])) if predicted is None else _order(predicted)
-    order = order[:most]
+    order = order[:max_people]
     people = _people(labels, predicted, order, size)
     pictures = _thumbnails(info, split, order, size)
     for person, index in zip(people, order):

@@ -139,11 +139,13 @@ def _occlusion_line(truth: Truth) -> str:
 
 
 def bias_warning(shift: dict) -> str:
-    """One sentence if ``bias`` exceeds ``TOLERATED_BIAS``, else ""."""
+    """One sentence if ``bias`` surely exceeds ``TOLERATED_BIAS``, else ""."""
+    if not shift["heatmap_px"]:
+        return ""
     large = [
         f"{value:+.2f} in {axis}"
-        for axis, value in zip("xy", shift["heatmap_px"] or ())
-        if abs(value) > TOLERATED_BIAS
+        for axis, value, margin in zip("xy", shift["heatmap_px"], shift["margin_heatmap_px"])
+        if abs(value) - margin > TOLERATED_BIAS
     ]
     if not large:
         return ""

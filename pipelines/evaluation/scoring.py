@@ -184,7 +184,8 @@ def bias(predicted: np.ndarray, truth: Truth, errors: np.ndarray) -> dict:
 
     Returns:
       "image_px" [x, y]; "heatmap_px" [x, y], ``HEATMAP`` px per crop side, None without known crop
-      sides; "correct_joints", their number. NaN without a correct joint.
+      sides; "margin_heatmap_px" [x, y], half its 95 % interval, likewise; "correct_joints", their
+      number. NaN without a correct joint.
     """
     correct = errors <= 0.5
     offset, sides = predicted - truth.joints, np.broadcast_to(truth.side[:, None], errors.shape)
@@ -193,8 +194,14 @@ def bias(predicted: np.ndarray, truth: Truth, errors: np.ndarray) -> dict:
     return {
         "image_px": _median(offset[correct]),
         "heatmap_px": _median(in_heatmap) if with_side.any() else None,
+        "margin_heatmap_px": _margin(in_heatmap) if with_side.any() else None,
         "correct_joints": int(correct.sum()),
     }
+
+
+def _margin(offsets: np.ndarray) -> list[float]:
+    # A median's standard error under a normal distribution is 1.2533 times the mean's.
+    return (1.96 * 1.2533 * offsets.std(0) / np.sqrt(len(offsets))).tolist()
 
 
 def _median(offsets: np.ndarray) -> list[float]:

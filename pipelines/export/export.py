@@ -329,7 +329,7 @@ def run(options: ExportOptions) -> dict:
         _remove(partial)
     if loss:
         print(f"accepted: {loss}")
-    print(f"{prefix} ({part} weights) -> {options.output}, {output}.json")
+    print(f"{prefix} ({checkpoints.kind_of(part)} weights) -> {options.output}, {output}.json")
     return document
 
 

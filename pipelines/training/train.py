@@ -153,6 +153,13 @@ def _restore(config: Config, state: TrainState, checkpoint, skeleton: Skeleton) 
     return None
 
 
+def _summary(traces: int, pace: Pace) -> str:
+    if not traces:
+        return "nothing was left to do: a longer run needs another --workdir and --init_from"
+    plural = "" if traces == 1 else "s"
+    return f"data wait {pace.wait_percent:.2f} % of the training time, {traces} trace{plural}"
+
+
 @devices.naming_lost_workers()
 def run(config: Config) -> int:
     """Train until the configured length, resuming where ``workdir`` stopped.
@@ -276,10 +283,7 @@ def _train(config: Config, info: tfrecords.DatasetInfo, lengths, strategy) -> in
         skipped, scale = state.loss_scale.skipped.numpy(), state.loss_scale.scale.numpy()
         print(f"{skipped} steps skipped for overflow in float16; the loss scale is {scale:g}")
     traces = train_steps.experimental_get_tracing_count()
-    print(
-        f"step {step} of {lengths.total}, saved as {saved}; data wait {pace.wait_percent:.2f} % "
-        f"of the training time, {traces} trace"
-    )
+    print(f"step {step} of {lengths.total}, saved as {saved}; {_summary(traces, pace)}")
     if stop_signal:
         print("the same command resumes this run")
         return 128 + stop_signal

@@ -282,7 +282,7 @@ class TestExistingRecords:
     def test_moved_joints_are_other_people(self, tmp_path, people):
         run(tmp_path, people)
         people[3].joints[0, 0] += 0.01
-        with pytest.raises(FileExistsError, match="people_sha256"):
+        with pytest.raises(FileExistsError, match="annotations are others"):
             run(tmp_path, people)
 
     def test_overwrite_leaves_nothing_of_the_old_ones(self, tmp_path, people):

@@ -167,7 +167,7 @@ class TestPage:
 
     def test_without_predictions_it_is_the_records_order(self, info, tmp_path, capsys):
         output = tmp_path / "new" / "people.html"
-        people_page.run(info.folder, str(output), most=4, size=32)
+        people_page.run(info.folder, str(output), max_people=4, size=32)
         page = Page(output.read_text())
         assert [one["row"] for one in page.people] == [0, 1, 2, 3]
         assert all("errors" not in one and "predicted" not in one for one in page.people)

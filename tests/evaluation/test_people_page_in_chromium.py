@@ -144,7 +144,7 @@ def folder(info, offsets, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     predictions = write_truth(folder / "predictions.json", info, offsets)
     people_page.run(info.folder, str(folder / "people.html"), predictions_file=predictions, size=64)
-    people_page.run(info.folder, str(folder / "records.html"), size=64, most=4)
+    people_page.run(info.folder, str(folder / "records.html"), size=64, max_people=4)
     return folder
 
 
