@@ -57,7 +57,9 @@ def write_network(folder: str, arguments: dict, info: DatasetInfo, mean=MEAN) ->
     """Write model.json: arguments of ``hourglass.model.build``, joints, data, mean and geometry."""
     parts = {"build": arguments, **info.skeleton.to_parts(), "data": _fingerprint(info)}
     expects = {"mean": mean, "geometry": dataclasses.asdict(info.geometry)}
-    _write_parts(folder, {**parts, "expects": expects})
+    coco = info.settings.get("coco")
+    category = {"category": {"id": coco["category_id"], "name": coco["category"]}} if coco else {}
+    _write_parts(folder, {**parts, "expects": expects, **category})
 
 
 def _write_parts(folder: str, parts: dict) -> None:
@@ -124,7 +126,7 @@ def _read_parts(folder: str) -> dict:
         )
     try:
         parts = json.loads(read_whole(path))
-        kinds = {"build": dict, "expects": dict}
+        kinds = {"build": dict, "expects": dict, "category": dict}
         wrong = [key for key, kind in kinds.items() if not isinstance(parts.get(key, {}), kind)]
         if wrong or "build" not in parts:
             raise ValueError(f"{', '.join(wrong) or 'build'} should be an object")
@@ -176,6 +178,27 @@ def read_geometry(folder: str) -> Geometry:
         raise ValueError(
             f"{folder}/{NETWORK_FILE}: geometry {written!r} is invalid ({error!r}); restore it"
         ) from error
+
+
+def read_category(folder: str) -> dict[str, int | str]:
+    """COCO's "id" and "name" of what the run in ``folder`` predicts.
+
+    Only COCO's data sets have them; for others, and runs from before they were kept: 1, "person".
+
+    Raises ValueError for an invalid one; else as ``read_network``.
+    """
+    parts = _read_parts(folder)
+    data = parts.get("data")
+    name = str(data.get("name", "")) if isinstance(data, dict) else ""
+    default = name[len("coco ") :] if name.startswith("coco ") else "person"
+    category = parts.get("category", {"id": 1, "name": default})
+    key, name = category.get("id"), category.get("name")
+    if isinstance(key, bool) or not isinstance(key, (int, str)) or not isinstance(name, str):
+        raise ValueError(
+            f"{folder}/{NETWORK_FILE}: category {category!r:.80} should be an id and a name; "
+            "restore it"
+        )
+    return {"id": key, "name": name}
 
 
 def split_path(path: str) -> tuple[str, str]:

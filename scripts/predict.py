@@ -19,10 +19,12 @@ from pipelines.inference.media_options import MediaOptions
 
 def main(inputs: list[str]) -> int:
     """Predict every input."""
-    from pipelines.inference import predict_media  # slow: it loads TensorFlow; --help need not wait
+    from pipelines.inference import (
+        predict_command,
+    )  # slow: it loads TensorFlow; --help need not wait
 
     listed = [line.rstrip("\n") for line in sys.stdin if line.strip()] if "-" in inputs else []
-    return predict_media.run(inputs, listed, cli.parsed(MediaOptions))
+    return predict_command.run(inputs, listed, cli.parsed(MediaOptions))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Training state to files and back: by name, completely, and rejected if incompatible."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -321,6 +322,15 @@ class TestDamagedNetworkFile:
         with pytest.raises(ValueError, match="model.json: geometry .* is invalid"):
             checkpoints.read_geometry(str(copied))
 
+    @pytest.mark.parametrize(("part", "value"), [("id", [1]), ("id", True), ("name", 3)])
+    def test_category(self, copied, part, value):
+        self.change(copied, "category", "id", 1)
+        self.change(copied, "category", "name", "bee")
+        assert checkpoints.read_category(str(copied)) == {"id": 1, "name": "bee"}
+        self.change(copied, "category", part, value)
+        with pytest.raises(ValueError, match="model.json: category .* should be an id and a name"):
+            checkpoints.read_category(str(copied))
+
     def change(self, folder, group, part, value):
         parts = json.loads((folder / "model.json").read_text())
         parts.setdefault(group, {})[part] = value
@@ -330,6 +340,18 @@ class TestDamagedNetworkFile:
 class TestNetworkFile:
     def test_comes_back(self, run_folder):
         assert checkpoints.read_network(str(run_folder[0])) == (BUILD, MPII)
+
+    def test_category_is_that_of_the_data(self, run_folder, info, tmp_path):
+        """COCO's own; without one, people."""
+        assert checkpoints.read_category(str(run_folder[0])) == {"id": 1, "name": "person"}
+        coco = {"coco": {"category": "bee", "category_id": "b-3"}}
+        bees = dataclasses.replace(info, name="coco bee", settings=coco)
+        checkpoints.write_network(str(tmp_path), BUILD, bees)
+        assert checkpoints.read_category(str(tmp_path)) == {"id": "b-3", "name": "bee"}
+        parts = json.loads((tmp_path / "model.json").read_text())
+        del parts["category"]  # as runs had it before
+        (tmp_path / "model.json").write_text(json.dumps(parts))
+        assert checkpoints.read_category(str(tmp_path)) == {"id": 1, "name": "bee"}
 
     def test_missing(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="contains no trained network.*train_main.py"):

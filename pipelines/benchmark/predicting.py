@@ -25,6 +25,7 @@ from pipelines.inference.writers import Results
 
 # Maximum in each step: several full batches of the network.
 MAX_PICTURES = 128
+_CATEGORY = {"id": 1, "name": "person"}
 
 
 def _inputs(folder: str) -> list[Input]:
@@ -49,7 +50,7 @@ def whole(settings: dict, folder: str) -> Part:
 
     def predict() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as target:
-            with Results(target, predictor.skeleton, 1, 1) as results:
+            with Results(target, predictor.skeleton, _CATEGORY) as results:
                 run = Run(predictor, MediaOptions(output=target, draw=False), None, results)
                 run.pictures(inputs)
         if results.people != len(inputs):

@@ -15,7 +15,7 @@ import warnings
 import cv2
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image
 
 from pipelines.io import read_whole
 
@@ -24,14 +24,17 @@ MAX_PIXELS = 100_000_000
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 _ORIENTATION = 0x0112  # EXIF tag
+_ORIENTED = ("JPEG", "MPO", "PNG", "WEBP")  # TIFF's own is always applied, by both libraries
 _PILLOWS = ("JPEG", "MPO", "PNG")  # in the modes that it decodes as OpenCV does:
 _PLAIN = ("RGB", "L", "P", "1")
 
 # The size is checked here, from the header; Pillow would warn from 89 megapixels on.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# A broken EXIF block is ignored, as viewers do.
+warnings.filterwarnings("ignore", message="Corrupt EXIF data", category=UserWarning)
 
 
-def read(path: str, upright: bool = False) -> tuple[np.ndarray, bool]:
+def read(path: str, upright: bool = False) -> tuple[np.ndarray, int]:
     """Read a picture, whatever its file format and colour space.
 
     CMYK, palettes, grey and 16 bits become 8-bit RGB; transparent parts become black, as is
@@ -43,7 +46,7 @@ def read(path: str, upright: bool = False) -> tuple[np.ndarray, bool]:
         pytorch-pose's loaders: boxes and joints refer to the stored pixel grid.
 
     Returns:
-      [H, W, 3] uint8 RGB; and whether there is an EXIF orientation that was ignored.
+      [H, W, 3] uint8 RGB; and the file's EXIF orientation, 1 to 8; 1: none.
 
     Raises:
       FileNotFoundError, OSError: it cannot be read.
@@ -56,12 +59,14 @@ def read(path: str, upright: bool = False) -> tuple[np.ndarray, bool]:
         raise ValueError("photograph empty")
     image = _opened(io.BytesIO(data))
     _check(image)
-    turned = _orientation(image) != 1
-    return _pixels(image, data, upright), turned and not upright
+    orientation = _orientation(image)
+    return turned(_pixels(image, data), orientation if upright else 1), orientation
 
 
 def header(path: str) -> tuple[int, int, int]:
     """Read a picture's width and height as stored, px, and its EXIF orientation, 1 to 8; 1: none.
+
+    TIFFs are taken as their own orientation shows them, with 1.
 
     Raises FileNotFoundError, OSError or ValueError, as ``read`` does.
     """
@@ -74,9 +79,23 @@ def header(path: str) -> tuple[int, int, int]:
         raise OSError(f"cannot read {path}: {error.message}") from error
 
 
+def turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """[H, W, 3] or [W, H, 3] of a stored picture as viewers show it by its EXIF orientation."""
+    image = image.swapaxes(0, 1) if orientation >= 5 else image
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(image[::rows, ::columns])
+
+
 def _orientation(image: Image.Image) -> int:
-    found = image.getexif().get(_ORIENTATION, 1) if image.format in ("JPEG", "MPO") else 1
-    return found if found in range(1, 9) else 1
+    if image.format not in _ORIENTED:
+        return 1
+    try:
+        # PNG's own method decodes all of the picture first.
+        found = Image.Image.getexif(image).get(_ORIENTATION, 1)
+    except Exception:  # Pillow raises several types on a broken EXIF block.
+        return 1
+    return int(found) if found in range(1, 9) else 1
 
 
 def _check_file(path: str) -> None:
@@ -115,22 +134,18 @@ def _check(image: Image.Image) -> None:
         raise ValueError("photograph of 32-bit numbers; save it with 8 bits per channel")
 
 
-def _pixels(image: Image.Image, data: bytes, upright: bool) -> np.ndarray:
+def _pixels(image: Image.Image, data: bytes) -> np.ndarray:
     try:
         if image.format in _PILLOWS:
             image.load()  # raises for a truncated file, which OpenCV would fill with grey
         if image.format == "GIF" or image.has_transparency_data:
-            return _on_black(_turned(image, upright).convert("RGBA"))
+            return _on_black(image.convert("RGBA"))
         if image.format in _PILLOWS and image.mode in _PLAIN:
-            return np.array(_turned(image, upright).convert("RGB"))
+            return np.array(image.convert("RGB"))
     except Exception as error:
         reason = "truncated" if "truncated" in str(error) else "not decodable"
         raise ValueError(f"photograph {reason}") from error
-    return _decoded(data, upright)
-
-
-def _turned(image: Image.Image, upright: bool) -> Image.Image:
-    return ImageOps.exif_transpose(image) if upright else image
+    return _decoded(data)
 
 
 def _on_black(image: Image.Image) -> np.ndarray:
@@ -138,8 +153,8 @@ def _on_black(image: Image.Image) -> np.ndarray:
     return np.rint(rgba[..., :3] * (rgba[..., 3:] / np.float32(255))).astype(np.uint8)
 
 
-def _decoded(data: bytes, upright: bool) -> np.ndarray:
-    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+def _decoded(data: bytes) -> np.ndarray:
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

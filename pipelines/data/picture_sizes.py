@@ -75,8 +75,18 @@ def compare(
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         headers = dict(zip(names, pool.map(_header, paths)))
     known = {name: header for name, header in headers.items() if header}
-    fits = {name: _fit(header, sizes[name], rescale) for name, header in known.items()}
-    _settle_either(fits, known)
+    return compare_headers(known, sizes, points, rescale)
+
+
+def compare_headers(
+    headers: dict[str, tuple[int, int, int]],
+    sizes: dict[str, tuple[int, int]],
+    points: dict[str, np.ndarray],
+    rescale: bool = False,
+) -> dict[str, Fit]:
+    """``compare`` for names whose headers, as ``image_io.header`` returns them, are known."""
+    fits = {name: _fit(header, sizes[name], rescale) for name, header in headers.items()}
+    _settle_either(fits, headers)
     _check_exchanged(fits, points)
     return fits
 
@@ -125,12 +135,15 @@ def _distortion(size: tuple[int, int], annotated: tuple[int, int]) -> float:
 
 
 def _settle_either(fits: dict[str, Fit], headers: dict[str, tuple[int, int, int]]) -> None:
-    """Turn pictures that fit both ways where all that fit one way only were annotated turned."""
+    """Take pictures that fit both ways as all those were annotated that fit one way only."""
     decided = {fit.kind for name, fit in fits.items() if headers[name][2] >= 5}
-    if TURNED in decided and STORED not in decided:
+    decided &= {TURNED, STORED}
+    if len(decided) == 1:
+        upright = decided == {TURNED}
         for name, fit in fits.items():
             if fit.kind == EITHER:
-                fits[name] = fit._replace(kind=LIKE_OTHERS, upright=True)
+                kind = LIKE_OTHERS if upright else EITHER
+                fits[name] = fit._replace(kind=kind, upright=upright)
 
 
 def _check_exchanged(fits: dict[str, Fit], points: dict[str, np.ndarray]) -> None:

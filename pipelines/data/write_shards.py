@@ -186,7 +186,8 @@ def _entry(path: str, people: int) -> dict:
 
 def _try_read(path: str, upright: bool) -> tuple[np.ndarray | None, bool, str]:
     try:
-        return *image_io.read(path, upright), ""
+        image, orientation = image_io.read(path, upright)
+        return image, orientation != 1 and not upright, ""
     except FileNotFoundError:
         return None, False, "photograph not a file"
     except ValueError as error:

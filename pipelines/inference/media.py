@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from pipelines.data.image_io import MAX_PIXELS
+from pipelines.data.image_io import MAX_PIXELS, turned
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+# Degrees that a video's metadata turns it by, clockwise -> EXIF's name for the same.
+_ORIENTATIONS = {0: 1, 90: 6, 180: 3, 270: 8}
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
 
@@ -24,22 +26,25 @@ class Video:
       rate: frames per second.
       count: frames according to the file; 0 for a camera, or if unknown.
       seen: frames read so far.
+      header: (width, height, orientation) of the stored frames, as ``image_io.header`` has them.
     """
 
     rate: float
     count: int
     seen: int
+    header: tuple[int, int, int]
     _capture: cv2.VideoCapture
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """Frames [H, W, 3] uint8 RGB, rotated upright as players show them; closes at the end."""
+    def frames(self, upright: bool = True) -> Iterator[np.ndarray]:
+        """Frames [H, W, 3] uint8 RGB, turned as players show them; closes at the end."""
+        orientation = self.header[2] if upright else 1
         try:
             while True:
                 ok, frame = self._capture.read()
                 if not ok:
                     return
                 self.seen += 1
-                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                yield turned(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), orientation)
         finally:
             self._capture.release()
 
@@ -65,11 +70,15 @@ def open_video(source: str) -> Video:
         if camera:
             raise ValueError(f"camera {source} does not respond; check that it is connected")
         raise ValueError("not readable as a video; convert it to a format that FFmpeg reads")
-    if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_PIXELS:
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # ``frames`` turns; backends differ in this
+    width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    if width * height > MAX_PIXELS:
         raise ValueError(f"frames of more than {MAX_PIXELS // 10**6} megapixels; make it smaller")
     rate = capture.get(cv2.CAP_PROP_FPS)
     count = 0 if camera else max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-    return Video(rate if 0 < rate < 1000 else 30.0, count, 0, capture)
+    degrees = round(capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360
+    header = (int(width), int(height), _ORIENTATIONS.get(degrees, 1))
+    return Video(rate if 0 < rate < 1000 else 30.0, count, 0, header, capture)
 
 
 def is_camera(source: str) -> bool:

@@ -21,9 +21,17 @@ class MediaOptions:
         group="People and pictures",
     )
     annotations: str = option("", "COCO file with the file names of the images in --boxes")
-    category: int = option(1, "COCO category_id of people", lower=0)
-    least_score: float = option(0.3, "detections of a lower score are left out")
-    upright: bool = option(False, "rotate pictures by their EXIF orientation")
+    category: str = option(
+        "", "COCO category_id of the boxes and of the results; default: that of the run's data"
+    )
+    min_score: float = option(
+        0.3, "detections of a lower score are left out", formerly="least_score"
+    )
+    upright: bool = option(
+        True,
+        "turn pictures by their EXIF orientation and videos by their metadata, as viewers show "
+        "them; boxes with an annotated picture size decide for themselves",
+    )
     smooth: bool = option(False, "videos: smoother joints by a One Euro filter, also in the JSON")
     output: str = option(
         "predictions",

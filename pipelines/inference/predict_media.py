@@ -1,4 +1,4 @@
-"""Predict folders, lists, videos and cameras: pictures with skeletons, and predictions.json.
+"""Predicting pictures, videos and cameras: read, cropped, predicted, drawn and written.
 
 Everything is streamed: threads read pictures ahead, the network takes full batches, threads draw
 and write; memory does not grow with the number of pictures.
@@ -16,24 +16,24 @@ from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 import numpy as np
+import tensorflow as tf
 import tqdm
 
-from pipelines.data import image_io
+from pipelines.data import image_io, picture_sizes
+from pipelines.data.picture_sizes import Fit
 from pipelines.inference import boxes as people_boxes
 from pipelines.inference import media
 from pipelines.inference.media_options import MediaOptions
 from pipelines.inference.one_euro import OneEuro
 from pipelines.inference.predictor import Crop, Pose, Predictor
-from pipelines.inference.writers import Film, Results, drawn_paths, write_jpeg
+from pipelines.inference.writers import Film, Results, write_jpeg
 from pipelines.visualization import draw
 
 _WORKERS = min(8, os.cpu_count() or 1)
 _SHORTEST = 360  # px, the shorter side of drawn pictures
 
-WITHOUT_BOXES = (
-    "no --boxes: each whole picture is one person. This works best with the person centred and "
-    "about three quarters of the picture's height; otherwise give boxes."
-)
+# What a box, picture or frame may raise: it costs that one, not the whole prediction.
+_OF_ONE = (OSError, ValueError, MemoryError, cv2.error, tf.errors.OpError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Picture:
       canvas: [h, w, 3] uint8 RGB to draw on, or None.
       crops: its people.
       problems: messages.
-      turned: whether an EXIF orientation was ignored.
-      image_id: COCO's, or 0 for the next free one.
+      turned: whether it was turned by its EXIF orientation; None without one.
+      image_id: COCO's, or None for the next free one.
     """
 
     source: Input
@@ -72,8 +72,8 @@ class Picture:
     canvas: np.ndarray | None = None
     crops: tuple[Crop, ...] = ()
     problems: tuple[str, ...] = ()
-    turned: bool = False
-    image_id: int = 0
+    turned: bool | None = None
+    image_id: int | str | None = None
 
 
 Predicted = tuple[Picture, list[Pose]]
@@ -102,28 +102,46 @@ class Run:
         options: MediaOptions,
         boxes: people_boxes.Boxes | None,
         results: Results,
+        fits: dict[str, Fit] | None = None,
     ):
-        """Start without results; ``boxes`` is None if each whole picture is one person."""
-        self.predictor, self.options, self.boxes = predictor, options, boxes
-        self.results = results
-        self.problems: collections.Counter = collections.Counter()
-        self.turned = self.without_box = 0
+        """Start without results.
 
-    def problem(self, name: str, reason: str) -> None:
-        """Print a problem of an input at once, and count it."""
-        tqdm.tqdm.write(f"bad: {name}: {reason}", file=sys.stderr)
+        Args:
+          predictor: the network.
+          options: of the command.
+          boxes: by input path; None if each whole picture is one person.
+          results: to be written to.
+          fits: picture's path -> its real size compared with the annotated one.
+        """
+        self.predictor, self.options, self.boxes = predictor, options, boxes
+        self.results, self.fits = results, fits or {}
+        self.problems: collections.Counter = collections.Counter()
+        self.turned: collections.Counter = collections.Counter()  # ("picture", True) and so on
+        self.without_box = 0
+
+    def problem(self, name: str, sentence: str) -> None:
+        """Print a problem of the input ``name`` at once, and count it."""
+        tqdm.tqdm.write(f"bad: {sentence}", file=sys.stderr)
         self.problems[name] += 1
+
+    def upright(self, fit: Fit | None) -> bool:
+        """Whether to turn a picture or video; ValueError if it does not have its annotated size."""
+        if fit and fit.kind == picture_sizes.DIFFERENT:
+            raise ValueError(f"{fit}, so its boxes do not fit: correct one of the two")
+        decided = fit and fit.upright is not None
+        return fit.upright if decided else self.options.upright
 
     def crop(self, source: Input, image: np.ndarray, frame: int | None = None) -> Picture:
         """Crop the people of a picture; invalid boxes become problems."""
         height, width = image.shape[:2]
-        boxes = [None] if self.boxes is None else self.boxes.of(source.path, frame)
+        whole = [people_boxes.Entry(None, "the whole picture")]
+        entries = whole if self.boxes is None else self.boxes.of(source.path, frame)
         crops, problems = [], []
-        for box in boxes:
+        for box, where in entries:
             try:
                 crops.append(self.predictor.crop(image, box))
-            except ValueError as error:
-                problems.append(str(error))
+            except _OF_ONE as error:
+                problems.append(f"{where}: {_sentence(error)}")
         return Picture(
             source,
             name=source.name if frame is None else f"{source.name}#{frame}",
@@ -131,36 +149,40 @@ class Run:
             canvas=resized(image, self.options.longest) if self.options.draw else None,
             crops=tuple(crops),
             problems=tuple(problems),
-            image_id=self.boxes.ids.get(source.path, 0) if self.boxes else 0,
+            image_id=self.boxes.id_of(source.path, frame) if self.boxes else None,
         )
 
     def read(self, source: Input) -> Picture:
         """Read one picture; an error becomes its problem."""
         try:
-            image, turned = image_io.read(source.path, self.options.upright)
+            upright = self.upright(self.fits.get(source.path))
+            image, orientation = image_io.read(source.path, upright)
+            turned = None if orientation == 1 else upright
             return dataclasses.replace(self.crop(source, image), turned=turned)
-        except (OSError, ValueError) as error:
-            return Picture(source, source.path, problems=(str(error),))
+        except _OF_ONE as error:
+            return Picture(source, source.path, problems=(_sentence(error),))
 
     def record(self, picture: Picture, poses: list[Pose]) -> None:
         """Add a picture's results, or count its problems."""
         for reason in picture.problems:
-            self.problem(picture.name, reason)
+            self.problem(picture.name, f"{picture.name}: {reason}")
         if picture.size != (0, 0):
             self.results.add(picture.name, picture.size, poses, picture.image_id)
-            self.turned += picture.turned
+            self.turned["picture", picture.turned] += 1
             self.without_box += not poses and not picture.problems
 
     def draw(self, predicted: Predicted) -> tuple[Picture, list[Pose], np.ndarray | None]:
         """Draw a picture's people; the returned picture and poses have dropped their pixels."""
-        picture, poses = predicted
-        drawn = None
+        (picture, poses), drawn = predicted, None
+        light = dataclasses.replace(picture, canvas=None, crops=())
         if picture.canvas is not None:
             zoom = picture.canvas.shape[0] / picture.size[1]
             arguments = (poses, self.predictor.skeleton, zoom, self.options.show_above)
-            drawn = draw.poses(picture.canvas, *arguments, panel=self.options.heatmaps)
-        light = [dataclasses.replace(pose, heatmaps=None) for pose in poses]
-        return dataclasses.replace(picture, canvas=None, crops=()), light, drawn
+            try:
+                drawn = draw.poses(picture.canvas, *arguments, panel=self.options.heatmaps)
+            except _OF_ONE as error:
+                light = _with_problem(light, f"not drawn: {_sentence(error)}")
+        return light, [dataclasses.replace(pose, heatmaps=None) for pose in poses], drawn
 
     def predict(self, pictures: Iterable[Picture]) -> Iterator[Predicted]:
         """Poses of pictures, in batches; crops are freed when they are predicted."""
@@ -178,21 +200,29 @@ class Run:
     def write(self, predicted: Predicted) -> Predicted:
         """Draw a picture and write it."""
         picture, poses, drawn = self.draw(predicted)
-        if drawn is not None:
-            write_jpeg(picture.source.drawn_path, drawn)
+        try:
+            if drawn is not None:
+                write_jpeg(picture.source.drawn_path, drawn)
+        except _OF_ONE as error:
+            picture = _with_problem(picture, f"predicted, not drawn: {_sentence(error)}")
         return picture, poses
 
     def video(self, source: Input) -> None:
         """Predict a video or a camera."""
         try:
             film = media.open_video(source.path)
-        except (OSError, ValueError) as error:
-            return self.problem(source.path, str(error))
-        frames = film.frames()
+            upright = self.upright(self._fit_of_video(source, film))
+        except _OF_ONE as error:
+            return self.problem(source.path, f"{source.path}: {_sentence(error)}")
+        frames = film.frames(upright)
+        self.turned["video", None if film.header[2] == 1 else upright] += 1
 
         def read(number: int) -> Picture | None:
-            image = next(frames, None)
-            return None if image is None else self.crop(source, image, number)
+            try:
+                image = next(frames, None)
+                return None if image is None else self.crop(source, image, number)
+            except _OF_ONE as error:
+                return Picture(source, f"{source.name}#{number}", problems=(_sentence(error),))
 
         # One thread: frames come in order, and decode while the network runs.
         pictures = ahead(read, itertools.count(), self.predictor.batch_size, workers=1)
@@ -205,12 +235,36 @@ class Run:
                 if drawn is not None:
                     writer.add(drawn)
                 bar.update()
+        self._check_end(source, film, writer)
+
+    def _fit_of_video(self, source: Input, film: media.Video) -> Fit | None:
+        """Compare a video's size with the annotated one, or the first annotated of its frames."""
+        names = self.boxes.of_video(source.path) if self.boxes else []
+        sizes = [self.boxes.sizes[name] for name in names if name in self.boxes.sizes]
+        if not sizes:
+            return None
+        name, corners = source.path, self.boxes.corners(names)
+        fits = picture_sizes.compare_headers({name: film.header}, {name: sizes[0]}, {name: corners})
+        return fits[name]
+
+    def _check_end(self, source: Input, film: media.Video, writer: Film) -> None:
+        reason = writer.problem and f"predicted, not drawn: {writer.problem}"
         if not film.seen:
-            self.problem(source.path, "contains no readable frame")
+            reason = "contains no readable frame"
         elif film.ended_early:
-            self.problem(
-                source.path, f"ends early: {film.seen} of {film.count} frames could be read"
-            )
+            reason = f"ends early: {film.seen} of {film.count} frames could be read"
+        if reason:
+            self.problem(source.path, f"{source.path}: {reason}")
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    return " ".join(str(error).split())
+
+
+def _with_problem(picture: Picture, reason: str) -> Picture:
+    return dataclasses.replace(picture, problems=(*picture.problems, reason))
 
 
 def smoothed(predicted: Iterable[Predicted], rate: float) -> Iterator[Predicted]:
@@ -234,94 +288,3 @@ def resized(image: np.ndarray, longest: int) -> np.ndarray:
     size = [max(1, round(length * zoom)) for length in image.shape[1::-1]]
     interpolation = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
     return cv2.resize(image, size, interpolation=interpolation)
-
-
-def run(inputs: list[str], listed: list[str], options: MediaOptions) -> int:
-    """Predict the inputs, write the results, print the problems.
-
-    Args:
-      inputs: see ``media.expand``.
-      listed: lines of standard input.
-      options: see ``MediaOptions``.
-
-    Returns:
-      Exit code: 0, 1 if an input, a box or a name in the file of boxes could not be used, or 130
-      after Ctrl-C; what was predicted until then is written.
-
-    Raises FileNotFoundError, ValueError, OSError: nothing can be predicted or written.
-    """
-    pairs, others = media.expand(inputs, listed, options.output)
-    sources = _inputs(pairs, options.output)
-    boxes, unknown = None, []
-    if options.boxes:
-        file = people_boxes.read(
-            options.boxes, options.annotations, options.category, options.least_score
-        )
-        boxes, unknown = people_boxes.match(file, [source.path for source in sources])
-        if not boxes.people:
-            raise ValueError(f"no name in {options.boxes} matches an input: {_few(unknown)}")
-    predictor = Predictor.load(options.checkpoint, heatmaps=options.heatmaps)
-    print(WITHOUT_BOXES if boxes is None else _describe(boxes))
-    first_id = max(boxes.ids.values(), default=0) + 1 if boxes else 1
-    try:
-        with Results(options.output, predictor.skeleton, options.category, first_id) as results:
-            work = Run(predictor, options, boxes, results)
-            if unknown:
-                work.problem(options.boxes, f"{len(unknown)} names match no input: {_few(unknown)}")
-            _predict_all(work, sources)
-    except KeyboardInterrupt:
-        print("interrupted: what was predicted so far is written", file=sys.stderr)
-        return 130
-    _report(work, others)
-    return int(bool(work.problems))
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
-def _inputs(pairs: list[tuple[str, str]], output: str) -> list[Input]:
-    targets = drawn_paths(output, [name for _, name in pairs])
-    originals = {os.path.abspath(path) for path, _ in pairs}
-    clashes = [target for target in targets if os.path.abspath(target) in originals]
-    if clashes:
-        raise ValueError(
-            f"--output={output} would overwrite the input {clashes[0]}; choose another"
-        )
-    counts = collections.Counter(name for _, name in pairs)
-    return [
-        Input(path, name if counts[name] == 1 else path, target)
-        for (path, name), target in zip(pairs, targets)
-    ]
-
-
-def _predict_all(work: Run, inputs: list[Input]) -> None:
-    stills = [source for source in inputs if not media.is_video(source.path)]
-    if stills:
-        work.pictures(stills)
-    for source in inputs:
-        if media.is_video(source.path):
-            work.video(source)
-
-
-def _describe(boxes: people_boxes.Boxes) -> str:
-    count = sum(map(len, boxes.people.values()))
-    left = "".join(f"; left out: {n:,} {reason}" for reason, n in boxes.left_out.items())
-    return f"{count:,} boxes for {len(boxes.people):,} inputs{left}"
-
-
-def _report(work: Run, others: int) -> None:
-    results, output = work.results, work.options.output
-    if others:
-        print(f"{others:,} files in the folders do not have a picture's extension")
-    if work.turned:
-        print(
-            f"{work.turned:,} pictures have an EXIF orientation, which is ignored as in training: "
-            "--upright rotates them"
-        )
-    if work.without_box:
-        print(f"{work.without_box:,} pictures have no boxes and thus no people")
-    if work.problems:
-        names = _few(list(work.problems))
-        print(f"error: {len(work.problems):,} had problems: {names}", file=sys.stderr)
-    print(f"{results.people:,} people in {results.images:,} images -> {output}/predictions.json")

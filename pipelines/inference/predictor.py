@@ -137,6 +137,8 @@ class Predictor:
         self,
         images: Sequence[str | np.ndarray],
         boxes: Sequence[Sequence[tuple] | None] | None = None,
+        *,
+        upright: bool = True,
     ) -> list[list[Pose]]:
         """Joints of every person.
 
@@ -146,30 +148,39 @@ class Predictor:
             pixel spans 0 to 1. Each becomes a crop by the rule of training, ``boxes.person``. None,
             for an image or for all: the whole picture is the person, best when centred and about
             three quarters of its height.
+          upright: turn files by their EXIF orientation, as viewers show them; boxes and joints then
+            refer to the turned picture.
 
         Returns:
           For each image a list of Pose, one for each box.
 
         Raises:
-          FileNotFoundError, ValueError: an invalid image or box, named by its number.
+          FileNotFoundError, ValueError: an invalid image or box, named by its number. To go on
+            without it, use ``crop`` and ``stream``.
         """
         if isinstance(images, (str, np.ndarray)):
             raise ValueError("images is one image: pass a list of them")
         boxes = [None] * len(images) if boxes is None else boxes
         if len(boxes) != len(images):
             raise ValueError(f"{len(images)} images but boxes for {len(boxes)}: one list for each")
-        items = ((k, self._crops(k, *pair)) for k, pair in enumerate(zip(images, boxes)))
+        pairs = enumerate(zip(images, boxes))
+        items = ((k, self._crops(k, *pair, upright)) for k, pair in pairs)
         return [poses for _, poses in self.stream(items)]
 
-    def _crops(self, number: int, image, boxes) -> list[Crop]:
-        name = image if isinstance(image, str) else f"image {number}"
+    def _crops(self, number: int, image, boxes, upright: bool) -> list[Crop]:
+        where = name = image if isinstance(image, str) else f"image {number}"
+        crops = []
         try:
-            pixels = image_io.read(image)[0] if isinstance(image, str) else image
-            return [self.crop(pixels, box) for box in (boxes if boxes is not None else [None])]
+            pixels = image_io.read(image, upright)[0] if isinstance(image, str) else image
+            for k, box in enumerate([None] if boxes is None else boxes):
+                where = name if box is None else f"{name}, box {k}"
+                crops.append(self.crop(pixels, box))
         except (OSError, ValueError) as error:
-            raise type(error)(f"{name}: {error}") from error
+            kind = type(error) if isinstance(error, OSError) else ValueError
+            raise kind(f"{where}: {error}") from error
+        return crops
 
-    def crop(self, image: np.ndarray, box: tuple | None) -> Crop:
+    def crop(self, image: np.ndarray, box: Sequence[float] | None) -> Crop:
         """Crop a person from [H, W, 3] uint8 RGB; see ``__call__`` for the box.
 
         Raises ValueError for any other array, or an invalid box.
@@ -191,7 +202,7 @@ class Predictor:
             cropping.to_crop(person.center, crop_to_small),
             person.side / crop_to_small[0, 0],
             np.column_stack([factor * crop_to_small[:, :2], shift]),
-            None if box is None else tuple(box),
+            people_boxes.numbers(box),
         )
 
     def stream(self, items: Iterable[tuple[object, list[Crop]]]) -> Iterator[tuple]:

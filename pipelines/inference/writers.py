@@ -26,8 +26,15 @@ class Results:
     annotations: pictures, joint names and limbs, which COCO's tools require.
     """
 
-    def __init__(self, folder: str, skeleton: Skeleton, category: int, first_id: int):
-        """Open both under temporary names; ``first_id`` is the first free image id."""
+    def __init__(self, folder: str, skeleton: Skeleton, category: dict, first_id: int = 1):
+        """Open both under temporary names.
+
+        Args:
+          folder: to write to.
+          skeleton: of the poses.
+          category: COCO's "id" and "name".
+          first_id: first free image id.
+        """
         self._paths = [os.path.join(folder, n) for n in ("predictions.json", "images.json")]
         self._files = [tf.io.gfile.GFile(path + ".partial", "w") for path in self._paths]
         self._skeleton, self._category, self._next = skeleton, category, first_id
@@ -44,10 +51,16 @@ class Results:
         """Return itself."""
         return self
 
-    def add(self, name: str, size: tuple[int, int], poses: list[Pose], image_id: int = 0) -> None:
-        """Add a picture of ``size`` (width, height) px and its people; id 0: the next free one."""
-        image_id = image_id or self._next
-        self._next += image_id == self._next
+    def add(
+        self,
+        name: str,
+        size: tuple[int, int],
+        poses: list[Pose],
+        image_id: int | str | None = None,
+    ) -> None:
+        """Add a picture of ``size`` (width, height) px and its people; None: the next free id."""
+        if image_id is None:
+            image_id, self._next = self._next, self._next + 1
         self._append(1, {"id": image_id, "file_name": name, "width": size[0], "height": size[1]})
         for pose in poses:
             self._append(0, self._entry(pose, image_id, name))
@@ -63,8 +76,9 @@ class Results:
         except tf.errors.OpError as error:
             raise OSError(f"cannot write {self._paths[index]}: {error.message}") from error
 
-    def _entry(self, pose: Pose, image_id: int, name: str) -> dict:
-        entry = coco_results.entry(image_id, self._category, pose.joints, pose.confidence, 3)
+    def _entry(self, pose: Pose, image_id: int | str, name: str) -> dict:
+        category = self._category["id"]
+        entry = coco_results.entry(image_id, category, pose.joints, pose.confidence, 3)
         box = None if pose.box is None else [float(value) for value in pose.box]
         return {**entry, "score": round(entry["score"], 4), "file_name": name, "box": box}
 
@@ -78,14 +92,13 @@ class Results:
                 tf.io.gfile.remove(path + ".partial")
 
     def _finish(self) -> None:
-        person = {
-            "id": self._category,
-            "name": "person",
+        category = {
+            **self._category,
             "keypoints": list(self._skeleton.joints),
             "skeleton": [[a + 1, b + 1] for a, b in self._skeleton.limbs],
         }
         self._write(0, "\n]\n")
-        self._write(1, f'\n], "annotations": [], "categories": {json.dumps([person])}}}\n')
+        self._write(1, f'\n], "annotations": [], "categories": {json.dumps([category])}}}\n')
         for path, file in zip(self._paths, self._files):
             file.close()
             tf.io.gfile.rename(path + ".partial", path, overwrite=True)
@@ -93,16 +106,24 @@ class Results:
 
 def write_jpeg(path: str, rgb: np.ndarray) -> None:
     """Write [H, W, 3] uint8 RGB, whole or not at all; OSError if it cannot."""
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), _JPEG)
+    done, data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), _JPEG)
+    if not done:
+        height, width = rgb.shape[:2]
+        raise OSError(f"cannot write {path}: no JPEG has {width} x {height} px; lower --longest")
     write_atomically(path, data.tobytes())
 
 
 class Film:
-    """An .mp4 that appears when it is finished."""
+    """An .mp4 that appears when it is finished; where it cannot be written, ``problem`` says why.
+
+    Attributes:
+      problem: a sentence, or "". Later frames are then ignored: predictions go on without a film.
+    """
 
     def __init__(self, path: str, rate: float):
         """Nothing is opened before the first frame; ``rate`` in frames per second."""
-        self._path, self._rate, self._writer = path, rate, None
+        self.problem = ""
+        self._path, self._rate, self._writer, self._size = path, rate, None, (0, 0)
         self._partial = os.path.splitext(path)[0] + ".partial.mp4"
 
     def __enter__(self) -> Film:
@@ -110,23 +131,43 @@ class Film:
         return self
 
     def add(self, rgb: np.ndarray) -> None:
-        """Append a frame, [H, W, 3] uint8; OSError if the file cannot be written."""
-        height, width = rgb.shape[:2]
-        if self._writer is None:
-            if "://" in self._path:
-                raise OSError(f"cannot write the video {self._path}; choose a local --output")
+        """Append a frame, [H, W, 3] uint8; one of another size than the first is resized."""
+        if self._writer is None and not self.problem:
+            self._open(rgb.shape[1], rgb.shape[0])
+        if self.problem:
+            return
+        frame = np.ascontiguousarray(rgb[..., ::-1])
+        if rgb.shape[1::-1] != self._size:  # OpenCV would drop it silently
+            frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
+        self._writer.write(frame)
+
+    def _open(self, width: int, height: int) -> None:
+        if "://" in self._path:
+            self.problem = f"cannot write the video {self._path}; choose a local --output"
+            return
+        self._size = width, height
+        try:
             os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
-            code = cv2.VideoWriter_fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(self._partial, code, self._rate, (width, height))
-            if not self._writer.isOpened():
-                raise OSError(f"OpenCV cannot write {self._path}; choose another --output")
-        self._writer.write(np.ascontiguousarray(rgb[..., ::-1]))
+        except OSError as error:
+            self.problem = f"cannot write the video {self._path}: {error.strerror}"
+            return
+        code = cv2.VideoWriter_fourcc(*"mp4v")
+        self._writer = cv2.VideoWriter(self._partial, code, self._rate, self._size)
+        if not self._writer.isOpened():
+            self.problem = f"OpenCV cannot write {self._path}; choose another --output"
 
     def __exit__(self, *_) -> None:
         """Finish the file, also after an error: an incomplete video is worth having."""
-        if self._writer is not None:
-            self._writer.release()
-            os.replace(self._partial, self._path)
+        if self._writer is None:
+            return
+        self._writer.release()
+        try:
+            if not self.problem:
+                os.replace(self._partial, self._path)
+        except OSError as error:
+            self.problem = f"cannot write the video {self._path}: {error.strerror}"
+        if os.path.exists(self._partial):
+            os.remove(self._partial)
 
 
 def drawn_paths(output: str, names: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipelines.data import image_io
 from tests.helpers.forked import ROOT
@@ -37,8 +37,8 @@ def photo():
 def test_every_kind_becomes_rgb(tmp_path, photo, mode, name):
     path = tmp_path / name
     Image.fromarray(photo).convert(mode).save(path, quality=95)
-    image, turned = image_io.read(str(path))
-    assert image.shape == photo.shape and image.dtype == np.uint8 and not turned
+    image, orientation = image_io.read(str(path))
+    assert image.shape == photo.shape and image.dtype == np.uint8 and orientation == 1
     assert np.abs(image.astype(int) - photo).mean() < 4
 
 
@@ -75,16 +75,49 @@ def test_transparent_parts_are_black(tmp_path, photo):
     np.testing.assert_array_equal(image[0, 40], np.rint(photo[0, 40] * 0.2))
 
 
-def test_orientation_is_ignored_and_said_unless_asked_for(tmp_path, photo):
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    "mode, name",
+    [("RGB", "x.jpg"), ("CMYK", "x.jpg"), ("L", "x.png"), ("RGBA", "x.png"), ("RGB", "x.webp")],
+)
+def test_orientation_is_ignored_and_said_unless_asked_for(tmp_path, photo, mode, name, orientation):
+    """Every kind of file in every orientation, against Pillow's own way of turning."""
     exif = Image.Exif()
-    exif[0x0112] = 6
+    exif[0x0112] = orientation
+    path = str(tmp_path / name)
+    Image.fromarray(photo).convert(mode).save(path, exif=exif, quality=95)
+    stored, said = image_io.read(path)
+    assert said == orientation and stored.shape == (60, 80, 3)
+    assert image_io.header(path) == (80, 60, orientation)
+    image = Image.fromarray(stored)
+    image.getexif()[0x0112] = orientation
+    upright, said = image_io.read(path, upright=True)
+    assert said == orientation
+    np.testing.assert_array_equal(upright, ImageOps.exif_transpose(image))
+    assert upright.flags.c_contiguous
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_tiff_is_always_as_its_tag_shows_it(tmp_path, photo, orientation):
+    path = str(tmp_path / "x.tif")
+    Image.fromarray(photo).save(path, tiffinfo={0x0112: orientation})
+    shown = np.rot90(photo, {1: 0, 3: 2, 6: -1, 8: 1}[orientation])
+    assert image_io.header(path) == (shown.shape[1], shown.shape[0], 1)
+    for upright in (False, True):
+        image, said = image_io.read(path, upright)
+        assert said == 1
+        np.testing.assert_array_equal(image, shown)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")  # as image_io does
+@pytest.mark.parametrize(
+    "block", [b"", b"MM\0", b"II*\0\xff\xff\xff\xff", b"no TIFF at all", b"\0" * 40]
+)
+def test_a_broken_exif_block_is_no_orientation(tmp_path, photo, block):
     path = str(tmp_path / "x.jpg")
-    Image.fromarray(photo).save(path, exif=exif, quality=95)
-    image, turned = image_io.read(path)
-    assert turned and image.shape == (60, 80, 3)
-    upright, turned = image_io.read(path, upright=True)
-    assert not turned
-    np.testing.assert_array_equal(upright, np.rot90(image, -1))
+    Image.fromarray(photo).save(path, exif=b"Exif\0\0" + block)
+    assert image_io.read(path, upright=True)[0].shape == (60, 80, 3)
+    assert image_io.header(path) == (80, 60, 1)
 
 
 def test_one_picture_of_a_gif_but_not_several(tmp_path, photo):

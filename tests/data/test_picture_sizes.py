@@ -110,6 +110,8 @@ def test_a_half_turn_follows_the_quarter_turns(tmp_path):
     names = ("half.jpg", "quarter.jpg", "stored.jpg")
     mixed = read(tmp_path, document(dict.fromkeys(names, size(120, 160))))
     assert "half.jpg" not in mixed.upright
+    as_stored = read(tmp_path, document(dict.fromkeys(("half.jpg", "stored.jpg"), size(120, 160))))
+    assert (as_stored.upright, as_stored.notes) == ({"half.jpg": False, "stored.jpg": False}, ())
 
 
 def test_without_a_size_the_ignored_are_counted_and_upright_turns_them(tmp_path):

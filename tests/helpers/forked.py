@@ -17,7 +17,7 @@ import traceback
 ROOT = pathlib.Path(__file__).parents[2]
 MODULES = (
     *("training.train", "evaluation.evaluate", "evaluation.people_page", "evaluation.scoring"),
-    *("export.export", "inference.predict_media", "training.summaries", "data.write_tfrecords"),
+    *("export.export", "inference.predict_command", "training.summaries", "data.write_tfrecords"),
 )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.data import image_io
 from pipelines.inference import media
+from tests.helpers.films import TURNS, turned_film
 
 
 def touch(folder, *names):
@@ -82,3 +83,18 @@ def test_videos_that_end_early_or_are_none(tmp_path):
         media.open_video(str(tmp_path / "none.mp4"))
     with pytest.raises(ValueError, match="camera 97 does not respond"):
         media.open_video("97")
+
+
+@pytest.mark.parametrize("degrees", TURNS)
+def test_a_video_is_turned_as_its_file_says(tmp_path, degrees):
+    path = turned_film(tmp_path / "w.mp4", degrees)
+    for upright in (True, False):
+        video = media.open_video(path)
+        frames = list(video.frames(upright))
+        a, b, c, d = TURNS[degrees] if upright else (1, 0, 0, 1)
+        assert len(frames) == 3 and video.header[:2] == (64, 48)
+        assert frames[0].shape == ((48, 64, 3) if a else (64, 48, 3))
+        # Red is on the left, -x of the middle; where the matrix takes it is where it must be.
+        x, y = np.array(frames[0].shape[1::-1]) / 2 - np.array([a, b]) * 12
+        right, other = frames[0][int(y), int(x)], frames[0][-1 - int(y), -1 - int(x)]
+        assert right[0] > 200 and other[0] < 50

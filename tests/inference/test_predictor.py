@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import time
 
 import cv2
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import pytest
 import tensorflow as tf
 
@@ -22,11 +25,13 @@ from pipelines.inference import forward, predict_media, writers
 from pipelines.inference.options import InferenceOptions, for_weights
 from pipelines.inference.predictor import Pose, Predictor
 from pipelines.visualization import draw
+from tests.helpers.films import turned_film
 from tests.helpers.forked import ROOT
 from tests.helpers.people import draw_person
 from tests.helpers.processes import start_python
 
 PEOPLE = 10
+PERSON = {"id": 1, "name": "person"}
 
 
 @pytest.fixture(scope="module")
@@ -167,13 +172,38 @@ def test_images_and_boxes_that_cannot_be(crowd, predictor, tmp_path):
         ((image,), "pass a list"),
         (([image / 255.0],), r"image 0: an image must be \[H, W, 3\] uint8 RGB, not .* float64"),
         (([image[..., 0]],), "image 0: an image must be"),
-        (([image, image], [None, [(500, 0, 9, 9)]]), "image 1: box .* is outside the picture"),
+        (
+            ([image, image], [None, [(500, 0, 9, 9)]]),
+            "image 1, box 0: box .* is outside the picture",
+        ),
+        (([image], [[(0, 0, 9, 9), (0, 0, 9)]]), r"image 0, box 1: box \(0, 0, 9\) is not four"),
+        (([image], [[(0, 0, 1e308, 1e308)]]), "image 0, box 0: box .* is not finite, or beyond"),
     ]
     for arguments, words in wrong:
         with pytest.raises(ValueError, match=words):
             predictor(*arguments)
     with pytest.raises(FileNotFoundError, match="none.jpg: no file"):
         predictor([str(tmp_path / "none.jpg")])
+
+
+def save_turned(path, image, orientation=6):
+    """A JPEG that is stored as ``image``, and turned by viewers; returns its pixels as shown."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    PIL.Image.fromarray(image).save(path, exif=exif, quality=95)
+    shown = PIL.ImageOps.exif_transpose(PIL.Image.open(path)).convert("RGB")
+    return np.asarray(shown)
+
+
+def test_files_are_turned_as_viewers_show_them(crowd, predictor, tmp_path):
+    path, boxes = str(tmp_path / "x.jpg"), [[(30, 20, 100, 130)]]
+    shown = save_turned(path, crowd[0][0])
+    assert shown.shape == (200, 220, 3)
+    ((pose,),), ((same,),) = predictor([path], boxes), predictor([shown], boxes)
+    np.testing.assert_array_equal(pose.joints, same.joints)
+    stored = np.ascontiguousarray(np.rot90(shown))
+    ((pose,),), ((same,),) = predictor([path], boxes, upright=False), predictor([stored], boxes)
+    np.testing.assert_array_equal(pose.joints, same.joints)
 
 
 def test_reading_ahead_is_bounded_and_in_order():
@@ -230,23 +260,26 @@ def test_results_appear_whole_or_not_at_all(tmp_path):
     folder = tmp_path / "out"
     pose = Pose(np.full([16, 2], 1.5), np.full(16, 0.25), (1, 2, 3, 4), np.zeros(2), 9.0)
     nan = dataclasses.replace(pose, joints=np.full([16, 2], np.nan), box=None)
-    with writers.Results(str(folder), MPII, 1, 8) as results:
+    with writers.Results(str(folder), MPII, {"id": "b", "name": "bee"}, 8) as results:
         results.add("a.jpg", (40, 30), [pose, nan])
-        results.add("b.jpg", (40, 30), [], image_id=3)
+        results.add("b.jpg", (40, 30), [pose], image_id=0)
         results.add("c.jpg", (40, 30), [pose])
         assert not (folder / "predictions.json").exists()
     people = json.loads((folder / "predictions.json").read_text())
     pictures = json.loads((folder / "images.json").read_text())
-    assert [image["id"] for image in pictures["images"]] == [8, 3, 9]
-    assert [person["image_id"] for person in people] == [8, 8, 9]
+    assert [image["id"] for image in pictures["images"]] == [8, 0, 9]
+    assert [person["image_id"] for person in people] == [8, 8, 0, 9]
+    assert {person["category_id"] for person in people} == {"b"}
     assert people[0]["keypoints"] == [1.5, 1.5, 0.25] * 16 and people[0]["score"] == 0.25
     assert people[0]["box"] == [1, 2, 3, 4] and people[1]["keypoints"][:3] == [0, 0, 0.25]
-    assert pictures["categories"][0]["skeleton"][0] == [1, 2]
-    with writers.Results(str(tmp_path / "none"), MPII, 1, 1):
+    (category,) = pictures["categories"]
+    assert (category["id"], category["name"]) == ("b", "bee")
+    assert category["skeleton"][0] == [1, 2] and category["keypoints"] == list(MPII.joints)
+    with writers.Results(str(tmp_path / "none"), MPII, PERSON):
         pass
     assert json.loads((tmp_path / "none" / "predictions.json").read_text()) == []
     assert json.loads((tmp_path / "none" / "images.json").read_text())["images"] == []
-    with pytest.raises(OSError), writers.Results(str(tmp_path / "bad"), MPII, 1, 1):
+    with pytest.raises(OSError), writers.Results(str(tmp_path / "bad"), MPII, PERSON):
         raise OSError("disk full")
     assert not list((tmp_path / "bad").iterdir())
 
@@ -309,8 +342,8 @@ def test_a_folder_with_broken_pictures(command, trained, folder, tmp_path, predi
     assert output.count("bad: ") == 2
     assert f"bad: {folder / 'cut.jpg'}: photograph truncated" in output
     assert f"bad: {folder / 'empty.jpg'}: photograph empty" in output
-    assert "error: 2 had problems" in output and "images/s" in output
-    assert "1 files in the folders do not have a picture's extension" in output
+    assert "error: 2 inputs had problems" in output and "images/s" in output
+    assert "1 file in the folders without a picture's extension" in output
     assert "4 people in 4 images" in output
     people = json.loads((tmp_path / "out" / "predictions.json").read_text())
     names = ["more/p3.jpg", "p0.jpg", "p1.jpg", "p2.jpg"]
@@ -351,11 +384,12 @@ def test_detections_in_a_list_from_standard_input(trained, folder, crowd, tmp_pa
     )
     assert process.returncode == 1, process.stderr
     assert "4 boxes for 3 inputs" in process.stdout
-    assert "1 pictures have no boxes" in process.stdout
+    assert "1 picture has no boxes" in process.stdout
     for words in (
-        "p1.jpg: box (0.0, 0.0, 0.0, 5.0) (x, y, width, height) has no size",
-        "p2.jpg: box (900.0, 900.0, 5.0, 5.0)",
-        "1 names match no input: unseen.jpg",
+        f"bad: p1.jpg: {tmp_path}/boxes.json, entry 1: box (0.0, 0.0, 0.0, 5.0) (x, y, width, ",
+        "boxes.json, entry 3: box (900.0, 900.0, 5.0, 5.0)",
+        f"bad: {tmp_path}/boxes.json: 1 name matches no input: unseen.jpg",
+        "error: 3 inputs had problems: ",
     ):
         assert words in process.stderr
     assert sorted(path.name for path in out.iterdir()) == ["images.json", "predictions.json"]
@@ -391,10 +425,114 @@ def test_a_video_in_and_out(command, trained, crowd, tmp_path):
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 25 and video.get(cv2.CAP_PROP_FPS) == 20
     frames = [video.read()[1] for _ in range(25)]
     assert all(frame is not None and min(frame.shape[:2]) >= 360 for frame in frames)
-    code, output = command(str(tmp_path / "cut.avi"), str(tmp_path / "none.mp4"), "98", *common)
+    turned = turned_film(tmp_path / "turned.mp4", 90)
+    (out / "turned.mp4").mkdir()  # cannot be written; that costs the drawing only
+    code, output = command(
+        str(tmp_path / "cut.avi"), str(tmp_path / "none.mp4"), turned, "98", *common
+    )
     assert code == 1 and "cut.avi: ends early: " in output and "none.mp4: no file" in output
     assert "98: camera 98 does not respond" in output
     assert (out / "cut.mp4").exists()
+    assert "turned.mp4: predicted, not drawn: cannot write the video" in output
+    assert "1 video turned as viewers show it" in output
+    assert "error: 4 inputs had problems: " in output
+    images = json.loads((out / "images.json").read_text())["images"]
+    sizes = [(one["width"], one["height"]) for one in images if "turned" in one["file_name"]]
+    assert sizes == [(48, 64)] * 3
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("cut.mp4", "images.json", "predictions.json", "turned.mp4", "walk.mp4")
+    ]
+
+
+@pytest.mark.slow
+def test_ids_sizes_and_category_of_an_annotation_file(command, trained, crowd, predictor, tmp_path):
+    """Ids 0 and texts, EXIF orientations that the sizes confirm, deny and do not tell."""
+    coco = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed")
+    run, photos, out = tmp_path / "run", tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(trained[0].workdir, run)
+    parts = json.loads((run / "model.json").read_text())
+    parts["category"] = {"id": 7, "name": "bee"}
+    (run / "model.json").write_text(json.dumps(parts))
+    photos.mkdir()
+    box, images, people, arrays = [30.0, 20.0, 100.0, 130.0], [], [], {}
+    stored, shown = {"width": 200, "height": 220}, {"width": 220, "height": 200}
+    kinds = {0: shown, "a-17": stored, 5: {"width": 99, "height": 99}, 6: {}, 8: stored}
+    for k, (key, size) in enumerate(kinds.items()):
+        name, image = f"p{k}.jpg", crowd[k][0]
+        arrays[key] = save_turned(photos / name, image, 1 if key == 8 else 6)
+        images.append({"id": key, "file_name": name, **size})
+        one = {"id": k + 1, "image_id": key, "category_id": 7, "bbox": box, "area": 1, "iscrowd": 0}
+        people.append(one)
+    arrays["a-17"] = np.ascontiguousarray(np.rot90(arrays["a-17"]))
+    categories = [{"id": 7, "name": "bee"}, {"id": 1, "name": "person"}]
+    file = tmp_path / "bees.json"
+    file.write_text(json.dumps({"images": images, "annotations": people, "categories": categories}))
+    words = (str(photos), f"--checkpoint={run}", f"--boxes={file}")
+    code, output = command(*words, f"--output={out}")
+    assert code == 1, output
+    assert "bad: " + str(photos / "p2.jpg") + ": is 200x220, annotated as 99x99" in output
+    assert "2 pictures turned as viewers show them" in output
+    assert "1 picture not turned, though" in output and "error: 1 input had problems" in output
+    predicted = json.loads((out / "predictions.json").read_text())
+    assert [one["image_id"] for one in predicted] == [0, "a-17", 6, 8]
+    assert {one["category_id"] for one in predicted} == {7}
+    for one in predicted:
+        ((pose,),) = predictor([arrays[one["image_id"]]], [[tuple(box)]])
+        keypoints = np.reshape(one["keypoints"], (16, 3))
+        np.testing.assert_allclose(keypoints[:, :2], pose.joints, atol=1e-3)
+    listed = json.loads((out / "images.json").read_text())
+    assert listed["categories"][0]["name"] == "bee" and listed["categories"][0]["id"] == 7
+    for one in listed["images"]:
+        height, width = arrays[one["id"]].shape[:2]
+        drawn = cv2.imread(str(out / one["file_name"]))
+        assert (one["width"], one["height"]) == (width, height)
+        assert drawn.shape[1] / drawn.shape[0] == pytest.approx(width / height, abs=0.01)
+    for annotations in (file, out / "images.json"):
+        loaded = coco.COCO(str(annotations)).loadRes(str(out / "predictions.json"))
+        assert set(loaded.getImgIds()) >= {0, "a-17", 6, 8}
+    (out / "predictions.json").unlink()
+    code, output = command(*words, f"--output={out}", "--category=2", "--least_score=0.5")
+    assert code == 1 and "error: --least_score: it is now called --min_score" in output
+    code, output = command(*words, f"--output={out}", "--category=2")
+    assert code == 1 and "is of the category 2, only of 7 ('bee', 5)" in output
+    assert not (out / "predictions.json").exists()
+
+
+@pytest.mark.slow
+def test_one_absurd_box_or_bad_picture_costs_only_itself(command, trained, folder, tmp_path):
+    """NaN, infinite, negative, huge, far outside; a picture that cannot be decoded, or drawn."""
+    out = tmp_path / "out"
+    (out / "p1.jpg").mkdir(parents=True)
+    good = "[20, 10, 150, 200]"
+    absurd = ["[NaN, 0, 9, 9]", "[0, 0, Infinity, 9]", "[0, 0, -9, 9]", "[1e308, 0, 1e308, 9]"]
+    absurd += [f"[0, 0, {10**400}, 9]", "[0, 0, 0, 0]", "[-9e5, -9e5, 1e6, 1e6]", "[9e5, 0, 9, 9]"]
+    absurd += ["[0, 0, 1e-300, 1e-300]", "[1, 2, 3]", "null"]
+    people = {"p0.jpg": [*absurd, good], "p1.jpg": [good], "p2.jpg": [good], "cut.jpg": [good]}
+    lists = (f'"{name}": [{", ".join(boxes)}]' for name, boxes in people.items())
+    (tmp_path / "boxes.json").write_text(f'{{{", ".join(lists)}, "p3.jpg": 7}}')
+    code, output = command(
+        str(folder),
+        f"--boxes={tmp_path / 'boxes.json'}",
+        f"--checkpoint={trained[0].workdir}",
+        f"--output={out}",
+    )
+    assert code == 1, output
+    for number in range(len(absurd)):
+        assert f"bad: p0.jpg: {tmp_path}/boxes.json, 'p0.jpg', box {number}: box " in output
+    for words in (
+        "boxes.json, 'p3.jpg': 7 should be a list of boxes",
+        f"bad: {folder / 'cut.jpg'}: photograph truncated",
+        f"bad: p1.jpg: predicted, not drawn: cannot write {out / 'p1.jpg'}: ",
+        "error: 5 inputs had problems: ",
+        "3 people in 4 images",
+    ):
+        assert words in output
+    predicted = json.loads((out / "predictions.json").read_text())
+    assert [one["file_name"] for one in predicted] == ["p0.jpg", "p1.jpg", "p2.jpg"]
+    assert all(one["box"] == [20, 10, 150, 200] for one in predicted)
+    drawn = [path.name for path in out.rglob("*.jpg") if path.is_file()]
+    assert sorted(drawn) == ["p0.jpg", "p2.jpg", "p3.jpg"]
+    assert not list(out.rglob("*.partial"))
 
 
 @pytest.mark.slow
