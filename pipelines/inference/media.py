@@ -109,17 +109,17 @@ def expand(inputs: list[str], listed: list[str], without: str = "") -> tuple[lis
     """
     names, others = {}, 0  # path -> name
     for source in [line for word in inputs for line in (listed if word == "-" else [word])]:
-        if tf.io.gfile.isdir(source):
+        if _is_folder(source):
             pairs, other = _in_folder(source, without)
             others += other
-        elif any(sign in source for sign in "*?[") and not tf.io.gfile.exists(source):
+        elif any(sign in source for sign in "*?[") and not _exists(source):
             pairs = _matching(source, without)
         else:
             pairs = [(source, os.path.basename(source))]
         names.update({path: name for path, name in pairs if path not in names})
     if not names:
         raise ValueError("no input: give pictures, folders, a video, a camera, or - for a list")
-    if not any(is_camera(path) or tf.io.gfile.exists(path) for path in names):
+    if not any(is_camera(path) or _exists(path) for path in names):
         missing = ", ".join([*names][:5]) + (", ..." if len(names) > 5 else "")
         raise FileNotFoundError(
             f"there is no file or folder {missing}; an input is a path relative to {os.getcwd()}, "
@@ -128,10 +128,31 @@ def expand(inputs: list[str], listed: list[str], without: str = "") -> tuple[lis
     return list(names.items()), others
 
 
+# Local names need not be UTF-8, but TensorFlow's are: one such file would cost all of its folder.
+
+
+def _is_folder(path: str) -> bool:
+    return (tf.io.gfile if "://" in path else os.path).isdir(path)
+
+
+def _exists(path: str) -> bool:
+    return (tf.io.gfile if "://" in path else os.path).exists(path)
+
+
+def _walk(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    if "://" in folder:
+        return tf.io.gfile.walk(folder)
+    return os.walk(folder, onerror=_raise, followlinks=True)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def _matching(pattern: str, without: str) -> list[tuple[str, str]]:
     pairs = []
     for path in sorted(tf.io.gfile.glob(pattern)):
-        inside = tf.io.gfile.isdir(path)
+        inside = _is_folder(path)
         pairs += _in_folder(path, without)[0] if inside else [(path, os.path.basename(path))]
     if not pairs:
         raise FileNotFoundError(f"nothing matches {pattern}; check the pattern")
@@ -140,7 +161,7 @@ def _matching(pattern: str, without: str) -> list[tuple[str, str]]:
 
 def _in_folder(folder: str, without: str) -> tuple[list[tuple[str, str]], int]:
     pairs, others = [], 0
-    for parent, folders, names in tf.io.gfile.walk(folder):
+    for parent, folders, names in _walk(folder):
         if without and os.path.abspath(parent) == os.path.abspath(without):
             folders.clear()
             continue

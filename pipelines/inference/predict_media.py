@@ -260,6 +260,8 @@ class Run:
 def _sentence(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory"
+    if isinstance(error, UnicodeError):
+        return "its name is not UTF-8; rename it"
     return " ".join(str(error).split())
 
 

@@ -1,5 +1,7 @@
 """Users' pictures and videos: real files of every kind, good and bad."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -52,6 +54,19 @@ def test_inputs_that_are_not_there(tmp_path, monkeypatch):
     assert [path for path, _ in expanded] == ["absent/", "a.jpg"]
     with pytest.raises(FileNotFoundError, match="no file at absent/; check the path"):
         image_io.read("absent/")
+
+
+def test_a_name_that_is_not_utf_8_costs_its_own_file(tmp_path):
+    touch(tmp_path, "f/a.jpg")
+    try:
+        (tmp_path / "f" / os.fsdecode(b"\xff.jpg")).touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    expanded, _ = media.expand([str(tmp_path / "f")], [])
+    (one, _), (other, _) = expanded
+    assert one == str(tmp_path / "f" / "a.jpg") and media.expand([other], [])[0][0][0] == other
+    with pytest.raises(UnicodeError):
+        image_io.read(other)
 
 
 def film(path, frames=12, size=(64, 48)):
