@@ -211,7 +211,7 @@ class Run:
         """Predict a video or a camera."""
         try:
             film = media.open_video(source.path)
-            upright = self.upright(self._fit_of_video(source, film))
+            upright = self.upright(self.fit_of_video(source, film))
         except _OF_ONE as error:
             return self.problem(source.path, f"{source.path}: {_sentence(error)}")
         frames = film.frames(upright)
@@ -237,7 +237,7 @@ class Run:
                 bar.update()
         self._check_end(source, film, writer)
 
-    def _fit_of_video(self, source: Input, film: media.Video) -> Fit | None:
+    def fit_of_video(self, source: Input, film: media.Video) -> Fit | None:
         """Compare a video's size with the annotated one, or the first annotated of its frames."""
         names = self.boxes.of_video(source.path) if self.boxes else []
         sizes = [self.boxes.sizes[name] for name in names if name in self.boxes.sizes]

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from pipelines.data import image_io
-from pipelines.inference import media
+from pipelines.inference import boxes, media, writers
+from pipelines.inference.media_options import MediaOptions
+from pipelines.inference.predict_media import Input, Run
 from tests.helpers.films import TURNS, turned_film
 
 
@@ -113,3 +115,35 @@ def test_a_video_is_turned_as_its_file_says(tmp_path, degrees):
         x, y = np.array(frames[0].shape[1::-1]) / 2 - np.array([a, b]) * 12
         right, other = frames[0][int(y), int(x)], frames[0][-1 - int(y), -1 - int(x)]
         assert right[0] > 200 and other[0] < 50
+
+
+def test_annotated_sizes_of_frames_decide_whether_a_video_is_turned(tmp_path):
+    path = turned_film(tmp_path / "w.mp4", 90)
+    source, film = Input(path, "w.mp4", ""), media.open_video(path)
+
+    def upright(size, **options):
+        entry = boxes.Entry((1.0, 1.0, 20.0, 20.0), "b.json, entry 0")
+        sizes = {f"{path}#1": size} if size else {}
+        annotated = boxes.Boxes({f"{path}#1": [entry]}, {}, sizes)
+        work = Run(None, MediaOptions(**options), annotated, None)
+        return work.upright(work.fit_of_video(source, film))
+
+    assert upright((48, 64)) is True and upright((48, 64), upright=False) is True
+    assert upright((64, 48)) is False and upright((64, 48), upright=True) is False
+    assert upright(None) is True and upright(None, upright=False) is False
+    with pytest.raises(ValueError, match="is 64x48, annotated as 64x64, so its boxes do not fit"):
+        upright((64, 64))
+
+
+def test_a_film_takes_frames_of_any_size_and_names_what_it_cannot_write(tmp_path):
+    frames = [np.full((48, 64, 3), 200, np.uint8), np.full((96, 128, 3), 200, np.uint8)]
+    with writers.Film(str(tmp_path / "a.mp4"), 25.0) as film:
+        for frame in frames:
+            film.add(frame)
+    written = list(media.open_video(str(tmp_path / "a.mp4")).frames())
+    assert [one.shape for one in written] == [(48, 64, 3)] * 2 and not film.problem
+    (tmp_path / "file").touch()
+    with writers.Film(str(tmp_path / "file" / "a.mp4"), 25.0) as film:
+        for frame in frames:
+            film.add(frame)
+    assert film.problem == f"cannot write the video {tmp_path}/file/a.mp4: File exists"
