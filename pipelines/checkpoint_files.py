@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 
 import tensorflow as tf
+
+from pipelines.io import temporary_folder
 
 _FILE = re.compile(r"(ckpt-(\d+))\.(index|data-\d{5}-of-(\d{5}))")
 _LEFTOVER = re.compile(r"(ckpt-\d+_temp|checkpoint\.tmp.*|.*\.partial)/?")
@@ -129,7 +130,7 @@ def readable(prefix: str) -> Iterator[str]:
         yield prefix
         return
     folder, name = os.path.split(os.path.abspath(prefix))
-    with tempfile.TemporaryDirectory(prefix="checkpoint-") as temporary:
+    with temporary_folder() as temporary:
         link = os.path.join(temporary, "folder")
         os.symlink(folder, link)
         yield os.path.join(link, name)

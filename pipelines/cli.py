@@ -196,6 +196,8 @@ def _parse(line: list[str], words: str) -> list[str]:
         left = flags.FLAGS(line)
     except flags.Error as error:
         _exit_with(_sentence(error))
+    except (OSError, UnicodeDecodeError) as error:
+        _exit_with(f"--flagfile cannot be read as text: {error}")
     except SystemExit:
         sys.exit(0)  # absl exits with 1 after --helpfull
     if flags.FLAGS["verbosity"].using_default_value:

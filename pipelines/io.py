@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
 
 import tensorflow as tf
+
+_PROBE = ".writable.partial"
 
 
 def write_atomically(path: str, data: bytes) -> None:
@@ -19,7 +27,7 @@ def write_atomically(path: str, data: bytes) -> None:
             file.write(data)
         tf.io.gfile.rename(partial, path, overwrite=True)
     except tf.errors.OpError as error:
-        if tf.io.gfile.exists(partial):
+        with contextlib.suppress(tf.errors.OpError):
             tf.io.gfile.remove(partial)
         raise OSError(f"cannot write {path}: {error.message}; choose another path") from error
 
@@ -33,3 +41,57 @@ def read_whole(path: str) -> bytes:
             return file.read()
     except tf.errors.OpError as error:
         raise OSError(f"cannot read {path}: {error.message}") from error
+
+
+def check_writable(folder: str) -> None:
+    """Try to write into ``folder``, so that no long work ends at a folder that cannot be written.
+
+    Nothing is created: where the folder does not exist, the one that it would be created in is
+    tried. Raises OSError with the folder and the reason.
+    """
+    there = folder or "."
+    # Object stores have no folders: anything can be written below a bucket.
+    while "://" not in there and not os.path.lexists(there):
+        there = os.path.dirname(there.rstrip("/")) or "."
+    probe = os.path.join(there, _PROBE)
+    try:
+        with tf.io.gfile.GFile(probe, "wb") as file:
+            file.write(b"tried")
+        with contextlib.suppress(tf.errors.NotFoundError):  # another process tries it, too
+            tf.io.gfile.remove(probe)
+    except tf.errors.OpError as error:
+        raise OSError(
+            f"cannot write to {folder or there}: {error.message}; choose another path"
+        ) from error
+
+
+def check_file_writable(path: str) -> None:
+    """``check_writable`` of the folder of ``path``, which must not be a folder itself."""
+    if tf.io.gfile.isdir(path):
+        raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file")
+    check_writable(os.path.dirname(path))
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[str]:
+    """Yield an empty folder of this machine that is removed at the end.
+
+    Those of killed processes, which could not remove theirs, are removed first.
+    """
+    start = f"hourglass-{socket.gethostname()}-"
+    for name in os.listdir(tempfile.gettempdir()):
+        match = re.fullmatch(re.escape(start) + r"(\d+)-.*", name)
+        if match and not _is_alive(int(match[1])):
+            shutil.rmtree(os.path.join(tempfile.gettempdir(), name), ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{start}{os.getpid()}-") as folder:
+        yield folder
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True

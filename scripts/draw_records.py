@@ -16,6 +16,7 @@ from hourglass import affine
 from pipelines import cli
 from pipelines.data import input_pipeline, preprocessing, tfrecords
 from pipelines.data.annotations import MISSING, SPLITS
+from pipelines.io import check_file_writable
 from pipelines.visualization import draw
 
 FLAGS = flags.FLAGS
@@ -49,6 +50,7 @@ def truth_grid(info: tfrecords.DatasetInfo, split: str, count: int, size: int) -
 def main() -> None:
     """Draw, write, print the path."""
     output = FLAGS.output or os.path.join(FLAGS.records, "truth.png")
+    check_file_writable(output)
     info = tfrecords.read_info(FLAGS.records)
     draw.write_png(output, truth_grid(info, FLAGS.split, FLAGS.count, FLAGS.size))
     print(output)

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import sys
 
@@ -16,10 +17,12 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import h5py
 import numpy as np
-import scipy.io
 
 from pipelines import cli
+from pipelines.data.readers import files
+from pipelines.io import check_file_writable, write_atomically
 
+KEYS = ("imgname", "person", "center", "scale", "normalize")
 HEADER = """\
 # The 2,958 published MPII validation people (Tompson et al., CVPR 2015), in the published order.
 # Keys and centres: valid.h5 of princeton-vl/pose-hg-train. Head boxes: headboxes_src of
@@ -34,9 +37,14 @@ image,person,x1,y1,x2,y2,center_x,center_y,scale
 
 def main(valid_h5: str, detections_mat: str, output: str) -> None:
     """Write the table; ValueError when the two files do not hold the same people."""
-    with h5py.File(valid_h5) as file:
-        valid = {key: file[key][:] for key in ("imgname", "person", "center", "scale", "normalize")}
-    boxes = scipy.io.loadmat(detections_mat)["headboxes_src"].transpose(2, 0, 1)
+    check_file_writable(output)
+    try:
+        with h5py.File(valid_h5) as file:
+            valid = {key: file[key][:] for key in KEYS}
+        detections = files.parse_mat(files.read_bytes(detections_mat), detections_mat)
+        boxes = detections["headboxes_src"].transpose(2, 0, 1)
+    except KeyError as error:
+        raise ValueError(f"{valid_h5} or {detections_mat} is another file: {error}") from error
     if not np.allclose(0.6 * np.linalg.norm(boxes[:, 1] - boxes[:, 0], axis=1), valid["normalize"]):
         raise ValueError("the head boxes do not have the sizes that valid.h5 gives: other people")
     # valid.h5's centre is 15 * raw scale lower than published, its scale is 1.25 * raw scale.
@@ -45,13 +53,13 @@ def main(valid_h5: str, detections_mat: str, output: str) -> None:
     table = np.concatenate([boxes.reshape(-1, 4), raw], axis=1)
     if np.abs(table - table.round()).max() > 1e-3:
         raise ValueError("head boxes and centres should be whole pixels")
-    with open(output, "w", encoding="utf-8", newline="") as file:
-        file.write(HEADER)
-        writer = csv.writer(file, lineterminator="\n")
-        for image, person, row, scale in zip(
-            valid["imgname"], valid["person"], table.round().astype(int), valid["scale"] / 1.25
-        ):
-            writer.writerow([image.decode(), int(person) + 1, *row, f"{scale:.6f}"])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for image, person, row, scale in zip(
+        valid["imgname"], valid["person"], table.round().astype(int), valid["scale"] / 1.25
+    ):
+        writer.writerow([image.decode(), int(person) + 1, *row, f"{scale:.6f}"])
+    write_atomically(output, (HEADER + text.getvalue()).encode())
 
 
 def _main(paths: list[str]) -> None:

@@ -30,7 +30,7 @@ from pipelines.data.readers.table import READERS
 from pipelines.data.synthetic import scene
 from pipelines.data.tfrecords import JPEG_QUALITY, DatasetInfo
 from pipelines.data.write_tfrecords import convert
-from pipelines.io import read_whole, write_atomically
+from pipelines.io import check_writable, read_whole, write_atomically
 
 SYNTHETIC = os.path.join("data", "synthetic")
 
@@ -105,6 +105,7 @@ _COCO_ONLY = ("validation_fraction", "split_seed", "rescale_annotations")
 def main() -> int:
     """Read, convert, report; every foreseen failure is one sentence and exit code 1."""
     try:
+        check_writable(_FLAGS.records)
         info, written = _convert(_annotated_and_images())
     except (ValueError, OSError) as error:
         print(f"make_tfrecords: {error}", file=sys.stderr)

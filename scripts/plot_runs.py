@@ -14,7 +14,7 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from pipelines import cli
-from pipelines.io import write_atomically
+from pipelines.io import check_file_writable, write_atomically
 from pipelines.training import event_files
 
 FORMATS = ("png", "svg", "pdf")
@@ -68,6 +68,7 @@ def draw(runs: list[str], output: str, measure: str, column: str) -> None:
         raise ValueError(f"--output={output} must end in .{', .'.join(FORMATS)}")
     if not runs:
         raise ValueError("give one or more runs, such as runs/hg_s2")
+    check_file_writable(output)
     curves = {run.rstrip("/"): event_files.read_validation(run, measure, column) for run in runs}
     write_atomically(output, picture(curves, f"validation {measure}, {column}, %", format))
     for run, by_weights in curves.items():

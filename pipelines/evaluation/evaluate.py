@@ -14,6 +14,7 @@ from pipelines.data.annotations import MISSING
 from pipelines.evaluation import ground_truth, prediction_files, report, samples
 from pipelines.inference import forward
 from pipelines.inference.options import InferenceOptions, for_weights
+from pipelines.io import check_writable
 from pipelines.visualization import draw
 
 
@@ -79,7 +80,9 @@ def run(config: Config) -> dict:
 
     Raises:
       FileNotFoundError, ValueError: records, split or checkpoint do not exist or do not match.
+      OSError: the results cannot be written.
     """
+    check_writable(config.workdir)
     info = tfrecords.read_info(config.records)
     tfrecords.check_shards(info, config.split)
     strategy = devices.make_strategy(config.strategy, config.logical_devices)

@@ -17,7 +17,7 @@ from hourglass.skeleton import MPII
 from pipelines.data.readers import files, mpii_mat
 from pipelines.evaluation import prediction_files
 from pipelines.evaluation.prediction_files import Predictions
-from pipelines.io import write_atomically
+from pipelines.io import check_file_writable, write_atomically
 
 _EMPTY = np.zeros((0, 0))
 _NAMED = 5  # people named in an error
@@ -76,7 +76,9 @@ def write(annotations: str, predicted: str, output: str) -> tuple[int, int]:
     Raises:
       FileNotFoundError, ValueError: a missing file or one of another format, people who are not in
         the test set, or single persons without a prediction.
+      OSError: ``output`` cannot be written.
     """
+    check_file_writable(output)
     photographs = mpii_mat.test_set(files.read_bytes(annotations), annotations)
     predictions = prediction_files.read(predicted)
     _check(photographs, predictions)

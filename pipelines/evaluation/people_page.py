@@ -24,7 +24,7 @@ from hourglass import affine, skeleton
 from pipelines.data import input_pipeline, preprocessing, tfrecords
 from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
 from pipelines.evaluation import ground_truth, prediction_files, scoring
-from pipelines.io import read_whole, write_atomically
+from pipelines.io import check_file_writable, read_whole, write_atomically
 from pipelines.visualization import draw
 
 # Width of a thumbnail in crop sides: the network's input and a margin for joints outside it.
@@ -85,6 +85,7 @@ def run(
         that is too small for a single person.
       OSError: the page cannot be written.
     """
+    check_file_writable(output)
     info = tfrecords.read_info(folder)
     tfrecords.check_shards(info, split)
     labels = input_pipeline.labels(info, split)

@@ -7,6 +7,7 @@ import os
 import tensorflow as tf
 
 from pipelines.evaluation import checks, ground_truth, prediction_files, report
+from pipelines.io import check_writable
 
 
 def _check_flags(predictions_file: str, truth_file: str, output: str) -> None:
@@ -17,6 +18,8 @@ def _check_flags(predictions_file: str, truth_file: str, output: str) -> None:
         )
     if output and tf.io.gfile.exists(output) and not tf.io.gfile.isdir(output):
         raise ValueError(f"--output={output} is a file; name a folder")
+    if output:
+        check_writable(output)
 
 
 def run(

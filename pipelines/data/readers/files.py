@@ -28,14 +28,17 @@ def read_bytes(path: str, limit: int | None = None) -> bytes:
       path: the file.
       limit: largest size accepted, bytes after decompression; LIMIT when not given.
 
-    Raises FileNotFoundError when it is missing or a folder; ValueError when it is empty, larger
-    than ``limit`` or broken gzip.
+    Raises FileNotFoundError when it is missing or a folder; OSError when it cannot be read;
+    ValueError when it is empty, larger than ``limit`` or broken gzip.
     """
     limit = LIMIT if limit is None else limit
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
         raise FileNotFoundError(f"there is no annotation file {path}; check the path")
-    with tf.io.gfile.GFile(path, "rb") as file:
-        data = file.read(limit + 1)
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            data = file.read(limit + 1)
+    except tf.errors.OpError as error:
+        raise OSError(f"cannot read {path}: {error.message}") from error
     if data[:2] == b"\x1f\x8b":
         data = _gunzip(data, path, limit)
     if not data:

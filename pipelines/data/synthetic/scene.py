@@ -383,19 +383,18 @@ def generate(folder: str, people: int, seed: int, workers: int) -> str:
             raise ValueError(f"{name} is {value}; it must be {least} or more")
     import tensorflow as tf  # here, so that worker processes start without it
 
+    from pipelines.io import write_atomically
+
     images, path = os.path.join(folder, "images"), os.path.join(folder, "annotations.json")
     tf.io.gfile.makedirs(images)
     if tf.io.gfile.exists(path):
         tf.io.gfile.remove(path)  # it must never lie with another set's images
     annotations = []
     for jpeg, annotation in _progress(people, seed, workers):
-        with tf.io.gfile.GFile(os.path.join(images, annotation["img_paths"]), "wb") as file:
-            file.write(jpeg)
+        write_atomically(os.path.join(images, annotation["img_paths"]), jpeg)
         annotation["isValidation"] = float(len(annotations) >= people - people // VALIDATION_SHARE)
         annotations.append(annotation)
-    with tf.io.gfile.GFile(path + ".part", "w") as file:
-        file.write(json.dumps(annotations))
-    tf.io.gfile.rename(path + ".part", path)
+    write_atomically(path, json.dumps(annotations).encode())
     return path
 
 
