@@ -341,6 +341,13 @@ def save_best(whole: tf.train.Checkpoint, folder: str, step: int, results: dict)
     return True
 
 
+def remove_all_but_best(folder: str) -> None:
+    """Remove from a run's best/ what a killed process left beside the best checkpoint."""
+    prefix = os.path.join(folder, "best", f"ckpt-{read_best(folder).get('step')}")
+    if prefix in checkpoint_files.complete(os.path.join(folder, "best")):
+        checkpoint_files.remove_all_but(prefix)
+
+
 def load(prefix: str, network: tf.keras.Model, part: str) -> None:
     """Assign a checkpoint's "model" or "averaged" weights to a network of the same shape.
 

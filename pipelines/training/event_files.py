@@ -1,12 +1,89 @@
-"""Tags of a run's validation in its event files, and reading the curves from them."""
+"""A run's event files: writing one, the tags of its validation, reading the curves."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorboard.backend.event_processing import event_accumulator
+
+_START = "events.out.tfevents."
+
+
+class EventFile:
+    """A new event file for ``tf.summary`` that is read back after every flush.
+
+    TensorFlow's writer does not always report a full disk: it drops what does not fit.
+    """
+
+    def __init__(self, folder: str):
+        """Create it in ``folder``; OSError or TensorFlow's error if that is impossible."""
+        before = _names(folder)
+        self._writer, self._step = tf.summary.create_file_writer(folder), 0
+        (name,) = _names(folder) - before
+        self._path, self._checked = os.path.join(folder, name), 0
+
+    @contextlib.contextmanager
+    def as_default(self, step: int) -> Iterator[None]:
+        """Context in which ``tf.summary`` writes into this file; OSError if it cannot."""
+        self._step = step
+        try:
+            with self._writer.as_default(step=step):
+                yield
+        except tf.errors.OpError as error:
+            if self._path not in error.message:
+                raise
+            raise OSError(self._problem()) from error
+
+    def flush(self) -> None:
+        """Flush what was written; OSError if it is not in the file."""
+        with self.as_default(self._step):  # whose end flushes
+            tf.summary.experimental.write_raw_pb(b"")  # an event without values: it must be last
+        with tf.io.gfile.GFile(self._path, "rb") as file:
+            file.seek(self._checked)
+            data = file.read()
+        last = _last_event(data)
+        if last is None or last.step != self._step or last.summary.value:
+            raise OSError(self._problem())
+        self._checked += len(data)
+
+    def _problem(self) -> str:
+        return (
+            f"cannot write {self._path}: the last events are not in it, as on a full disk; make "
+            "space. What was saved before is whole: the same command resumes from it"
+        )
+
+    def close(self) -> None:
+        """Flush, and close the file; OSError as ``flush``."""
+        self.flush()
+        self._writer.close()
+
+
+def _names(folder: str) -> set[str]:
+    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    return {name for name in names if name.startswith(_START)}
+
+
+def _last_event(data: bytes) -> tf.compat.v1.Event | None:
+    """The last event of records; None without any, or where they end in the middle of one."""
+    start, size = 0, 0
+    while len(data) > start + size:
+        start += size
+        if len(data) < start + 12:
+            return None
+        # A record: its event's length and a checksum, the event, a checksum.
+        size = 12 + struct.unpack_from("<Q", data, start)[0] + 4
+    if not size or len(data) != start + size:
+        return None
+    try:
+        return tf.compat.v1.Event.FromString(data[start + 12 : -4])
+    except DecodeError:
+        return None
 
 
 def validation_tag(kind: str, measure: str = "PCKh@0.5", column: str = "mean14") -> str:
@@ -42,7 +119,7 @@ def read_validation(folder: str, measure: str = "PCKh@0.5", column: str = "mean1
       ValueError: they hold no validation of this measure and column; lists those they do hold.
     """
     logs = os.path.join(folder, "logs")
-    if not tf.io.gfile.glob(os.path.join(logs, "events.out.tfevents.*")):
+    if not _names(logs):
         raise FileNotFoundError(
             f"{folder} is not a run: no event files in {logs}; give a --workdir"
         )

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import tempfile
 
 import tensorflow as tf
 
@@ -14,7 +13,7 @@ from pipelines import checkpoint_files, checkpoints, devices
 from pipelines import config as configuration
 from pipelines.config import Config
 from pipelines.data import preprocessing, tfrecords
-from pipelines.io import read_whole, write_atomically
+from pipelines.io import check_writable, read_whole, temporary_folder, write_atomically
 from pipelines.training import run_lock
 
 FLAGS_FILE = "flags.txt"
@@ -84,14 +83,22 @@ def worker_workdir(config: Config, strategy: tf.distribute.Strategy):
     if devices.is_chief(strategy):
         yield config
         return
-    with tempfile.TemporaryDirectory(prefix="worker-") as folder:
+    with temporary_folder() as folder:
         yield dataclasses.replace(config, workdir=folder, max_checkpoints=1)
 
 
 @contextlib.contextmanager
 def locked(config: Config, strategy: tf.distribute.Strategy):
-    """Keep other trainings out of ``workdir``; the chief does. ValueError where one runs there."""
-    with run_lock.hold(config.workdir) if devices.is_chief(strategy) else contextlib.nullcontext():
+    """Keep other trainings out of ``workdir``; the chief does.
+
+    Raises ValueError where one runs there, OSError where a folder of the run cannot be written.
+    """
+    if not devices.is_chief(strategy):
+        yield
+        return
+    for name in ("", "checkpoints", "best", "logs"):
+        check_writable(os.path.join(config.workdir, name))
+    with run_lock.hold(config.workdir):
         yield
 
 
@@ -119,6 +126,7 @@ def checkpoint_manager(checkpoint: tf.train.Checkpoint, config: Config):
     """What saves into ``workdir``/checkpoints and knows the checkpoints that are there."""
     folder = os.path.join(config.workdir, "checkpoints")
     checkpoint_files.remove_leftovers(folder)
+    checkpoints.remove_all_but_best(config.workdir)
     there = checkpoint_files.complete(folder)
     if there:
         listed = tf.compat.v1.train.generate_checkpoint_state_proto(folder, there[-1], there)

@@ -11,7 +11,7 @@ from tensorboard.plugins.hparams import api as hparams
 from hourglass.skeleton import Skeleton
 from pipelines.config import Config
 from pipelines.evaluation import samples, scoring
-from pipelines.training.event_files import validation_tag
+from pipelines.training.event_files import EventFile, validation_tag
 from pipelines.visualization import curves, draw
 
 # Logged for a validation besides PCKh@0.5 by joint group; eval_main.py prints all measures.
@@ -21,13 +21,13 @@ _MEASURES = ("PCKh@0.1", "AUC", "PCK@0.2 torso")
 _METRICS = (*(validation_tag(kind) for kind in ("averaged", "raw")), "overview/loss")
 
 
-def write_flags(writer: tf.summary.SummaryWriter, flagfile: str) -> None:
+def write_flags(writer: EventFile, flagfile: str) -> None:
     """The run's flags as text."""
     with writer.as_default(step=0):
         tf.summary.text("flags", "    " + flagfile.replace("\n", "\n    "))
 
 
-def write_hyper_parameters(writer: tf.summary.SummaryWriter, config: Config) -> None:
+def write_hyper_parameters(writer: EventFile, config: Config) -> None:
     """The run as one row of the table under HParams, which lists all runs of the log folder.
 
     Columns: every field of ``config`` that affects training, the records, and the last values of
@@ -46,6 +46,7 @@ def write_hyper_parameters(writer: tf.summary.SummaryWriter, config: Config) -> 
         values = {field.name: getattr(config, field.name) for field in fields}
         # Without distinct ids, runs with equal values would share a row.
         hparams.hparams(values, trial_id=config.workdir)
+    writer.flush()
 
 
 def _domain(field: dataclasses.Field) -> hparams.Discrete | hparams.RealInterval | None:
@@ -57,7 +58,7 @@ def _domain(field: dataclasses.Field) -> hparams.Discrete | hparams.RealInterval
     return None if isinstance(field.default, str) else hparams.RealInterval(0.0, 2.0**31)
 
 
-def write_training(writer: tf.summary.SummaryWriter, step: int, scalars: dict) -> None:
+def write_training(writer: EventFile, step: int, scalars: dict) -> None:
     """Scalars of the steps since the last log.
 
     Args:
@@ -77,7 +78,7 @@ def write_training(writer: tf.summary.SummaryWriter, step: int, scalars: dict) -
     writer.flush()
 
 
-def write_validation(writer: tf.summary.SummaryWriter, step: int, kind: str, results: dict) -> None:
+def write_validation(writer: EventFile, step: int, kind: str, results: dict) -> None:
     """PCKh@0.5 by joint group, and the means of all measures.
 
     Args:
@@ -97,7 +98,7 @@ def write_validation(writer: tf.summary.SummaryWriter, step: int, kind: str, res
 
 
 def write_thresholds(
-    writer: tf.summary.SummaryWriter,
+    writer: EventFile,
     step: int,
     kind: str,
     errors: np.ndarray,
@@ -120,9 +121,7 @@ def write_thresholds(
     writer.flush()
 
 
-def write_staleness(
-    writer: tf.summary.SummaryWriter, step: int, kind: str, staleness: float | None
-) -> None:
+def write_staleness(writer: EventFile, step: int, kind: str, staleness: float | None) -> None:
     """Distance of the moving averages from batch norm's statistics; see ``precise_bn.make``."""
     if staleness is not None:
         with writer.as_default(step=step):
@@ -135,7 +134,7 @@ def _write(tag: str, value: float) -> None:
 
 
 def write_pictures(
-    writer: tf.summary.SummaryWriter, step: int, shown: dict, skeleton: Skeleton, fixed: int
+    writer: EventFile, step: int, shown: dict, skeleton: Skeleton, fixed: int
 ) -> None:
     """Validation people with true and predicted skeletons, and with their heatmaps.
 

@@ -18,7 +18,15 @@ from pipelines import checkpoint_files, checkpoints, devices
 from pipelines import config as configuration
 from pipelines.config import Config
 from pipelines.data import augmentation, input_pipeline, preprocessing, tfrecords
-from pipelines.training import multi_worker, run_dir, schedule, summaries, train_step, validator
+from pipelines.training import (
+    event_files,
+    multi_worker,
+    run_dir,
+    schedule,
+    summaries,
+    train_step,
+    validator,
+)
 from pipelines.training.progress import DataWait, Log, Pace
 from pipelines.training.state import TrainState, create_train_state
 from pipelines.training.train_step import StepOptions
@@ -234,7 +242,7 @@ def _train(config: Config, info: tfrecords.DatasetInfo, lengths, strategy) -> in
         # Written only after everything that invalid flags could break has run.
         flagfile = run_dir.write_run_files(own, info, mean)
         manager = run_dir.checkpoint_manager(checkpoint, own)
-        writer = tf.summary.create_file_writer(os.path.join(own.workdir, "logs"))
+        writer = event_files.EventFile(os.path.join(own.workdir, "logs"))
         summaries.write_flags(writer, flagfile)
         summaries.write_hyper_parameters(writer, config)
         if lengths.validates(step) and run_dir.missed_validation(own, strategy, step):
@@ -263,7 +271,13 @@ def _train(config: Config, info: tfrecords.DatasetInfo, lengths, strategy) -> in
             bar.set_postfix_str(log.line(pace.wait_percent))
             if step % config.log_every == 0 or step == lengths.total:
                 scalars = log.scalars(float(state.learning_rate()), info.skeleton)
-                summaries.write_training(writer, step, scalars)
+                try:
+                    summaries.write_training(writer, step, scalars)
+                except OSError:
+                    # Not one of several workers: they save together, or not at all.
+                    if not devices.is_multi_worker(strategy):
+                        run_dir.save(manager, config, step)
+                    raise
                 log = Log(config.global_batch_size)
             if step % lengths.epoch == 0:
                 tfrecords.check_unchanged(info)

@@ -1,11 +1,13 @@
 """Validation curves read from real event files and plotted."""
 
 import pathlib
+import resource
 
 import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing import event_accumulator
 
 from pipelines.training import event_files, summaries
 from tests.helpers.forked import ROOT
@@ -65,6 +67,53 @@ def test_joint_groups_and_other_measures(run):
     writer.close()
     assert event_files.read_validation(run, "PCKh@0.5", "wrist")["averaged"][1].tolist() == [7]
     assert event_files.read_validation(run, "AUC")["averaged"][1].tolist() == [4]
+
+
+@pytest.mark.parametrize("folder", ["logs", "[a]*"])
+def test_what_is_written_is_read_back(tmp_path, folder):
+    writer = event_files.EventFile(str(tmp_path / folder))
+    for step in (5, 5, 9):
+        with writer.as_default(step=step):
+            tf.summary.scalar("a", step)
+        writer.flush()
+        writer.flush()  # nothing new
+    writer.close()
+    events = event_accumulator.EventAccumulator(str(tmp_path / folder), {"tensors": 0}).Reload()
+    assert events.Tags()["tensors"] == ["a"]
+    assert [event.step for event in events.Tensors("a")] == [5, 5, 9]
+
+
+@pytest.mark.parametrize("room", [0, 1, 40, 5000, 1 << 16])
+def test_a_full_disk_is_noticed(tmp_path, room):
+    """To a program, a limit of its files' sizes looks like it. TensorFlow itself says nothing."""
+    writer = event_files.EventFile(str(tmp_path))
+    (path,) = tmp_path.iterdir()
+    noise = np.random.default_rng(0).integers(0, 256, [1, 200, 200, 3], np.uint8)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, before[1]))
+    try:
+        with writer.as_default(step=1):
+            tf.summary.image("noise", noise)
+        with pytest.raises(OSError, match=f"cannot write {path}: the last events are not in it"):
+            writer.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_events_that_were_dropped_in_between_are_missed(tmp_path):
+    """Space comes back before the next flush: what follows is whole, but not what was before."""
+    writer = event_files.EventFile(str(tmp_path))
+    (path,) = tmp_path.iterdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, before[1]))
+    try:
+        with writer.as_default(step=1):
+            tf.summary.text("long", "x" * 9000)
+            tf.summary.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with pytest.raises(OSError, match="as on a full disk"):
+        writer.flush()
 
 
 def test_missing_runs_and_curves(run, tmp_path):
