@@ -9,7 +9,7 @@ GraphDef).
 
 Each export is loaded in its own runtime and compared with the checkpoint on people of the records;
 the table is printed, and written to <output>.json. An export that loses more than 0.2 points of
-PCKh (int8: 1.0) is deleted.
+PCKh (int8: 1.0), or moves joints too far, is deleted.
 """
 
 from __future__ import annotations

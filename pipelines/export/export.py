@@ -18,7 +18,7 @@ from pipelines.data import input_pipeline, preprocessing, tfrecords
 from pipelines.evaluation import evaluate, ground_truth, report
 from pipelines.export import formats, signatures, verify
 from pipelines.inference.options import InferenceOptions, for_weights
-from pipelines.io import write_atomically
+from pipelines.io import check_writable, read_whole, write_atomically
 
 # People to measure int8's ranges on.
 CALIBRATION = 200
@@ -28,6 +28,9 @@ JOINTS = {"joints": True, "joints_of_pixels": False}
 
 # People per call of an export while it is verified.
 BATCH = 8
+
+# A folder next to the output, with the export and a copy of its JSON until both are in place.
+_PARTIAL, _EXPORT, _JSON = ".partial", "export", "verification.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +93,16 @@ def _check(options: ExportOptions) -> None:
             "--with_preprocessing is for tflite, onnx and frozen: a SavedModel's signature "
             '"joints" takes whole photographs already'
         )
-    for path in (options.output, options.output + ".json"):
+    formats.check_installed(options.format)
+
+
+def _check_output(output: str) -> None:
+    """Remove what a killed export left; ValueError for a file that is there, OSError for others."""
+    _remove_leftovers(output)
+    for path in (output, output + ".json"):
         if tf.io.gfile.exists(path):
             raise ValueError(f"{path} exists already; choose another --output, or delete it")
-    formats.check_installed(options.format)
+    check_writable(os.path.dirname(output))
 
 
 def _inference_options(options: ExportOptions) -> InferenceOptions:
@@ -278,14 +287,20 @@ def _interface(options: ExportOptions, network, mean: tuple[float, ...]) -> dict
     return interface
 
 
-def _judge(options: ExportOptions, name: str, rows: dict) -> str:
-    """Print the table and return a sentence about an accepted loss, or ""; ValueError if not."""
-    people = rows["checkpoint"]["people"]
-    report.show(verify.table(rows, f"{options.output}: {name} {options.split}, {people} people"))
+def _judge(options: ExportOptions, name: str, people: int, rows: dict) -> tuple[str, str]:
+    """Print the table; return sentences about an accepted loss and what the comparison cannot show.
+
+    Each may be "". Raises ValueError for a loss that is not accepted.
+    """
+    shown = f"{rows['checkpoint']['people']} of {people} people"
+    report.show(verify.table(rows, f"{options.output}: {name} {options.split}, {shown}"))
+    weakness = verify.weakness(rows["checkpoint"])
+    if weakness:
+        print(f"note: {weakness}")
     loss = verify.problem(rows, options.quantize)
     if loss and not options.accept_loss:
         raise ValueError(f"{loss}; the export was deleted. --accept_loss keeps it")
-    return loss
+    return loss, weakness
 
 
 def run(options: ExportOptions) -> dict:
@@ -295,21 +310,24 @@ def run(options: ExportOptions) -> dict:
       The contents of the JSON.
 
     Raises:
-      FileNotFoundError, OSError: no checkpoint, no records, or a package that is not installed.
+      FileNotFoundError, OSError: no checkpoint, no records, an output that cannot be written, or a
+        package that is not installed.
       ValueError: options that contradict each other, other joints, or an export that loses too
         much.
     """
     _check(options)
+    output = options.output.rstrip("/")
+    _check_output(output)
     info = tfrecords.read_info(options.records)
     tfrecords.check_shards(info, options.split)
     network, prefix, part = checkpoints.load_for(info, options.checkpoint, weights=options.weights)
-    inference, output = _inference_options(options), options.output.rstrip("/")
-    partial = output + ".partial"
+    inference, work = _inference_options(options), output + _PARTIAL
     try:
-        _remove(partial)
-        path = write(options, partial, bn_folding.fold(network), info, inference)
+        tf.io.gfile.makedirs(work)
+        written = os.path.join(work, _EXPORT)
+        path = write(options, written, bn_folding.fold(network), info, inference)
         rows = compare(options, path, network, info, inference)
-        loss = _judge(options, info.name, rows)
+        loss, weakness = _judge(options, info.name, info.count(options.split), rows)
         document = {
             **dataclasses.asdict(options),
             **{"checkpoint": prefix, "weights": part, "decoder": inference.decoder},
@@ -317,22 +335,31 @@ def run(options: ExportOptions) -> dict:
             "interface": _interface(options, network, inference.mean),
             "verification": rows,
             "accepted_loss": loss,
+            "weakness": weakness,
             "tensorflow": tf.__version__,
         }
-        # Before the export itself, which never exists without its verification.
-        text = json.dumps(report.no_nan(document), indent=1, allow_nan=False)
-        write_atomically(output + ".json", text.encode())
-        tf.io.gfile.rename(partial, output)
+        text = json.dumps(report.no_nan(document), indent=1, allow_nan=False).encode()
+        # Before the export itself, which never exists without its verification; the copy tells
+        # that the JSON is this export's, should this process be killed between them.
+        write_atomically(os.path.join(work, _JSON), text)
+        write_atomically(output + ".json", text)
+        tf.io.gfile.rename(written, output)
     except tf.errors.OpError as error:
         raise OSError(f"cannot write {options.output}: {error.message}") from error
     finally:
-        _remove(partial)
+        _remove_leftovers(output)
     if loss:
         print(f"accepted: {loss}")
     print(f"{prefix} ({checkpoints.kind_of(part)} weights) -> {options.output}, {output}.json")
     return document
 
 
-def _remove(path: str) -> None:
-    if tf.io.gfile.exists(path):
-        tf.io.gfile.rmtree(path) if tf.io.gfile.isdir(path) else tf.io.gfile.remove(path)
+def _remove_leftovers(output: str) -> None:
+    """Remove the work folder of an export, and its JSON if the export itself did not appear."""
+    work, published = output + _PARTIAL, output + ".json"
+    own = os.path.join(work, _JSON)
+    if tf.io.gfile.exists(own) and tf.io.gfile.exists(published):
+        if not tf.io.gfile.exists(output) and read_whole(own) == read_whole(published):
+            tf.io.gfile.remove(published)
+    if tf.io.gfile.exists(work):
+        tf.io.gfile.rmtree(work) if tf.io.gfile.isdir(work) else tf.io.gfile.remove(work)

@@ -5,11 +5,13 @@ A loaded export is a function of pictures [B, size, size, 3] to heatmaps [B, h, 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 
 import numpy as np
@@ -17,7 +19,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from hourglass import quiet
-from pipelines.io import read_whole, write_atomically
+from pipelines.io import read_whole, temporary_folder, write_atomically
 
 QUANTIZE = ("none", "float16", "int8")
 
@@ -61,12 +63,23 @@ def write_tflite(path: str, function, quantize: str, pictures: np.ndarray | None
     if quantize == "int8":
         converter.representative_dataset = lambda: ([picture[None]] for picture in pictures)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    with warnings.catch_warnings(), quiet.stderr_on_failure():
+    with warnings.catch_warnings(), quiet.stderr_on_failure(), _own_temporary_files():
         warnings.simplefilter("ignore")  # it asks for ranges despite representative_dataset
         data = converter.convert()
     if quantize == "int8":
         _check_ranges(data)
     write_atomically(path, data)
+
+
+@contextlib.contextmanager
+def _own_temporary_files():
+    """Where Python's temporary files are removed even after a kill: the converter's are models."""
+    with temporary_folder() as folder:
+        before, tempfile.tempdir = tempfile.tempdir, folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 _TRIAL = """

@@ -16,7 +16,7 @@ from hourglass.skeleton import Skeleton
 from pipelines import checkpoints
 from pipelines.export.pytorch import layouts
 from pipelines.export.pytorch.layouts import LAYOUTS, some
-from pipelines.io import read_whole, write_atomically
+from pipelines.io import check_file_writable, check_writable, read_whole, write_atomically
 
 # Before 2.6 files could run code despite weights_only (CVE-2025-32434).
 OLDEST = (2, 6)
@@ -117,6 +117,7 @@ def import_run(source: str, output: str, skeleton: Skeleton, size: int = 256) ->
         not tf.io.gfile.isdir(output) or tf.io.gfile.listdir(output)
     ):
         raise ValueError(f"{output} exists already; choose another --output")
+    check_writable(os.path.dirname(output.rstrip("/")))
     tensors = read(source)
     try:
         layout, arguments, network, kept = _fill(tensors, skeleton, size)
@@ -169,6 +170,7 @@ def export_run(path: str, layout: str, output: str, weights: str = "best") -> in
       FileNotFoundError, OSError, ValueError: no such run, or a network that the layout lacks
         tensors for.
     """
+    check_file_writable(output)
     folder, _ = checkpoints.split_path(path)
     arguments, _ = checkpoints.read_network(folder)
     prefix = checkpoints.find(path)
