@@ -15,6 +15,7 @@ from pipelines.inference.media_options import MediaOptions
 from pipelines.inference.predict_media import Input, Run
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.writers import Results, drawn_paths
+from pipelines.io import check_writable
 
 WITHOUT_BOXES = (
     "no --boxes: each whole picture is one person. This works best with the person centred and "
@@ -42,6 +43,7 @@ def run(inputs: list[str], listed: list[str], options: MediaOptions) -> int:
 
     Raises FileNotFoundError, ValueError, OSError: nothing can be predicted or written.
     """
+    check_writable(options.output)
     pairs, others = media.expand(inputs, listed, options.output)
     sources = _inputs(pairs, options.output)
     category = _category(options)

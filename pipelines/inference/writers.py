@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -84,12 +85,16 @@ class Results:
 
     def __exit__(self, error, *_) -> None:
         """Rename both files; after an error other than Ctrl-C, remove them."""
-        if error in (None, KeyboardInterrupt):
-            return self._finish()
-        for path, file in zip(self._paths, self._files):
-            file.close()
-            if tf.io.gfile.exists(path + ".partial"):
-                tf.io.gfile.remove(path + ".partial")
+        try:
+            if error in (None, KeyboardInterrupt):
+                self._finish()
+        except tf.errors.OpError as problem:
+            raise OSError(f"cannot write {self._paths[0]}: {problem.message}") from problem
+        finally:
+            for path, file in zip(self._paths, self._files):
+                with contextlib.suppress(tf.errors.OpError):  # there is none, or it was renamed
+                    file.close()
+                    tf.io.gfile.remove(path + ".partial")
 
     def _finish(self) -> None:
         category = {
@@ -99,8 +104,9 @@ class Results:
         }
         self._write(0, "\n]\n")
         self._write(1, f'\n], "annotations": [], "categories": {json.dumps([category])}}}\n')
-        for path, file in zip(self._paths, self._files):
+        for file in self._files:
             file.close()
+        for path in self._paths:
             tf.io.gfile.rename(path + ".partial", path, overwrite=True)
 
 
@@ -124,6 +130,7 @@ class Film:
         """Nothing is opened before the first frame; ``rate`` in frames per second."""
         self.problem = ""
         self._path, self._rate, self._writer, self._size = path, rate, None, (0, 0)
+        self._frames = 0
         self._partial = os.path.splitext(path)[0] + ".partial.mp4"
 
     def __enter__(self) -> Film:
@@ -140,6 +147,7 @@ class Film:
         if rgb.shape[1::-1] != self._size:  # OpenCV would drop it silently
             frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
         self._writer.write(frame)
+        self._frames += 1
 
     def _open(self, width: int, height: int) -> None:
         if "://" in self._path:
@@ -161,6 +169,8 @@ class Film:
         if self._writer is None:
             return
         self._writer.release()
+        if not 0 < self._frames <= _frames(self._partial):  # OpenCV does not report a full disk
+            self.problem = f"cannot write {self._path} whole, as on a full disk; make space"
         try:
             if not self.problem:
                 os.replace(self._partial, self._path)
@@ -168,6 +178,14 @@ class Film:
             self.problem = f"cannot write the video {self._path}: {error.strerror}"
         if os.path.exists(self._partial):
             os.remove(self._partial)
+
+
+def _frames(path: str) -> int:
+    """Number of frames of a video; 0 if it cannot be opened."""
+    capture = cv2.VideoCapture(path)
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    capture.release()
+    return count
 
 
 def drawn_paths(output: str, names: list[str]) -> list[str]:
