@@ -50,8 +50,9 @@ test: lint ## lint and all tests
 unit: venv ## the fast tests
 	$(TESTS) -m "not slow"
 
-fire: venv ## kill trainings at every instant that we know of
+fire: venv ## kill every command, at exact and at random instants; half an hour
 	HOURGLASS_FIRE=1 $(TESTS) tests/fire
+	$(RUN) -m tests.fire.kills
 
 lint: venv ## ruff: rules and format
 	$(RUN) -m ruff check .

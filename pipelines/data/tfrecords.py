@@ -234,7 +234,7 @@ def check_unchanged(info: DatasetInfo) -> None:
     if read_info(info.folder).splits != info.splits:
         raise ValueError(
             f"the records in {info.folder} were written again while they are used; start this "
-            "training again with records that stay, in another --workdir if they are others"
+            "command again with records that stay, a training of others in another --workdir"
         )
 
 

@@ -31,7 +31,7 @@ class Task(typing.NamedTuple):
     """One shard to write.
 
     Attributes:
-      path: its final path.
+      path: its path, but for the checksum that goes into its name when it is written.
       people: in order.
       images: folder of the photographs.
       decided: photograph -> whether to turn it by its EXIF orientation, where its size tells.
@@ -69,7 +69,7 @@ def tasks_of(
 
 
 def write(shards: list[Task], geometry: Geometry, quality: int, workers: int) -> list[Written]:
-    """Write every shard under its partial name."""
+    """Write every shard under the partial name of its entry."""
     pool, done, stop = _start_pool(min(workers or os.cpu_count(), len(shards)))
     try:
         tasks = [pool.submit(_write_shard, shard, geometry, quality) for shard in shards]
@@ -150,7 +150,7 @@ def _die_with_parent() -> None:
 
 
 def _write_shard(task: Task, geometry: Geometry, quality: int) -> Written:
-    """Write one shard under its partial name."""
+    """Write one shard under the partial name of its entry."""
     partial, written, left_out, not_turned = task.path + PARTIAL, 0, {}, set()
     name, image, problem = None, None, ""
     with tf.io.TFRecordWriter(partial) as writer:
@@ -171,16 +171,24 @@ def _write_shard(task: Task, geometry: Geometry, quality: int) -> Written:
                 written += 1
             with _done.get_lock():
                 _done.value += 1
-    return Written(_entry(task.path, written), left_out, not_turned)
+    return Written(_name(task.path, written), left_out, not_turned)
 
 
-def _entry(path: str, people: int) -> dict:
-    """Return a finished shard's entry for dataset.json."""
+def _name(path: str, people: int) -> dict:
+    """Name a written shard after its content; return its entry for dataset.json.
+
+    No shard is ever replaced by another one under its name: whoever reads an older set by its
+    names gets that set, or misses a file.
+    """
+    partial, digest = path + PARTIAL, sha256(path + PARTIAL)
+    stem, kind = os.path.splitext(path)
+    named = f"{stem}-{digest[:8]}{kind}"
+    tf.io.gfile.rename(partial, named + PARTIAL, overwrite=True)
     return {
-        "file": os.path.basename(path),
+        "file": os.path.basename(named),
         "people": people,
-        "bytes": tf.io.gfile.stat(path + PARTIAL).length,
-        "sha256": sha256(path + PARTIAL),
+        "bytes": tf.io.gfile.stat(named + PARTIAL).length,
+        "sha256": digest,
     }
 
 

@@ -37,7 +37,9 @@ from pipelines.io import write_atomically
 LEFT_OUT_FILE = "left_out.json"
 PEOPLE_PER_SHARD = 512
 
-_SHARD = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}\.tfrecord")
+# With the start of its checksum; in records of earlier versions without.
+_SHARD = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}(-[0-9a-f]{{8}})?\.tfrecord")
+_UNFINISHED = re.compile(rf"({_SHARD.pattern}|{INFO_FILE}|{LEFT_OUT_FILE})({PARTIAL})+")
 
 
 def convert(
@@ -282,14 +284,25 @@ def _open_folder(records: str) -> None:
 
 def _remove_leftovers(records: str) -> None:
     """Remove what an interrupted run left; finished records and other files stay."""
-    whole = tf.io.gfile.exists(os.path.join(records, INFO_FILE))
-    if _unfinished(records) and not whole:
-        for name in _shard_files(records):
-            tf.io.gfile.remove(os.path.join(records, name))
-    for name in tf.io.gfile.listdir(records):
-        stem = name[: -len(PARTIAL)] if name.endswith(PARTIAL) else ""
-        if stem == INFO_FILE or _SHARD.fullmatch(stem):
-            tf.io.gfile.remove(os.path.join(records, name))
+    marker = INFO_FILE + PARTIAL
+    unfinished = [one for one in tf.io.gfile.listdir(records) if _UNFINISHED.fullmatch(one)]
+    if marker in unfinished:
+        unfinished += _orphans(records)
+    # The marker last: without it, the shards that are left would pass for another tool's.
+    for name in sorted(unfinished, key=lambda name: name == marker):
+        tf.io.gfile.remove(os.path.join(records, name))
+
+
+def _orphans(records: str) -> list[str]:
+    """Shards that dataset.json does not name; nothing is known of them where it is unreadable."""
+    try:
+        parts = read_info(records).splits.values()
+    except FileNotFoundError:
+        parts = ()
+    except ValueError:
+        return []
+    named = {shard["file"] for part in parts for shard in part["shards"]}
+    return [name for name in _shard_files(records) if name not in named]
 
 
 def _plan(people: list[Person], shards: int, seed: int) -> dict[str, list[Person]]:
@@ -327,18 +340,16 @@ def _splits(written: list[dict], left_out: dict[str, list[str]], records: str) -
 
 
 def _publish(info: DatasetInfo, left_out: dict[str, list[str]]) -> None:
-    """Put finished shards in place of whatever was there; dataset.json appears last."""
+    """Put finished shards in place; then dataset.json, and only then the old shards go."""
     final = os.path.join(info.folder, INFO_FILE)
-    # From here on its partial name marks the shards without a dataset.json as leftovers.
+    # From here on its partial name marks the shards that no dataset.json names as leftovers.
     write_atomically(final + PARTIAL, info.to_json().encode())
-    if tf.io.gfile.exists(final):
-        tf.io.gfile.remove(final)
-    for name in _shard_files(info.folder):
-        tf.io.gfile.remove(os.path.join(info.folder, name))
     for part in info.splits.values():
         for shard in part["shards"]:
             path = os.path.join(info.folder, shard["file"])
-            tf.io.gfile.rename(path + PARTIAL, path)
+            tf.io.gfile.rename(path + PARTIAL, path, overwrite=True)
     names = json.dumps(left_out, indent=1).encode()
     write_atomically(os.path.join(info.folder, LEFT_OUT_FILE), names)
-    tf.io.gfile.rename(final + PARTIAL, final)
+    tf.io.gfile.rename(final + PARTIAL, final, overwrite=True)
+    for name in _orphans(info.folder):
+        tf.io.gfile.remove(os.path.join(info.folder, name))

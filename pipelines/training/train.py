@@ -197,7 +197,11 @@ def run(config: Config) -> int:
         # No global seed: every draw has its own, and tf.data fails on a global seed of 0.
         tf.config.experimental.enable_op_determinism()
     with run_dir.locked(config, strategy):
-        return _train(config, info, lengths, strategy)
+        try:
+            return _train(config, info, lengths, strategy)
+        except tf.errors.NotFoundError:
+            tfrecords.check_unchanged(info)
+            raise
 
 
 def _train(config: Config, info: tfrecords.DatasetInfo, lengths, strategy) -> int:

@@ -102,12 +102,11 @@ class TestConvert:
         assert (info.count("train"), info.count("validation")) == (24, 6)
         assert sorted(ids(info, "train")) == sorted(p.id for p in people if p.split == "train")
         names = sorted(contents(tmp_path / "records"))
-        assert names == [
-            "dataset.json",
-            "left_out.json",
-            *(f"train-{k:05d}-of-00003.tfrecord" for k in range(3)),
-            *(f"validation-{k:05d}-of-00003.tfrecord" for k in range(3)),
-        ]
+        shards = [shard for part in info.splits.values() for shard in part["shards"]]
+        assert names == ["dataset.json", "left_out.json", *(shard["file"] for shard in shards)]
+        starts = [f"{split}-{k:05d}-of-00003" for split in info.splits for k in range(3)]
+        sums = [shard["sha256"][:8] for shard in shards]
+        assert names[2:] == [f"{start}-{sum}.tfrecord" for start, sum in zip(starts, sums)]
         for split in ("train", "validation"):
             tfrecords.check_shards(info, split)
 
@@ -293,6 +292,18 @@ class TestExistingRecords:
         shards = [name for name in contents(tmp_path / "records") if "tfrecord" in name]
         assert len(shards) == 4
         assert (tmp_path / "records" / "notes.txt").read_text() == "mine"
+
+    def test_other_photographs_go_under_other_names(self, tmp_path, people):
+        """Whoever still reads the old set never gets a shard of the new one."""
+        old, _ = run(tmp_path, people, shards=2)
+        for number in range(0, 11, 3):
+            photograph(tmp_path / "images" / f"{number:02d}.jpg", 100 + number)
+        new, _ = run(tmp_path, people, shards=2, overwrite=True)
+        assert old.settings == new.settings and old.splits != new.splits
+        for split, part in old.splits.items():
+            for path, shard in zip(old.shards(split), part["shards"]):
+                assert not os.path.exists(path) or tfrecords.sha256(path) == shard["sha256"]
+            tfrecords.check_shards(new, split)
 
     def test_a_failing_overwrite_keeps_the_old_ones(self, tmp_path, people):
         run(tmp_path, people)

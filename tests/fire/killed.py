@@ -1,44 +1,63 @@
-"""python -m tests.fire.killed CONFIG WHERE CALL WHEN: train, and be killed at one exact instant.
+"""python -m tests.fire.killed WHERE CALL WHEN SCRIPT WORDS...: run it, and kill it at one instant.
 
-CONFIG: JSON of a Config. WHERE: "module:attribute" of a function of ours or TensorFlow's; at its
-CALL-th call this process gets SIGKILL, WHEN "before" or "after" it.
+WHERE: "module:attribute" of functions of ours or TensorFlow's, comma-separated. At the CALL-th call
+of any of them the process gets SIGKILL, WHEN "before" or "after" it. With CALL 0 it is never
+killed, and their number is printed at the end.
 """
 
 import importlib
-import json
+import itertools
 import os
+import runpy
 import signal
 import sys
 
-from pipelines.config import Config
-from pipelines.training import train
+# All that Python does to files; TensorFlow's own savers do the rest in C++.
+FILES = ",".join(
+    [
+        *(f"tensorflow:io.gfile.{name}" for name in ("rename", "remove", "rmtree", "makedirs")),
+        *(f"tensorflow:io.gfile.GFile.{name}" for name in ("write", "close")),
+        "tensorflow:train.CheckpointManager.save",
+        *(f"os:{name}" for name in ("rename", "replace", "remove", "fsync")),
+    ]
+)
 
 
-def deadly(function, call: int, when: str):
-    """``function``, whose ``call``-th call is the last thing that this process does."""
-    calls = 0
+def deadly(function, numbers, call: int, when: str):
+    """``function``; the call that draws the number ``call`` is the last thing this process does."""
 
     def run(*arguments, **options):
-        nonlocal calls
-        calls += 1
-        if calls == call and when == "before":
+        number = next(numbers)
+        if number == call and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         result = function(*arguments, **options)
-        if calls == call:
+        if number == call:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
     return run
 
 
-def main(config: str, where: str, call: str, when: str) -> None:
+def replace(where: str, numbers, call: int, when: str) -> None:
     module, _, attribute = where.partition(":")
     *path, name = attribute.split(".")
     owner = importlib.import_module(module)
     for part in path:
         owner = getattr(owner, part)
-    setattr(owner, name, deadly(getattr(owner, name), int(call), when))
-    sys.exit(train.run(Config(**json.loads(config))))
+    setattr(owner, name, deadly(getattr(owner, name), numbers, call, when))
+
+
+def main(where: str, call: str, when: str, script: str, *words: str) -> None:
+    os.environ.setdefault("GLIBC_TUNABLES", "")  # a training would start itself again without this
+    importlib.import_module("hourglass")  # before TensorFlow, which then starts quietly
+    numbers = itertools.count(1)
+    for each in where.split(","):
+        replace(each, numbers, int(call), when)
+    sys.argv = [script, *words]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    finally:
+        print(f"{next(numbers) - 1} calls", flush=True)
 
 
 if __name__ == "__main__":

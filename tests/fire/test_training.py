@@ -9,11 +9,9 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow as tf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipelines import checkpoint_files, checkpoints
 from pipelines.config import to_flagfile
+from tests.helpers.outcomes import leftovers, of_training
 from tests.helpers.people import once, tiny
 from tests.helpers.processes import ROOT, start_python
 
@@ -45,26 +43,6 @@ def config_of(folder, info):
     return tiny(folder, info, deterministic=True, precise_bn_examples=8, stacks=1)
 
 
-def outcome(folder: str) -> dict:
-    """All that a run leaves: weights, best, its note, and the steps of each tag."""
-    last = checkpoint_files.latest(f"{folder}/checkpoints")
-    best = checkpoints.find(f"{folder}/best")
-    events = EventAccumulator(f"{folder}/logs", {"tensors": 0}).Reload()
-    scores = {
-        tag: {one.step: tf.make_ndarray(one.tensor_proto).tolist() for one in events.Tensors(tag)}
-        for tag in events.Tags()["tensors"]
-        if tag.startswith(("overview/PCKh", "overview/loss", "validation raw/"))
-    }
-    return {
-        "last": pathlib.Path(last).name,
-        "weights": checkpoints.values(last, "model"),
-        "averaged": checkpoints.values(last, "averaged"),
-        "best": checkpoints.values(best, "model"),
-        "note": checkpoints.read_best(folder),
-        "scores": scores,
-    }
-
-
 def finish(process) -> tuple[int, str]:
     output, _ = process.communicate(timeout=300)
     return process.returncode, output
@@ -76,15 +54,15 @@ def uninterrupted(tmp_path_factory, info):
         folder.mkdir()
         code, output = start(config_of(folder / "run", info))
         assert code == 0, output
-        return outcome(str(folder / "run"))
+        return of_training(folder / "run")
 
     return once(tmp_path_factory, "uninterrupted", make)
 
 
-def start(config) -> tuple[int, str]:
+def start(config, *before: str) -> tuple[int, str]:
     flags = pathlib.Path(config.workdir).parent / "flags"
     flags.write_text(to_flagfile(config))
-    return finish(start_python(str(ROOT / "train_main.py"), f"--flagfile={flags}"))
+    return finish(start_python(*before, str(ROOT / "train_main.py"), f"--flagfile={flags}"))
 
 
 # Each takes a training and a half; `make fire` tries all of them, `make test` these.
@@ -97,17 +75,12 @@ OTHERS = pytest.mark.skipif("HOURGLASS_FIRE" not in os.environ, reason="make fir
 )
 def test_killed_at(tmp_path, info, uninterrupted, moment):
     config = config_of(tmp_path / "run", info)
-    words = (json.dumps(dataclasses.asdict(config)), *map(str, MOMENTS[moment]))
-    code, output = finish(start_python("-m", "tests.fire.killed", *words))
+    code, output = start(config, "-m", "tests.fire.killed", *map(str, MOMENTS[moment]))
     assert code == -signal.SIGKILL, output
     code, output = start(config)
     assert code == 0, output
-    ours = outcome(config.workdir)
-    np.testing.assert_equal(ours, uninterrupted)
-    names = {path.name for path in pathlib.Path(config.workdir, "best").iterdir()}
-    step = ours["note"]["step"]
-    data = f"ckpt-{step}.data-00000-of-00001"
-    assert names == {"checkpoint", "best.json", f"ckpt-{step}.index", data}
+    np.testing.assert_equal(of_training(tmp_path / "run"), uninterrupted)
+    assert not leftovers(tmp_path)
 
 
 def test_sigterm_during_a_validation_is_answered_and_made_up_for(tmp_path, info, uninterrupted):
@@ -126,7 +99,7 @@ def test_sigterm_during_a_validation_is_answered_and_made_up_for(tmp_path, info,
     assert code == 128 + signal.SIGTERM, output
     assert "step 6: validation stopped; the resumed run makes up for it" in output
     assert start(config)[0] == 0
-    np.testing.assert_equal(outcome(config.workdir), uninterrupted)
+    np.testing.assert_equal(of_training(tmp_path / "run"), uninterrupted)
 
 
 def test_two_trainings_in_one_folder(tmp_path, info):

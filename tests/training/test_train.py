@@ -235,6 +235,23 @@ class TestErrors:
         self.fails(tiny(tmp_path / "run", info), ValueError, "were written again while")
         assert not list((tmp_path / "run").rglob("ckpt-*"))
 
+    def test_records_replaced_before_a_validation(self, tmp_path, own_records, monkeypatch):
+        """Noticed when a shard is opened that is gone, not at the end of the epoch only."""
+        info = own_records()
+
+        def replace(*arguments):
+            sums = take_steps(*arguments)
+            for path in info.shards("validation"):
+                os.remove(path)
+            own_records("others", first=500)
+            os.replace(tmp_path / "others" / "dataset.json", f"{info.folder}/dataset.json")
+            return sums
+
+        take_steps = train._take_steps
+        monkeypatch.setattr(train, "_take_steps", replace)
+        config = tiny(tmp_path / "run", info, evaluate_every=1 / 3)
+        self.fails(config, ValueError, "were written again while")
+
     def test_a_deleted_flags_file_switches_no_check_off(self, trained, tmp_path):
         copy = copy_run(trained, tmp_path)
         pathlib.Path(copy.workdir, "flags.txt").unlink()
