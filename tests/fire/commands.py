@@ -158,6 +158,8 @@ COMMANDS: dict[Callable[[Inputs], Command], int] = {
     tflite: 1,
 }
 
+WITHOUT_NETWORK = {"synthetic", "coco", "replacement"}
+
 
 def prepare(command: Command, folder: pathlib.Path) -> None:
     """Make the folder of one run of ``command``."""
