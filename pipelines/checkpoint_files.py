@@ -111,6 +111,18 @@ def remove_all_but(kept: str) -> None:
     remove_leftovers(folder)
 
 
+def remove_old(folder: str, keep: int) -> None:
+    """Remove what is older than the newest checkpoint, but for ``keep`` complete ones.
+
+    A process that is killed while it removes a checkpoint leaves a part of it, or all of it.
+    """
+    kept = [os.path.basename(prefix) for prefix in complete(folder)[-keep:]]
+    for name in tf.io.gfile.listdir(folder) if kept else []:
+        match = _FILE.fullmatch(name)
+        if match and match[1] not in kept and int(match[2]) < int(kept[-1].rpartition("-")[2]):
+            tf.io.gfile.remove(os.path.join(folder, name))
+
+
 def remove_leftovers(folder: str) -> None:
     """Remove unfinished files of ``folder``; only for the one process that writes there."""
     for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []:

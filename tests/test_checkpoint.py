@@ -12,6 +12,8 @@ import tensorflow as tf
 from hourglass import model, optimizer
 from hourglass.skeleton import MPII
 from pipelines import checkpoint_files, checkpoints
+from pipelines.config import Config
+from pipelines.training import run_dir
 
 BUILD = {"joints": 16, "stacks": 2, "channels": 8, "depth": 1, "size": 32}
 
@@ -475,3 +477,18 @@ class TestPlaces:
     def test_the_best_comes_first(self, copied, spare):
         checkpoints.save_best(spare[0], str(copied), 3, scores(raw=1.0))
         assert checkpoints.find(str(copied)) == str(copied / "best" / "ckpt-3")
+
+
+def test_resumed_runs_keep_no_more_checkpoints(tmp_path):
+    """Those of before the start count too, as does what a killed removal left."""
+    config, saved = Config(workdir=str(tmp_path), max_checkpoints=2), tf.train.Checkpoint()
+    folder = tmp_path / "checkpoints"
+    for step in (3, 6, 9):
+        run_dir.save(run_dir.checkpoint_manager(saved, config), config, step)
+        there = [int(path.stem.split("-")[1]) for path in folder.glob("*.index")]
+        assert sorted(there) == [step - 3, step][step == 3 :]
+    (folder / "ckpt-3.data-00000-of-00001").touch()
+    shutil.copy(folder / "ckpt-6.index", folder / "ckpt-5.index")
+    shutil.copy(folder / "ckpt-6.data-00000-of-00001", folder / "ckpt-5.data-00000-of-00001")
+    run_dir.checkpoint_manager(saved, config)
+    assert {path.stem for path in folder.glob("ckpt-*")} == {"ckpt-6", "ckpt-9"}

@@ -127,9 +127,14 @@ def checkpoint_manager(checkpoint: tf.train.Checkpoint, config: Config):
     folder = os.path.join(config.workdir, "checkpoints")
     checkpoint_files.remove_leftovers(folder)
     checkpoints.remove_all_but_best(config.workdir)
+    checkpoint_files.remove_old(folder, config.max_checkpoints)
     there = checkpoint_files.complete(folder)
     if there:
-        listed = tf.compat.v1.train.generate_checkpoint_state_proto(folder, there[-1], there)
+        # Without times, of which only the order counts, the manager would keep these for ever.
+        times = [float(number + 1) for number in range(len(there))]
+        listed = tf.compat.v1.train.generate_checkpoint_state_proto(
+            folder, there[-1], there, all_model_checkpoint_timestamps=times
+        )
         write_atomically(os.path.join(folder, "checkpoint"), str(listed).encode())
     return tf.train.CheckpointManager(checkpoint, folder, config.max_checkpoints)
 
