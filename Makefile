@@ -7,6 +7,7 @@ DEMO_PEOPLE ?= 6000
 DEMO_RECORDS ?= data/demo
 DEMO_RUN ?= runs/demo
 DEMO_FLAGS ?=
+KILL_FLAGS ?= --kills=100 --seed=0 --minutes=20
 
 # Not ?=, which would use a VENV that the shell has set for another purpose.
 VENV = .venv
@@ -52,7 +53,7 @@ unit: venv ## the fast tests
 
 fire: venv ## kill every command, at exact and at random instants; half an hour
 	HOURGLASS_FIRE=1 $(TESTS) tests/fire
-	$(RUN) -m tests.fire.kills
+	$(RUN) -m tests.fire.kills $(KILL_FLAGS)
 
 lint: venv ## ruff: rules and format
 	$(RUN) -m ruff check .
