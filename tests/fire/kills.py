@@ -118,7 +118,7 @@ def kill_when_due(process: subprocess.Popen, kill: Kill, folder: pathlib.Path) -
         if now - began > LIMIT:
             os.killpg(process.pid, signal.SIGKILL)
             raise TimeoutError(f"not finished in {LIMIT} s")
-        time.sleep(0.001)
+        time.sleep(0.01)
     process.wait()
 
 
