@@ -7,6 +7,11 @@ reads MPII from data/mpii if it is there, and draws synthetic people otherwise.
 python scripts/make_tfrecords.py --dataset=coco --annotations=FILE --images=FOLDER --head=RULE
 
 reads any keypoint file in COCO's format: people with other joints, animals, things.
+
+python scripts/make_tfrecords.py --dataset=yolo --annotations=data.yaml --head=RULE
+python scripts/make_tfrecords.py --dataset=labelme --annotations=FOLDER --head=RULE
+
+read YOLO-pose data sets, and folders of labelme's JSON files.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from absl import flags
 from pipelines import cli
 from pipelines.data.annotations import Annotated
 from pipelines.data.cropping import Geometry
-from pipelines.data.readers import coco, mpii, synthetic
+from pipelines.data.readers import coco, instances, mpii, synthetic
 from pipelines.data.readers.table import READERS
 from pipelines.data.synthetic import scene
 from pipelines.data.tfrecords import JPEG_QUALITY, DatasetInfo
@@ -43,10 +48,14 @@ with cli.group("Data"):
         "auto = mpii where data/mpii has it, else synthetic",
     )
     flags.DEFINE_string(
-        "images", "", "folder of the photographs; default: images beside the annotation file"
+        "images",
+        "",
+        "folder of the photographs; default: images beside the annotation file, or its folder",
     )
     flags.DEFINE_string(
-        "annotations", "", "annotation file; default: looked for beside --images or in data/DATASET"
+        "annotations",
+        "",
+        "annotation file, labelme: folder; default: looked for beside --images or in data/DATASET",
     )
     flags.DEFINE_bool(
         "allow_missing_images", False, "leave out people whose photograph is not there"
@@ -82,24 +91,43 @@ with cli.group("Stored crops"):
     )
     flags.DEFINE_integer("jpeg_quality", JPEG_QUALITY, "of the crops", 1, 100)
 
-COCO = {
-    "category": "the one to take, where several have keypoints",
-    "mirror_pairs": "A:B,C:D, pairs that do not follow from the joints' names; A:A: no counterpart",
-    "head": "unit of PCKh: joint:A,joint:B (their distance) or box:F (F x the box's longer side)",
-    "validation_annotations": "second annotation file, for validation",
-    "validation_images": "folder of its pictures; default: --images",
+_KEYPOINTS = ("coco", "yolo", "labelme")
+_TWO_FILES = ("coco", "labelme")
+# Flag -> the data sets that have it, and its meaning.
+_TEXTS = {
+    "category": (_KEYPOINTS, "the one to take, where there are several"),
+    "joints": (("yolo", "labelme"), "A,B,C: names in the rows' order (yolo), labels to take"),
+    "mirror_pairs": (
+        _KEYPOINTS,
+        "A:B,C:D, pairs that do not follow from the joints' names; A:A: no counterpart",
+    ),
+    "head": (
+        _KEYPOINTS,
+        "unit of PCKh: joint:A,joint:B (their distance) or box:F (F x the box's longer side)",
+    ),
+    "validation_annotations": (_TWO_FILES, "second annotation file or folder, for validation"),
+    "validation_images": (_TWO_FILES, "folder of its pictures; default: --images"),
 }
-with cli.group("--dataset=coco only"):
-    for _name, _meaning in COCO.items():
+with cli.group(f"--dataset={', '.join(_KEYPOINTS)} only"):
+    for _name, (_sets, _meaning) in _TEXTS.items():
         flags.DEFINE_string(_name, "", _meaning)
     flags.DEFINE_float(
-        "validation_fraction", None, "of the pictures; default 0.1 without a validation file"
+        "validation_fraction", None, "of the pictures; default 0.1 without validation annotations"
     )
     flags.DEFINE_integer("split_seed", 0, "of the choice of these pictures")
     flags.DEFINE_bool(
         "rescale_annotations", False, "move positions to pictures of another size than annotated"
     )
-_COCO_ONLY = ("validation_fraction", "split_seed", "rescale_annotations")
+_ONLY = {
+    **{name: sets for name, (sets, _) in _TEXTS.items()},
+    "validation_fraction": _KEYPOINTS,
+    "split_seed": _KEYPOINTS,
+    "rescale_annotations": _TWO_FILES,
+}
+# Those that a reader takes under the same name.
+_OPTIONS = [name for name in _ONLY if name not in ("validation_images", "rescale_annotations")]
+# Pictures and annotations lie in one folder, which --images names.
+_ONE_FOLDER = ("yolo", "labelme")
 
 
 def main() -> int:
@@ -126,9 +154,9 @@ def main() -> int:
 
 def _annotated_and_images() -> tuple[Annotated, str]:
     dataset = _FLAGS.dataset
-    given_coco = [name for name in (*COCO, *_COCO_ONLY) if _FLAGS[name].present]
-    if given_coco and dataset != "coco":
-        raise ValueError(f"--{given_coco[0]} belongs to --dataset=coco, not to {dataset}")
+    for name, sets in _ONLY.items():
+        if _FLAGS[name].present and dataset not in sets:
+            raise ValueError(f"--{name} belongs to --dataset={', '.join(sets)}, not to {dataset}")
     given = _FLAGS.images or _FLAGS.annotations
     if dataset == "auto":
         if given:
@@ -140,34 +168,40 @@ def _annotated_and_images() -> tuple[Annotated, str]:
         annotations = _synthetic_people()
     else:
         annotations = _FLAGS.annotations or _find(dataset, _FLAGS.images)
-    images = _FLAGS.images or os.path.join(_home(annotations), "images")
-    if dataset == "coco":
-        if not _FLAGS.images and not os.path.isdir(images):
-            images = _home(annotations) or "."
-        return _coco(annotations, images)
+    images = _FLAGS.images or _images(dataset, annotations)
+    if dataset in _KEYPOINTS:
+        return _keypoints(dataset, annotations, images)
     return READERS[dataset].read(annotations), images
 
 
-def _coco(annotations: str, images: str) -> tuple[Annotated, str]:
-    folders = ("", "")
-    if _FLAGS.validation_images:
-        if not _FLAGS.validation_annotations:
-            raise ValueError("--validation_images needs --validation_annotations too")
-        images, folders = coco.shared_root(images, _FLAGS.validation_images)
-    annotated = coco.read(
-        annotations,
-        head=_FLAGS.head,
-        category=_FLAGS.category,
-        mirror_pairs=_FLAGS.mirror_pairs,
-        validation_annotations=_FLAGS.validation_annotations,
-        validation_fraction=_FLAGS.validation_fraction,
-        split_seed=_FLAGS.split_seed,
-        folders=folders,
-        images=images,
-        rescale=_FLAGS.rescale_annotations,
-    )
-    print(coco.describe(annotated))
+def _images(dataset: str, annotations: str) -> str:
+    """Folder of the photographs where --images doesn't name it."""
+    if dataset in _ONE_FOLDER:
+        return annotations if os.path.isdir(annotations) else os.path.dirname(annotations) or "."
+    images = os.path.join(_home(annotations), "images")
+    if dataset == "coco" and not os.path.isdir(images):
+        return _home(annotations) or "."
+    return images
+
+
+def _keypoints(dataset: str, annotations: str, images: str) -> tuple[Annotated, str]:
+    options = {name: _FLAGS[name].value for name in _OPTIONS if dataset in _ONLY[name]}
+    if dataset in _TWO_FILES:
+        images, options["folders"] = _two_folders(dataset, images)
+        options["rescale"] = _FLAGS.rescale_annotations
+    annotated = READERS[dataset].read(annotations, images=images, **options)
+    print(instances.describe(annotated))
     return annotated, images
+
+
+def _two_folders(dataset: str, images: str) -> tuple[str, tuple[str, str]]:
+    """Folder that holds all pictures, and in it those of training and validation."""
+    second = _FLAGS.validation_images
+    if second and not _FLAGS.validation_annotations:
+        raise ValueError("--validation_images needs --validation_annotations too")
+    if _FLAGS.validation_annotations and not _FLAGS.images and dataset in _ONE_FOLDER:
+        second = second or _images(dataset, _FLAGS.validation_annotations)
+    return coco.shared_root(images, second) if second else (images, ("", ""))
 
 
 def _choose() -> str:
@@ -183,12 +217,14 @@ def _choose() -> str:
 
 def _present(dataset: str, folder: str) -> list[str]:
     paths = [os.path.join(folder, name) for name in READERS[dataset].FILES]
-    return [path for path in paths if os.path.isfile(path)]
+    return [path for path in paths if os.path.exists(path)]
 
 
 def _find(dataset: str, images: str) -> str:
-    """Annotation file beside the images folder, or in data/DATASET when none was named."""
+    """Annotation file by the images folder, or in data/DATASET when none was named."""
     home = os.path.dirname(images.rstrip("/")) if images else os.path.join("data", dataset)
+    if images and dataset in _ONE_FOLDER:
+        home = images
     paths = _present(dataset, home)
     if not paths:
         raise FileNotFoundError(

@@ -157,6 +157,10 @@ ELSEWHERE = {
     "--annotations=LSPET/joints.mat --records=data/lspet --side=171 --context=1.3": (
         "tests/data/test_write_tfrecords.py::test_lsp_and_its_table"
     ),
+    "python scripts/make_tfrecords.py --dataset=yolo --annotations=export/data.yaml --head=box:0.1 "
+    "--records=data/mine": "tests/data/test_yolo.py::test_from_an_export_to_an_exported_network",
+    "python scripts/make_tfrecords.py --dataset=labelme --annotations=labelled --head=box:0.1 "
+    "--records=data/mine": "tests/data/test_labelme.py::test_from_a_folder_to_an_exported_network",
     "python scripts/benchmark.py --flagfile=configs/demo.flags "
     "--parts=input,augment,train,end_to_end": "tests/benchmark/test_benchmark.py::test_the_command",
     "python scripts/benchmark.py --stored=362:2,362:1.77,256:2,256:1.77,256:1.5,256:1.25,171:1.3": (
@@ -191,7 +195,7 @@ NOT_RUN = {
 BROUGHT = {
     "configs", "holiday", "street.jpg", "walk.mp4", "people.csv", "preds.mat", "LSPET", "mine.json",
     "detections_our_format.mat", "mpii_human_pose_v1_u12_1.mat", "hg_s2_b1.pth.tar", "pictures",
-    "FILE",
+    "FILE", "export/data.yaml", "labelled",
 }  # fmt: skip
 INPUTS = (
     "flagfile records checkpoint predictions ground_truth annotations images boxes init_from input"

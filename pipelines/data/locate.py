@@ -42,7 +42,7 @@ def locate(images: str, annotations: str, names: Iterable[str]) -> dict[str, str
     Raises ValueError when two names lead to one file.
     """
     names = sorted(set(names))
-    choices = {name: _choices(name, images, annotations) for name in names}
+    choices = {name: candidates(name, images, annotations) for name in names}
     there = present(images, {path for paths in choices.values() for path in paths})
     located = {}
     for name, paths in choices.items():
@@ -53,26 +53,40 @@ def locate(images: str, annotations: str, names: Iterable[str]) -> dict[str, str
     if rest and tf.io.gfile.isdir(images):
         located.update(_by_base_name(images, rest, set(located.values())))
     _check_apart(located)
-    return {name: located.get(name, _relative(name)) for name in names}
+    return {name: located.get(name, stripped(name)) for name in names}
 
 
-def _choices(name: str, images: str, annotations: str) -> list[str]:
-    relative = _relative(name)
+def notes(paths: dict[str, str]) -> tuple[str, ...]:
+    """Return a sentence on the pictures that lie elsewhere than their names say, if there are any.
+
+    ``paths``: as ``locate`` returns them.
+    """
+    moved = [f"{name} -> {found}" for name, found in paths.items() if name != found]
+    if not moved:
+        return ()
+    examples = ", ".join(moved[:3]) + (", ..." if len(moved) > 3 else "")
+    return (f"{len(moved):,} of {len(paths):,} pictures have other names: {examples}",)
+
+
+def candidates(name: str, images: str, annotations: str) -> list[str]:
+    """Paths in the images folder that a name may mean, by ``locate``'s rules but the last."""
+    relative = stripped(name)
     folder = os.path.dirname(annotations) or "."
     homes = [folder, os.path.join(folder, "..")]
-    seen = [_within(os.path.join(home, relative), images) for home in homes]
+    seen = [within(os.path.join(home, relative), images) for home in homes]
     as_is = [name] if is_inside(name) else []
     return [path for path in (*as_is, relative, *seen) if path]
 
 
-def _relative(name: str) -> str:
+def stripped(name: str) -> str:
+    """Return a name with slashes for backslashes and without a leading drive, / or .."""
     parts = posixpath.normpath(name.replace("\\", "/")).split("/")
     if parts[0].endswith(":"):
         parts = parts[1:]
     return "/".join(part for part in parts if part not in ("", ".", "..")) or "unnamed"
 
 
-def _within(path: str, images: str) -> str:
+def within(path: str, images: str) -> str:
     """Return ``path`` relative to ``images``; "" when it isn't inside."""
     scheme, path = _split(path)
     root_scheme, root = _split(images)
@@ -102,7 +116,7 @@ def _by_base_name(images: str, names: list[str], taken: set[str]) -> dict[str, s
 
 
 def _base(name: str) -> str:
-    return os.path.basename(_relative(name))
+    return os.path.basename(stripped(name))
 
 
 def _check_apart(located: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ import concurrent.futures
 import math
 import os
 import typing
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -13,9 +14,10 @@ from pipelines.data import image_io
 
 _THREADS = 16  # headers of remote files take 50 ms each, of local ones 0.2 ms
 
-STORED, TURNED, EITHER, LIKE_OTHERS, EXCHANGED, RESCALED, DIFFERENT = (
+STORED, TURNED, SHOWN, EITHER, LIKE_OTHERS, EXCHANGED, RESCALED, DIFFERENT = (
     "stored",
     "turned",
+    "shown",
     "either",
     "like others",
     "exchanged",
@@ -24,6 +26,7 @@ STORED, TURNED, EITHER, LIKE_OTHERS, EXCHANGED, RESCALED, DIFFERENT = (
 )
 _NOTES = {
     TURNED: "fit their annotated size only as their EXIF orientation shows them: turned",
+    SHOWN: "have an EXIF orientation and were annotated as it shows them: turned",
     LIKE_OTHERS: "have an EXIF orientation and fit with and without it: turned like the others",
     EXCHANGED: "have width and height exchanged in the annotations: their real size is used",
     RESCALED: "do not have their annotated size: positions are rescaled",
@@ -60,6 +63,7 @@ def compare(
     sizes: dict[str, tuple[int, int]],
     points: dict[str, np.ndarray],
     rescale: bool = False,
+    shown: bool = False,
 ) -> dict[str, Fit]:
     """Compare every picture's header with its annotated size; missing and broken ones are skipped.
 
@@ -69,13 +73,10 @@ def compare(
       points: picture -> [N, 2] annotated joints, px. They tell whether exchanged sizes are a slip
         (positions lie in the real picture) or those of a turned picture.
       rescale: take any size, with factors, instead of ``DIFFERENT``.
+      shown: the annotation tool turns pictures by their EXIF orientation, so those of a size that
+        fits both ways are turned, unless the others were annotated as stored.
     """
-    names = sorted(sizes)
-    paths = [os.path.join(images, name) for name in names]
-    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        headers = dict(zip(names, pool.map(_header, paths)))
-    known = {name: header for name, header in headers.items() if header}
-    return compare_headers(known, sizes, points, rescale)
+    return compare_headers(_headers(images, sizes), sizes, points, rescale, shown)
 
 
 def compare_headers(
@@ -83,11 +84,25 @@ def compare_headers(
     sizes: dict[str, tuple[int, int]],
     points: dict[str, np.ndarray],
     rescale: bool = False,
+    shown: bool = False,
 ) -> dict[str, Fit]:
     """``compare`` for names whose headers, as ``image_io.header`` returns them, are known."""
     fits = {name: _fit(header, sizes[name], rescale) for name, header in headers.items()}
-    _settle_either(fits, headers)
+    _settle_either(fits, headers, shown)
     _check_exchanged(fits, points)
+    return fits
+
+
+def as_shown(images: str, names: Iterable[str]) -> dict[str, Fit]:
+    """Picture -> its size as its EXIF orientation shows it; missing and broken ones are skipped.
+
+    For annotations without sizes by tools that turn pictures so.
+    """
+    fits = {}
+    for name, (width, height, orientation) in _headers(images, names).items():
+        size = (height, width) if orientation >= 5 else (width, height)
+        turned = orientation != 1
+        fits[name] = Fit(SHOWN if turned else STORED, size, size, True if turned else None)
     return fits
 
 
@@ -100,6 +115,14 @@ def notes(fits: dict[str, Fit]) -> list[str]:
             examples = ", ".join(f"{name} {fits[name]}" for name in names[:3])
             sentences.append(f"{len(names):,} of {len(fits):,} pictures {text}; {examples}")
     return sentences
+
+
+def _headers(images: str, names: Iterable[str]) -> dict[str, tuple[int, int, int]]:
+    names = sorted(names)
+    paths = [os.path.join(images, name) for name in names]
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        headers = zip(names, pool.map(_header, paths))
+        return {name: header for name, header in headers if header}
 
 
 def _header(path: str) -> tuple[int, int, int] | None:
@@ -134,16 +157,19 @@ def _distortion(size: tuple[int, int], annotated: tuple[int, int]) -> float:
     return abs(math.log(size[0] / annotated[0] * annotated[1] / size[1]))
 
 
-def _settle_either(fits: dict[str, Fit], headers: dict[str, tuple[int, int, int]]) -> None:
+def _settle_either(
+    fits: dict[str, Fit], headers: dict[str, tuple[int, int, int]], shown: bool
+) -> None:
     """Take pictures that fit both ways as all those were annotated that fit one way only."""
     decided = {fit.kind for name, fit in fits.items() if headers[name][2] >= 5}
     decided &= {TURNED, STORED}
-    if len(decided) == 1:
-        upright = decided == {TURNED}
-        for name, fit in fits.items():
-            if fit.kind == EITHER:
-                kind = LIKE_OTHERS if upright else EITHER
-                fits[name] = fit._replace(kind=kind, upright=upright)
+    if len(decided) == 2 or not (decided or shown):
+        return
+    upright = STORED not in decided
+    kind = LIKE_OTHERS if TURNED in decided else SHOWN if upright else EITHER
+    for name, fit in fits.items():
+        if fit.kind == EITHER:
+            fits[name] = fit._replace(kind=kind, upright=upright)
 
 
 def _check_exchanged(fits: dict[str, Fit], points: dict[str, np.ndarray]) -> None:

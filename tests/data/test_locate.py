@@ -76,7 +76,7 @@ def test_nothing_outside_the_folder_is_found(tmp_path):
 
 
 def test_names_in_a_bucket():
-    seen = locate._choices("images/x.jpg", "gs://b/d/images", "gs://b/d/result.json")
+    seen = locate.candidates("images/x.jpg", "gs://b/d/images", "gs://b/d/result.json")
     assert seen == ["images/x.jpg", "images/x.jpg", "x.jpg"]
 
 

@@ -19,7 +19,9 @@ GROUPS = {
     "scripts/list_gpu_kernels.py": ["File"],
     "scripts/make_mpii_validation.py": [],
     "scripts/make_submission.py": ["Files"],
-    "scripts/make_tfrecords.py": ["Data", "Records", "Stored crops", "--dataset=coco only"],
+    "scripts/make_tfrecords.py": [
+        *("Data", "Records", "Stored crops", "--dataset=coco, yolo, labelme only"),
+    ],
     "scripts/plot_runs.py": ["Curves"],
     "scripts/predict.py": ["Network", "People and pictures", "Output"],
     "scripts/score_predictions.py": ["Files"],

@@ -9,34 +9,16 @@ pixel before its centre. Limbs (``skeleton``) count joints from 1.
 from __future__ import annotations
 
 import collections
-import hashlib
-import math
 import os
-import re
-import typing
 
 import numpy as np
 
 from hourglass.skeleton import Skeleton
-from pipelines.data import cropping, picture_sizes
-from pipelines.data.annotations import (
-    BOX_CONTEXT,
-    JOINTS_CONTEXT,
-    LABELLED,
-    MAX_PX,
-    MIN_HEAD_SIZE,
-    MIN_SIDE,
-    MISSING,
-    OCCLUDED,
-    Annotated,
-    Person,
-)
-from pipelines.data.readers import coco_file, coco_pictures, coco_skeleton, files
-from pipelines.data.readers.coco_pictures import Instance
+from pipelines.data.annotations import LABELLED, MAX_PX, MISSING, OCCLUDED, Annotated
+from pipelines.data.readers import coco_file, files, instances, skeletons
+from pipelines.data.readers.instances import Instance
 
 FILES = ("annotations.json", "annotations/person_keypoints_default.json", "result.json")
-
-VALIDATION_FRACTION = 0.1
 
 
 def read(
@@ -56,11 +38,8 @@ def read(
 
     Joints: flag 0 is MISSING (its position means nothing), 1 OCCLUDED, 2 LABELLED. One
     at exactly (0, 0) is MISSING whatever its flag: tools write absent ones so. Names and limbs
-    come from the category. The crop is centred on ``bbox`` and ``BOX_CONTEXT`` times as wide as its
-    longer side; without a ``bbox``, with one of no size, or where every ``bbox`` copies the joints'
-    extent, on the box of the joints that are not
-    MISSING and ``JOINTS_CONTEXT`` times as wide. Ids are ``image#annotation id``. Rows go by image
-    name, then annotation id; the order in the file changes nothing.
+    come from the category. Crops, ids and rows are those of ``instances.gather``, numbers those of
+    the annotations; the order in the file changes nothing.
 
     Left out, by reason: crowds (``iscrowd``), instances without keypoints or with all of them
     MISSING, with a box of no size or outside the picture, annotations with an ``image_id`` that is
@@ -69,14 +48,12 @@ def read(
 
     Args:
       annotations: the JSON file, plain or gzip, local or gs://.
-      head: the unit of PCKh: "joint:A,joint:B", the distance of two joints (unknown where one of
-        them is MISSING), or "box:F", F times the longer side of the box.
+      head: the unit of PCKh, see ``head_sizes.rule_of``.
       category: name of the one to take; may be "" when only one has keypoints.
-      mirror_pairs: "A:B,C:D", joints that change places in a mirrored picture; "A:A" stays.
-        Joints that are not in it follow their names (``hourglass.skeleton.side``).
+      mirror_pairs: see ``skeletons.skeleton_of``.
       validation_annotations: a second file; all its instances are for validation.
-      validation_fraction: of the pictures, when there is no second file; None is
-        ``VALIDATION_FRACTION``. All instances of one picture are in one split, see ``held_out``.
+      validation_fraction: of the pictures, when there is no second file, see
+        ``splits.validation_images``.
       split_seed: of that choice.
       folders: put before the image names of the two files, see ``shared_root``.
       images: folder of the pictures: their sizes are compared with the annotated ones, see
@@ -90,34 +67,35 @@ def read(
         not three numbers for each joint, or a value that cannot be used; names file and annotation.
     """
     parts = _parse(annotations, validation_annotations, category, folders, images)
-    skeleton = coco_skeleton.skeleton_of(parts[0], mirror_pairs)
-    head_size_of, rule = _head(head, skeleton, annotations)
+    joints, limbs = parts[0].joints, parts[0].limbs
+    skeleton = skeletons.skeleton_of(joints, limbs, mirror_pairs, parts[0].path)
     left_out: dict[str, list[str]] = collections.defaultdict(list)
     by_file = [_instances(part, left_out) for part in parts]
-    fits = coco_pictures.compare(images, [one for part in by_file for one in part], rescale)
-    by_file = [coco_pictures.fitting(part, fits, left_out) for part in by_file]
-    validation = _validation_images(by_file, validation_fraction, split_seed)
-    instances = _in_order([instance for part in by_file for instance in part])
-    instances, copied = coco_pictures.without_copied_boxes(instances)
-    people = _people(instances, validation, head_size_of)
-    if people and not any(math.isfinite(person.head_size) for person in people):
-        raise ValueError(f"--head={head}: none in {annotations} has both joints; choose others")
+    fits = instances.compare(images, [one for part in by_file for one in part], rescale)
+    gathered = instances.gather(
+        by_file,
+        fits,
+        left_out,
+        skeleton=skeleton,
+        head=head,
+        path=annotations,
+        validation_fraction=validation_fraction,
+        split_seed=split_seed,
+    )
     return Annotated(
         name=f"coco {parts[0].category}",
         skeleton=skeleton,
-        people=people,
+        people=gathered.people,
         left_out=dict(left_out),
-        head_rule=rule,
+        head_rule=gathered.head_rule,
         origin=0,
         sources=tuple(part.path for part in parts),
-        settings={"coco": _settings(parts[-1], skeleton, instances)},
-        upright={name: fit.upright for name, fit in fits.items() if fit.upright is not None},
+        settings={"coco": _settings(parts[-1], skeleton, gathered.instances)},
+        upright=instances.upright(fits),
         notes=(
             *(note for part in parts for note in part.notes),
-            *coco_skeleton.notes(skeleton, mirror_pairs),
-            *picture_sizes.notes(fits),
-            *coco_pictures.notes(instances),
-            *copied,
+            *skeletons.notes(skeleton, mirror_pairs),
+            *gathered.notes,
         ),
     )
 
@@ -145,40 +123,6 @@ def _parse(
     return [train, validation]
 
 
-def _validation_images(
-    by_file: list[list[Instance]], fraction: float | None, seed: int
-) -> set[str]:
-    """All images of the second file, or a choice among those of the only one."""
-    images, *second = ({instance.image for instance in part} for part in by_file)
-    if not second:
-        return held_out(images, VALIDATION_FRACTION if fraction is None else fraction, seed)
-    if fraction is not None:
-        raise ValueError("give a validation file or a fraction, not both")
-    (validation,) = second
-    _check_apart(images & validation)
-    return validation
-
-
-def held_out(images: set[str], fraction: float, seed: int) -> set[str]:
-    """Choose the pictures for validation: those with the lowest seeded hashes of their names.
-
-    The choice depends on the names alone, not on their order. At least one is chosen and one left
-    when there are two or more, unless ``fraction`` is 0.
-
-    Raises ValueError unless 0 <= fraction < 1.
-    """
-    if not 0 <= fraction < 1:
-        raise ValueError(f"the validation fraction is {fraction}; it must be 0 or more and below 1")
-    count = round(fraction * len(images))
-    if fraction:
-        count = min(max(count, 1), len(images) - 1)
-    return set(sorted(images, key=lambda name: _hash(f"{seed} {name}"))[:count])
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
 def shared_root(images: str, validation_images: str) -> tuple[str, tuple[str, str]]:
     """Return the folder that holds two images folders, and their paths in it for ``read``.
 
@@ -201,84 +145,12 @@ def _absolute(path: str) -> str:
     return path.rstrip("/") if "://" in path else os.path.abspath(path)
 
 
-def describe(annotated: Annotated) -> str:
-    """Lines for a user to check: joints, mirror pairs, boxes and heads as they were read."""
-    names, mirror = annotated.skeleton.joints, annotated.skeleton.mirror
-    pairs = [f"{names[a]}:{names[b]}" for a, b in enumerate(mirror) if a < b]
-    single = [names[a] for a, b in enumerate(mirror) if a == b]
-    unknown = sum(math.isnan(person.head_size) for person in annotated.people)
-    total, boxless = len(annotated.people), annotated.settings["coco"]["boxes_from_joints"]
-    lines = [
-        f"{annotated.name}: {len(names)} joints, {len(annotated.skeleton.limbs)} limbs",
-        f"mirror pairs: {', '.join(pairs) or 'none'}",
-        f"their own mirror image: {', '.join(single) or 'none'}",
-        f"head size: {annotated.head_rule}; unknown for {unknown:,} of {total:,}",
-    ]
-    if boxless:
-        lines.append(f"{boxless:,} of {total:,} have no bbox: cropped by the box of their joints")
-    return "\n".join(lines)
-
-
-def _check_apart(both: set[str]) -> None:
-    if not both:
-        return
-    names = ", ".join(sorted(both)[:5]) + (", ..." if len(both) > 5 else "")
-    raise ValueError(
-        f"{len(both)} pictures are in both annotation files: {names}. Validation pictures must not "
-        "be trained on: remove them from one, or give --validation_images if they are other "
-        "pictures of the same name"
-    )
-
-
-# ---- head size
-
-
-def _head(text: str, skeleton: Skeleton, path: str) -> tuple[typing.Callable, str]:
-    """Return the function of an instance that returns its head size, and the rule in words."""
-    box = re.fullmatch(r"box:([0-9.eE+-]+)", text)
-    two = re.fullmatch(r"joint:(.+),\s*joint:(.+)", text)
-    if box and 0 < _number(box[1]) <= 1:
-        fraction = _number(box[1])
-        rule = f"{fraction:g} x the longer side of the bbox (or of the joints' box where none is)"
-        return lambda instance: fraction * float(instance.box[2:].max()), rule
-    if two and two[1] != two[2] and {two[1], two[2]} <= set(skeleton.joints):
-        ends = [skeleton.index(two[1]), skeleton.index(two[2])]
-        rule = f"|{two[1]} - {two[2]}|; those without both are not scored by PCKh"
-        return lambda instance: _distance(instance, ends), rule
-    raise ValueError(
-        (f"--head={text} is invalid. " if text else "")
-        + f"{path} has no head boxes, so PCKh needs a unit: --head=box:0.1 (0 to 1 times the box's "
-        f"longer side, known for all) or {_example(skeleton)} (the distance of two joints; those "
-        f"without both are not scored). Joints: {', '.join(skeleton.joints)}"
-    )
-
-
-def _example(skeleton: Skeleton) -> str:
-    pairs = [(a, b) for a, b in enumerate(skeleton.mirror) if a < b]
-    a, b = (pairs or [(0, len(skeleton) - 1)])[0]
-    return f'--head="joint:{skeleton.joints[a]},joint:{skeleton.joints[b]}"'
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _distance(instance: Instance, ends: list[int]) -> float:
-    if (instance.state[ends] == MISSING).any():
-        return math.nan
-    length = float(np.linalg.norm(instance.joints[ends[0]] - instance.joints[ends[1]]))
-    return length if length >= MIN_HEAD_SIZE else math.nan
-
-
-# ---- annotations -> people
+# ---- annotations -> instances
 
 
 def _instances(part: coco_file.File, left_out: dict[str, list[str]]) -> list[Instance]:
     """Every usable instance of a file; ids of the others go to ``left_out``, by reason."""
-    instances = []
+    usable = []
     for number, entry in _numbered(part).items():
         key = coco_file.id_of(entry, "image_id", f"{part.path}, annotation {number}")
         image = part.images.get(key)
@@ -287,8 +159,8 @@ def _instances(part: coco_file.File, left_out: dict[str, list[str]]) -> list[Ins
         if isinstance(result, str):
             left_out[result].append(f"{name or f'image {key}'}#{number}")
         else:
-            instances.append(result)
-    return instances
+            usable.append(result)
+    return usable
 
 
 def _numbered(part: coco_file.File) -> dict[int | str, dict]:
@@ -319,16 +191,10 @@ def _instance(
     where = f"{part.path}, annotation {number}"
     joints, state, absent = _joints(part, entry, where)
     if not state.any():
-        return "no labelled joint"
+        return instances.NO_JOINT
     given = files.numbers(entry, "bbox", (4,), where, optional=True)
-    if given is not None and (given[2:] < 0).any():
-        return "box of negative size"
-    boxed = given is not None and bool((given[2:] > 0).all())
-    box = given if boxed else cropping.box_around(joints[state != MISSING])
-    if box[2:].max() < MIN_SIDE:
-        return "box without size"
     size = coco_file.size(image, f"{part.path}, image {files.short(entry['image_id'])}")
-    return Instance(name, entry["image_id"], number, joints, state, box, boxed, size, absent)
+    return instances.instance(name, entry["image_id"], number, joints, state, given, size, absent)
 
 
 def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, np.ndarray, int]:
@@ -356,46 +222,14 @@ def _joints(part: coco_file.File, entry: dict, where: str) -> tuple[np.ndarray, 
     return joints, flag.astype(np.uint8), int(absent.sum())
 
 
-def _in_order(instances: list[Instance]) -> list[Instance]:
-    """By image, then annotation id: numbers by value."""
-    return sorted(instances, key=lambda one: (one.image, len(str(one.number)), str(one.number)))
-
-
-def _people(
-    instances: list[Instance], validation: set[str], head_size_of: typing.Callable
-) -> tuple[Person, ...]:
-    people, rows = [], collections.Counter()
-    for one in instances:
-        split = "validation" if one.image in validation else "train"
-        center, side = cropping.square(one.box, BOX_CONTEXT if one.boxed else JOINTS_CONTEXT)
-        people.append(
-            Person(
-                id=f"{one.image}#{one.number}",
-                image=one.image,
-                split=split,
-                row=rows[split],
-                center=center,
-                side=side,
-                joints=one.joints,
-                state=one.state,
-                head_size=head_size_of(one),
-            )
-        )
-        rows[split] += 1
-    return tuple(people)
-
-
-def _settings(part: coco_file.File, skeleton: Skeleton, instances: list[Instance]) -> dict:
+def _settings(part: coco_file.File, skeleton: Skeleton, found: list[Instance]) -> dict:
     """Return what dataset.json keeps: what COCO's result format needs, and the choices made.
 
     Results are compared with the validation file, so ``part`` is that one where there are two.
     """
-    parts = skeleton.to_parts()
     return {
         "category": part.category,
         "category_id": part.category_id,
-        "mirror_pairs": parts["mirror_pairs"],
-        "limbs": parts["limbs"],
-        "boxes_from_joints": sum(not one.boxed for one in instances),
-        "image_ids": {one.image: one.image_id for one in instances},
+        **instances.settings(part.category, skeleton, found),
+        "image_ids": {one.image: one.image_id for one in found},
     }

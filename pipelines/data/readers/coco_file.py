@@ -72,13 +72,8 @@ def parse(path: str, category: str, folder: str, images: str = "") -> File:
 def _located(images: dict, path: str, folder: str) -> tuple[dict, tuple[str, ...]]:
     """Return them with names that lead to files in ``folder``, and a note where names changed."""
     paths = locate.locate(folder, path, (entry["file_name"] for entry in images.values()))
-    moved = [f"{name} -> {found}" for name, found in paths.items() if name != found]
-    notes = ()
-    if moved:
-        examples = ", ".join(moved[:3]) + (", ..." if len(moved) > 3 else "")
-        notes = (f"{len(moved):,} of {len(paths):,} pictures have other names: {examples}",)
     renamed = {k: {**one, "file_name": paths[one["file_name"]]} for k, one in images.items()}
-    return renamed, notes
+    return renamed, locate.notes(paths)
 
 
 def lists(data: object, keys: tuple[str, ...], path: str) -> dict[str, list[dict]]:
