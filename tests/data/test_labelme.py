@@ -177,8 +177,11 @@ class TestPictures:
         picture(tmp_path / "a.jpg")
         picture(root / ("labels/a.jpg" if found == "a.jpg" else found))
         write(root / "labels", labelme_file(name, EARS), "a.json")
-        (person,) = read(root).people
+        result = read(root)
+        (person,) = result.people
         assert person.image == ("labels/a.jpg" if found == "a.jpg" else found)
+        moved = [note for note in result.notes if "1 of 1 pictures have other names" in note]
+        assert bool(moved) == name.startswith(("C:", "/", "../../.."))
 
     def test_same_names_in_two_folders(self, tmp_path):
         for folder in ("x", "y"):

@@ -114,6 +114,14 @@ def test_a_folder_elsewhere_is_named_with_images(tmp_path):
     )
 
 
+def test_a_list_of_another_machine_is_found_inside_and_noted(tmp_path):
+    path = write(tmp_path, {"a": ROW, "b": ROW}, YAML.replace("images", "list.txt"))
+    (tmp_path / "list.txt").write_text("/content/x/y/a.jpg\n./images/b.jpg\nimages/b.jpg")
+    result = yolo.read(path, head="box:0.1", validation_fraction=0)
+    assert [person.image for person in result.people] == ["images/a.jpg", "images/b.jpg"]
+    assert result.notes == ("1 of 2 pictures have other names: /content/x/y/a.jpg -> images/a.jpg",)
+
+
 def test_without_visibilities(tmp_path):
     """Absent joints are at (0, 0), or negative as Ultralytics' own reader has it."""
     row = "0 0.3 0.5 0.2 0.6 0.25 0.4 0 0 -0.005 0.3"
