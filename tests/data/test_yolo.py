@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipelines.data import tfrecords
 from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
-from pipelines.data.readers import instances, yolo
+from pipelines.data.readers import instances, yolo, yolo_files
 from tests.helpers.own_data import from_annotations_to_joints, picture
 from tests.helpers.toys import draw_yolo_toys
 
@@ -100,6 +100,16 @@ def test_layouts(tmp_path, layout):
     assert [note for note in result.notes if "test" in note] == [
         *(["test: '../test/images' is not read; evaluation uses val"] * (layout == "Roboflow"))
     ]
+
+
+def test_labels_lie_where_ultralytics_looks_for_them():
+    """The last folder called images becomes labels; without one they lie by the picture."""
+    expected = {
+        "images/a/images/b.c.jpg": "images/a/labels/b.c.txt",
+        "images/train/a.png": "labels/train/a.txt",
+        "train/myimages/a.jpg": "train/myimages/a.txt",
+    }
+    assert {image: yolo_files.label_of(image) for image in expected} == expected
 
 
 def test_a_folder_elsewhere_is_named_with_images(tmp_path):
