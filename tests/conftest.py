@@ -35,7 +35,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the other core has tests of its own
 LONG = (
     *("readme", "write_tfrecords", "export", "torch", "modes", "train_step", "multi_worker"),
     *("train", "coco", "quiet", "collection", "predictor", "commands", "benchmark", "setup"),
-    *("decode", "group_norm", "placement", "model", "bn_folding"),
+    *("yolo", "labelme", "decode", "group_norm", "placement", "model", "bn_folding"),
 )
 
 
