@@ -10,6 +10,7 @@ import pytest
 from pipelines.data import tfrecords
 from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
 from pipelines.data.readers import coco, instances, labelme
+from tests.helpers.forked import ROOT
 from tests.helpers.own_data import from_annotations_to_joints, picture
 from tests.helpers.toys import TOY_PAIRS, draw_labelme_toys, labelme_file, labelme_shape, write
 
@@ -331,8 +332,6 @@ def test_from_a_folder_to_an_exported_network(tmp_path, fork_script):
 @pytest.mark.slow
 def test_folders_of_training_and_validation_by_the_command(tmp_path, fork_script):
     """Their pictures lie in them; a folder named only with --images has both, too."""
-    from tests.helpers.forked import ROOT
-
     draw_labelme_toys(tmp_path / "train", 8)
     draw_labelme_toys(tmp_path / "val", 4)
     script, small = str(ROOT / "scripts" / "make_tfrecords.py"), ("--side=16", "--workers=1")
@@ -343,4 +342,5 @@ def test_folders_of_training_and_validation_by_the_command(tmp_path, fork_script
         assert done["code"] == 0, done
     info = tfrecords.read_info(str(tmp_path / "two"))
     assert (info.count("train"), info.count("validation")) == (11, 6)
-    assert tfrecords.read_info(str(tmp_path / "one")).count("train") == 10
+    one = tfrecords.read_info(str(tmp_path / "one"))
+    assert one.count("train") + one.count("validation") == 11 and one.count("validation") in (1, 2)

@@ -1,6 +1,7 @@
 """A toy animal with joints of its own, drawn, and annotated for COCO's, YOLO's and labelme's."""
 
 import json
+import pathlib
 
 import cv2
 import numpy as np
@@ -51,8 +52,9 @@ def draw_toys(folder, count=20):
 
 def _toys(folder, count):
     """Picture's name and its annotations, of each; the pictures lie in ``folder``/images."""
-    with open(draw_toys(folder, count)) as file:
-        content = json.load(file)
+    path = pathlib.Path(draw_toys(folder, count))
+    content = json.loads(path.read_text())
+    path.unlink()
     for image in content["images"]:
         ours = [one for one in content["annotations"] if one["image_id"] == image["id"]]
         yield image["file_name"], ours
