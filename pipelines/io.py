@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 
@@ -36,6 +37,7 @@ def read_whole(path: str) -> bytes:
     """Return the file's bytes; FileNotFoundError or OSError, with the path, if it cannot."""
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
         raise FileNotFoundError(f"no file at {path}; check the path")
+    check_regular(path)
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             return file.read()
@@ -95,3 +97,9 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         pass  # another user's
     return True
+
+
+def check_regular(path: str) -> None:
+    """Raise OSError for anything but a file: opening a fifo waits, and a device may never end."""
+    if "://" not in path and not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(f"{path} is a folder, fifo, device or socket, not a file; give a file")

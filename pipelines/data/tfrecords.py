@@ -18,7 +18,7 @@ import tensorflow as tf
 from hourglass.skeleton import Skeleton
 from pipelines.data import cropping
 from pipelines.data.annotations import MISSING, SPLITS, Person
-from pipelines.io import read_whole
+from pipelines.io import check_regular, read_whole
 
 INFO_FILE = "dataset.json"
 
@@ -222,7 +222,7 @@ def read_info(folder: str) -> DatasetInfo:
     data = read_whole(path)
     try:
         return _parse_info(folder, json.loads(data))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is not a dataset.json of this version (schema {SCHEMA}): {error!r}. "
             "Convert again with --overwrite"
@@ -241,7 +241,14 @@ def check_unchanged(info: DatasetInfo) -> None:
 def _parse_info(folder: str, parts: dict) -> DatasetInfo:
     if parts["schema"] != SCHEMA:
         raise ValueError(f"schema {parts['schema']}")
+    wrong = [key for key, kind in _KINDS.items() if type(parts[key]) is not kind]
+    if wrong:
+        raise ValueError(f"{wrong[0]} should be a {_KINDS[wrong[0]].__name__}")
+    _check_coco(parts["settings"].get("coco"))
     for split in parts["splits"].values():
+        counts = [shard[key] for shard in split["shards"] for key in ("people", "bytes")]
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError("people and bytes of a shard should be whole numbers")
         names = [shard["file"] for shard in split["shards"]]
         if any(os.path.basename(name) != name for name in names):
             raise ValueError("a shard lies outside the folder")
@@ -263,6 +270,19 @@ def _parse_info(folder: str, parts: dict) -> DatasetInfo:
     )
 
 
+# Keys of dataset.json that are not checked where they are read.
+_KINDS = {
+    **{"name": str, "head_rule": str, "origin": int, "left_out": dict, "sources": list},
+    "settings": dict,
+}
+
+
+def _check_coco(settings: object) -> None:
+    """Raise where COCO's results could not be written with what a COCO reader has kept."""
+    if settings is not None and not isinstance(settings["image_ids"], dict):
+        raise ValueError("coco's image_ids should be an object")
+
+
 def sha256(path: str) -> str:
     """Hexadecimal SHA-256 of a file, read in pieces."""
     digest = hashlib.sha256()
@@ -281,6 +301,7 @@ def check_shards(info: DatasetInfo, split: str, contents: bool = True) -> None:
     for path, shard in zip(info.shards(split), info._split(split)["shards"]):
         if not tf.io.gfile.exists(path):
             raise FileNotFoundError(f"{path} is missing although {INFO_FILE} lists it; {_REMEDY}")
+        check_regular(path)
         size = tf.io.gfile.stat(path).length
         if size != shard["bytes"]:
             where = first_bad_record(path, shard["people"])

@@ -435,6 +435,13 @@ class TestCheckShards:
         with pytest.raises(FileNotFoundError, match=SHARD):
             tfrecords.check_shards(written, "validation")
 
+    def test_a_fifo_is_not_waited_for(self, written):
+        path = pathlib.Path(written.folder, SHARD)
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(OSError, match=f"{SHARD} is a folder, fifo, .* not a file"):
+            tfrecords.check_shards(written, "validation")
+
     def test_truncated_inside_the_last_record(self, written):
         self.damage(written, lambda data: data[:-10])
         with pytest.raises(ValueError, match=f"{SHARD}.*record 4 of 5 is damaged"):

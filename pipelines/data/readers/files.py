@@ -14,6 +14,7 @@ import scipy.io
 import tensorflow as tf
 
 from pipelines.data.annotations import MAX_PX
+from pipelines.io import check_regular
 
 # The largest published annotation file (COCO's) is half of this; MPII's are under 50 MB.
 LIMIT = 1 << 30
@@ -34,6 +35,7 @@ def read_bytes(path: str, limit: int | None = None) -> bytes:
     limit = LIMIT if limit is None else limit
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
         raise FileNotFoundError(f"there is no annotation file {path}; check the path")
+    check_regular(path)
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             data = file.read(limit + 1)
@@ -160,5 +162,8 @@ def numbers(
 
 def short(value: object) -> str:
     """``repr`` of a value, of at most 80 characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a deeply nested {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
