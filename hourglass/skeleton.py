@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from operator import index
 
 # Drawn wherever both ends exist in a joint set.
 _BONES = (
@@ -121,9 +122,13 @@ class Skeleton:
 
         Raises KeyError, TypeError or ValueError for an invalid dict.
         """
-        given = [parts.get(key) for key in ("mirror_pairs", "limbs")]
-        pairs, bones = (v if v is None else tuple((int(a), int(b)) for a, b in v) for v in given)
-        return cls(tuple(parts["joints"]), pairs, bones)
+        names, given = parts["joints"], [parts.get(key) for key in ("mirror_pairs", "limbs")]
+        if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
+            raise ValueError("joints should be a list of names")
+        pairs, bones = (
+            v if v is None else tuple((index(a), index(b)) for a, b in v) for v in given
+        )
+        return cls(tuple(names), pairs, bones)
 
     def to_parts(self) -> dict:
         """The set as a dict for JSON: joints, mirror_pairs, limbs."""

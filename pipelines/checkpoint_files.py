@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from pipelines.io import temporary_folder
+from pipelines.io import check_regular, temporary_folder
 
 _FILE = re.compile(r"(ckpt-(\d+))\.(index|data-\d{5}-of-(\d{5}))")
 _LEFTOVER = re.compile(r"(ckpt-\d+_temp|checkpoint\.tmp.*|.*\.partial)/?")
@@ -63,7 +63,7 @@ def damage(prefix: str) -> str:
             reader = tf.train.load_checkpoint(path)
             for key in reader.get_variable_to_shape_map():
                 reader.get_tensor(key)
-    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
+    except (tf.errors.OpError, OSError, RuntimeError, ValueError, IndexError) as error:
         return str(error).splitlines()[0]
     return ""
 
@@ -137,7 +137,12 @@ def readable(prefix: str) -> Iterator[str]:
 
     It takes a checkpoint's path for a pattern, in which brackets and backslashes mean something
     else.
+
+    Raises OSError where one of its files is a fifo or a folder.
     """
+    for name in tf.io.gfile.listdir(os.path.dirname(prefix) or "."):
+        if name.startswith(os.path.basename(prefix) + "."):
+            check_regular(os.path.join(os.path.dirname(prefix), name))
     if not re.search(r"[\[\]*?{}\\]", prefix) or "://" in prefix:
         yield prefix
         return

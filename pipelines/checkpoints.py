@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 
-import numpy as np
 import tensorflow as tf
 
 from hourglass import heatmap, model
@@ -108,7 +107,8 @@ def check_data(folder: str, info: DatasetInfo) -> None:
     before, now = _read_parts(folder).get("data"), _fingerprint(info)
     if before != now:
         raise ValueError(
-            f"{folder} was trained on other records ({before}) than {info.folder} ({now}); "
+            f"{folder} was trained on other records ({before}, as its {NETWORK_FILE} says) than "
+            f"{info.folder} ({now}); "
             "resume it with those, or choose another --workdir"
         )
 
@@ -153,10 +153,12 @@ def read_expected(folder: str) -> tuple[tuple[float, ...], str]:
     expects = _read_parts(folder).get("expects", {})
     mean, decoder = expects.get("mean", MEAN), expects.get("decode", "")
     numbers = isinstance(mean, (list, tuple)) and all(isinstance(v, (int, float)) for v in mean)
-    if not numbers or np.shape(mean) != (3,) or not np.isfinite(mean).all():
-        raise ValueError(f"{folder}/{NETWORK_FILE}: mean {mean!r} should be 3 numbers; restore it")
+    if not numbers or len(mean) != 3 or not all(-1e6 < value < 1e6 for value in mean):
+        text = f"{folder}/{NETWORK_FILE}: mean {mean!r:.80} should be 3 numbers; restore it"
+        raise ValueError(text)
     if decoder not in ("", *heatmap.DECODERS):
-        raise ValueError(f"{folder}/{NETWORK_FILE}: there is no decoder {decoder!r}; restore it")
+        text = f"{folder}/{NETWORK_FILE}: there is no decoder {decoder!r:.80}; restore it"
+        raise ValueError(text)
     return tuple(mean), decoder
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 
@@ -142,14 +143,18 @@ class TestState:
         (folder / f"ckpt-9.{kind}").unlink()
         assert checkpoint_files.complete(str(folder)) == [str(folder / "ckpt-7")]
 
-    @pytest.mark.parametrize("change", ["flip", "cut", "empty"])
+    @pytest.mark.parametrize("change", ["flip", "cut", "empty", "fifo"])
     def test_a_damaged_one_is_set_aside_and_named(self, copied, capsys, change):
         folder = copied / "checkpoints"
         copy_step(folder, 7, 9)
         path = folder / "ckpt-9.data-00000-of-00001"
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
-        path.write_bytes({"flip": data, "cut": data[:1000], "empty": b""}[change])
+        if change == "fifo":
+            path.unlink()
+            os.mkfifo(path)
+        else:
+            path.write_bytes({"flip": data, "cut": data[:1000], "empty": b""}[change])
         assert checkpoint_files.newest_whole(str(folder)) == str(folder / "ckpt-7")
         out = capsys.readouterr().out
         assert out.startswith(f"{folder}/ckpt-9 is damaged (") and "damaged-ckpt-9.*" in out

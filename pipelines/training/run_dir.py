@@ -107,14 +107,17 @@ def missed_validation(config: Config, strategy: tf.distribute.Strategy, step: in
 
     Alike on all workers: the chief's folder decides.
     """
-    path = os.path.join(config.workdir, VALIDATED_FILE)
-    last = -1
-    if tf.io.gfile.exists(path):
-        try:
-            last = int(json.loads(read_whole(path))["step"])
-        except (KeyError, TypeError, ValueError):
-            last = -1  # a validation too many does no harm
+    last = last_validation(config.workdir)
     return bool(devices.gather(strategy, [last])[0, 0] < step)
+
+
+def last_validation(workdir: str) -> int:
+    """Step of the last complete validation, or -1: one too many does no harm."""
+    try:
+        step = json.loads(read_whole(os.path.join(workdir, VALIDATED_FILE)))["step"]
+    except (OSError, KeyError, TypeError, ValueError, RecursionError):
+        return -1
+    return step if isinstance(step, int) and -1 <= step < 2**31 else -1
 
 
 def note_validation(workdir: str, step: int) -> None:

@@ -92,8 +92,8 @@ def _read(path: str) -> dict:
     try:
         holder = json.loads(read_whole(path))
         whole = all(isinstance(holder[key], kind) for key, kind in kinds.items())
-        return holder if whole else {}
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return holder if whole and 0 < holder["pid"] < 2**31 else {}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return {}
 
 
