@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import sys
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorboard.backend.event_processing import event_accumulator
+
+from pipelines.io import check_regular
 
 _START = "events.out.tfevents."
 
@@ -107,7 +110,8 @@ def read_validation(folder: str, measure: str = "PCKh@0.5", column: str = "mean1
 
     Args:
       folder: the run's; its event files are in ``logs``. A resumed run has several; where a step
-        was validated twice, the later result counts.
+        was validated twice, the later result counts. What follows a damage in one of them is
+        missing: that is printed.
       measure: e.g. "PCKh@0.5", "PCKh@0.1", "AUC".
       column: a joint group or mean, e.g. "mean14".
 
@@ -119,10 +123,14 @@ def read_validation(folder: str, measure: str = "PCKh@0.5", column: str = "mean1
       ValueError: they hold no validation of this measure and column; lists those they do hold.
     """
     logs = os.path.join(folder, "logs")
-    if not _names(logs):
+    paths = [os.path.join(logs, name) for name in sorted(_names(logs))]
+    if not paths:
         raise FileNotFoundError(
             f"{folder} is not a run: no event files in {logs}; give a --workdir"
         )
+    damaged = [text for text in map(_damage, paths) if text]
+    for text in damaged:
+        print(text, file=sys.stderr)
     events = event_accumulator.EventAccumulator(logs, {"tensors": 0}).Reload()
     curves = {
         kind: _curve(events, [pattern(kind, measure, column) for pattern in _PATTERNS])
@@ -132,9 +140,22 @@ def read_validation(folder: str, measure: str = "PCKh@0.5", column: str = "mean1
     if not curves:
         tags = [tag for tag in events.Tags()["tensors"] if "raw" in tag or "averaged" in tag]
         raise ValueError(
-            f"{folder} has no validation of {measure} {column}; it has {', '.join(tags) or 'none'}"
+            f"{folder} has no validation of {measure} {column}; {', '.join(paths[:3])} hold "
+            f"{', '.join(tags) or 'none'}" + "".join(f". {text}" for text in damaged)
         )
     return curves
+
+
+def _damage(path: str) -> str:
+    """Where an event file is damaged, or "": TensorBoard's reader ends there without a word."""
+    check_regular(path)
+    whole = 0
+    try:
+        for _ in tf.data.TFRecordDataset(path):
+            whole += 1
+    except tf.errors.DataLossError:
+        return f"{path} is damaged after {whole} events; what follows in it is missing here"
+    return ""
 
 
 def _curve(events: event_accumulator.EventAccumulator, tags: list[str]) -> tuple:

@@ -1,5 +1,6 @@
 """Validation curves read from real event files and plotted."""
 
+import os
 import pathlib
 import resource
 
@@ -47,6 +48,23 @@ def test_a_resumed_run_has_one_curve(run):
     steps, percent = event_files.read_validation(run)["raw"]
     assert steps.tolist() == [100, 200, 300, 400]
     assert percent.tolist() == [10, 50, 46, 70]
+
+
+def test_a_damaged_file_is_named(run, capsys):
+    """TensorBoard's reader ends where the damage is; a curve that ends early looks whole."""
+    (path,) = pathlib.Path(run, "logs").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    steps, _ = event_files.read_validation(run)["raw"]
+    assert len(steps) < 3
+    assert f"{path} is damaged after " in capsys.readouterr().err
+    path.write_bytes(b"{}")
+    with pytest.raises(ValueError, match="has no validation .*damaged after 0 events"):
+        event_files.read_validation(run)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="fifo, device or socket, not a file"):
+        event_files.read_validation(run)
 
 
 def test_a_run_begun_by_an_earlier_version(run):
@@ -119,7 +137,9 @@ def test_events_that_were_dropped_in_between_are_missed(tmp_path):
 def test_missing_runs_and_curves(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere is not a run: no event files"):
         event_files.read_validation(str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match=r"no validation of AUC wrist; it has overview/PCKh@0.5 "):
+    with pytest.raises(
+        ValueError, match=r"no validation of AUC wrist; .*events.* hold overview/PCKh@0.5 "
+    ):
         event_files.read_validation(run, "AUC", "wrist")
 
 
