@@ -299,6 +299,17 @@ class TestFiles:
         path.write_bytes(data[: int(part * len(data))])
         rejected(path, "cannot be read as PyTorch weights")
 
+    def test_a_flipped_byte_in_a_weight(self, tensors, tmp_path, rejected):
+        """PyTorch itself does not compare the checksums."""
+        path = tmp_path / "w.pth"
+        save(path, "anibali", tensors)
+        data = bytearray(path.read_bytes())
+        where = data.index(tensors["conv1.weight"].numpy().tobytes())
+        data[where] ^= 1
+        path.write_bytes(data)
+        assert not torch.equal(torch.load(path)["conv1.weight"], tensors["conv1.weight"])
+        rejected(path, "cannot be read as PyTorch weights .the checksum of .* is another")
+
     @pytest.mark.parametrize("modern", [True, False], ids=["zip", "before 1.6"])
     def test_code_in_a_file_does_not_run(self, tensors, tmp_path, rejected, modern):
         marker, path = tmp_path / "marker", tmp_path / "w.pth"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 
 import numpy as np
 import tensorflow as tf
@@ -49,6 +50,7 @@ def read(path: str) -> dict[str, np.ndarray]:
     """
     torch, data = _torch(), read_whole(path)
     try:
+        _check_sums(data)
         whole = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     # A third-party parser may raise anything on an untrusted file.
     except Exception as error:
@@ -69,6 +71,15 @@ def read(path: str) -> dict[str, np.ndarray]:
     if needed > len(data):
         raise ValueError(f"{path}: its tensors need {needed} bytes, the file has {len(data)}")
     return {name: _array(torch, tensor) for name, tensor in state.items()}
+
+
+def _check_sums(data: bytes) -> None:
+    """Compare the checksums of a file of PyTorch 1.6 or later, which PyTorch itself ignores."""
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            damaged = file.testzip()
+        if damaged:
+            raise ValueError(f"the checksum of {damaged} is another")
 
 
 def _is_tensor(torch, name, value) -> bool:
