@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -195,15 +196,15 @@ def _parse(line: list[str], words: str) -> list[str]:
     try:
         left = flags.FLAGS(line)
     except flags.Error as error:
-        _exit_with(_sentence(error))
+        _exit_with(_sentence(error) + _flagfiles(line))
     except (OSError, UnicodeDecodeError) as error:
-        _exit_with(f"--flagfile cannot be read as text: {error}")
+        _exit_with(f"--flagfile cannot be read as text: {error}{_flagfiles(line)}")
     except SystemExit:
         sys.exit(0)  # absl exits with 1 after --helpfull
     if flags.FLAGS["verbosity"].using_default_value:
         flags.FLAGS.verbosity = logging.WARNING  # otherwise absl shows every library's notices
     if len(left) > 1 and not words:
-        _exit_with(f"not a flag: {' '.join(left[1:])}; flags start with --")
+        _exit_with(f"not a flag: {' '.join(left[1:])}; flags start with --{_flagfiles(line)}")
     return left
 
 
@@ -211,6 +212,12 @@ def _sentence(error: flags.Error) -> str:
     name = getattr(error, "flagname", "")
     name = name if name in _FORMER else name.removeprefix("no")
     return f"--{name}: {_FORMER[name]}" if name in _FORMER else " ".join(str(error).split())
+
+
+def _flagfiles(line: list[str]) -> str:
+    """Where else than on the command line the cause of an error may be."""
+    named = [word.partition("=")[2] for word in line if re.match("--?flagfile=", word)]
+    return f"; see {', '.join(named)}" if named else ""
 
 
 def _exit_with(sentence: str) -> None:

@@ -103,6 +103,14 @@ def test_a_wrong_flag_is_one_sentence(fork_script, script, words, sentence):
     assert line.startswith("error: ") and sentence in line and "--help lists the flags" in line
 
 
+def test_a_flagfile_that_is_none_is_named(fork_script, tmp_path):
+    for content in (b"\xff\x00", b"Not found\n", b"--stackz=3\n"):
+        (tmp_path / "my.flags").write_bytes(content)
+        answer = fork_script(tmp_path, str(ROOT / "train_main.py"), "--flagfile=my.flags")
+        (line,) = answer["errors"].splitlines()
+        assert line.startswith("error: ") and "my.flags" in line and answer["code"] == 1
+
+
 def test_flags_that_are_missing_are_named(fork_script):
     answer = fork_script(ROOT, "scripts/make_submission.py", "--annotations=a.mat")
     assert answer["code"] == 1 and "--predictions" in answer["errors"]
