@@ -238,8 +238,9 @@ def _tompson_columns(variables: dict, path: str) -> tuple[np.ndarray, np.ndarray
             f"{path}: {', '.join(names)} have the shapes {shapes}, not [16, people], "
             "[16, 2, people] and [2, 2, people]"
         )
-    if not (np.isfinite(joints).all() and np.isfinite(boxes).all()):
-        raise ValueError(f"{path}: a position or head box is not finite")
+    plain = all(array.dtype.kind in "fiub" for array in (missing, joints, boxes))
+    if not (plain and np.isfinite(joints).all() and np.isfinite(boxes).all()):
+        raise ValueError(f"{path}: a position or head box is not finite, or no number")
     return missing.T != 0, joints.transpose(2, 0, 1), boxes.transpose(2, 0, 1)
 
 

@@ -44,7 +44,10 @@ def run(
     _check_flags(predictions_file, truth_file, output)
     truth = ground_truth.read(truth_file, split)
     ids, predicted = prediction_files.read_foreign(predictions_file, truth.origin, truth.skeleton)
-    checks.check(ids, predicted, truth)
+    try:
+        checks.check(ids, predicted, truth)
+    except ValueError as error:
+        raise ValueError(f"{predictions_file}: {error}") from error
     file = os.path.basename(predictions_file)
     scored = report.report(
         predicted,

@@ -339,6 +339,7 @@ def test_hrnet_test_file_has_no_joints(tmp_path):
         ({"joints": [[1, 2]]}, '"joints" must be 16 x 2 finite numbers'),
         ({"joints_vis": [1]}, '"joints_vis" must be 16 finite numbers'),
         ({"center": None}, '"center" must be 2 finite numbers, not None'),
+        ({"image": ["a.jpg"]}, "the photograph must be a file name"),
     ],
 )
 def test_wrong_hrnet_entries_are_named(tmp_path, change, message):

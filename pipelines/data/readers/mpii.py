@@ -192,7 +192,7 @@ def _split_of_file(path: str) -> str:
 def _from_hrnet(entry: dict, where: str, numbers: dict[tuple, int]) -> dict:
     center = files.numbers(entry, "center", (2,), where)
     joints = files.numbers(entry, "joints", (len(MPII), 2), where, optional=True)
-    person = numbers.get((entry.get("image"), *center))
+    person = numbers.get((files.file_name(entry.get("image"), where), *center))
     translated = {
         "img_paths": entry.get("image"),
         "people_index": person,
