@@ -290,10 +290,10 @@ def values(prefix: str, part: str) -> dict[str, tf.Tensor]:
             return {
                 n.replace("..", "."): reader.get_tensor(k) for k, n in names.items() if "/" not in n
             }
-    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
+    except (tf.errors.OpError, OSError, RuntimeError, ValueError, IndexError) as error:
         raise ValueError(
-            f"{prefix} cannot be read as a checkpoint ({error}); use an earlier one from the "
-            "run's checkpoints/ folder"
+            f"{prefix} cannot be read as a checkpoint ({str(error).splitlines()[0]}); use an "
+            "earlier one from the run's checkpoints/ folder"
         ) from error
 
 

@@ -21,6 +21,7 @@ from hourglass.skeleton import MPII
 from pipelines import checkpoint_files, checkpoints
 from pipelines.config import to_flagfile
 from pipelines.data import input_pipeline, tfrecords
+from pipelines.data.annotations import LABELLED
 from pipelines.evaluation import evaluate, prediction_files
 from tests.fire import killed
 from tests.helpers.people import draw_person, tiny, write_records
@@ -66,14 +67,40 @@ class Subject:
 # ---- worlds
 
 
-def _people(count: int) -> list:
-    """(photograph, 1, centre, scale, joints) as MPII's: 1-based, with flags."""
-    people = []
-    for k in range(count):
-        _, who = draw_person(k, "p", k, MPII)
-        joints = np.column_stack([np.rint(who.joints + 1), who.state == 2]).tolist()
-        people.append((who.image, 1, np.rint(who.center + 1).tolist(), who.side / 250, joints))
-    return people
+def people(count: int) -> list[tuple]:
+    """Return (photograph, centre, scale, joints with flags) of people, 1-based px as MPII's."""
+    drawn = [draw_person(k, "p", k, MPII)[1] for k in range(count)]
+    return [
+        (
+            who.image,
+            np.rint(who.center + 1).tolist(),
+            who.side / 250,
+            np.column_stack([np.rint(who.joints + 1), who.state == LABELLED]).tolist(),
+        )
+        for who in drawn
+    ]
+
+
+def bearpaw(image: str, center: list, scale: float, joints: list) -> dict:
+    return {
+        "img_paths": image,
+        "people_index": 1.0,
+        "isValidation": float(image == "p4.jpg"),
+        "objpos": center,
+        "scale_provided": scale,
+        "joint_self": joints,
+        "head_box": [20, 20, 60, 60],
+    }
+
+
+def hrnet(image: str, center: list, scale: float, joints: list) -> dict:
+    return {
+        "image": image,
+        "center": center,
+        "scale": scale,
+        "joints": [joint[:2] for joint in joints],
+        "joints_vis": [joint[2] for joint in joints],
+    }
 
 
 def _photographs(folder: str, count: int) -> None:
@@ -141,40 +168,17 @@ def _coco() -> None:
 
 def _mpii() -> None:
     """The four formats of MPII's annotations."""
-    people = _people(5)
+    found = people(5)
     _photographs("images", 5)
-    bearpaw = [
-        {
-            "img_paths": image,
-            "people_index": float(person),
-            "isValidation": float(k == 4),
-            "objpos": center,
-            "scale_provided": scale,
-            "joint_self": joints,
-            "head_box": [20, 20, 60, 60],
-        }
-        for k, (image, person, center, scale, joints) in enumerate(people)
-    ]
-    _write_json("bearpaw.json", bearpaw)
-    hrnet = [
-        {
-            "image": image,
-            "center": center,
-            "scale": scale,
-            "joints": [joint[:2] for joint in joints],
-            "joints_vis": [joint[2] for joint in joints],
-        }
-        for image, _, center, scale, joints in people
-    ]
-    _write_json("hrnet_train.json", hrnet)
-    rest = [(center, scale, joints) for _, _, center, scale, joints in people]
-    write_mat("release.mat", [(p[0], 1, annorect_of({1: r})) for p, r in zip(people, rest)])
-    joints = np.array([one[4] for one in people])
+    _write_json("bearpaw.json", [bearpaw(*one) for one in found])
+    _write_json("hrnet_train.json", [hrnet(*one) for one in found])
+    write_mat("release.mat", [(one[0], 1, annorect_of({1: one[1:]})) for one in found])
+    joints = np.array([one[3] for one in found])
     with h5py.File("newell_train.h5", "w") as file:
-        file["imgname"] = np.array([one[0].encode() for one in people])
+        file["imgname"] = np.array([one[0].encode() for one in found])
         file["person"] = np.zeros(5)
-        file["center"] = np.array([one[2] for one in people])
-        file["scale"] = np.array([1.25 * one[3] for one in people])
+        file["center"] = np.array([one[1] for one in found])
+        file["scale"] = np.array([1.25 * one[2] for one in found])
         file["part"], file["visible"] = joints[..., :2], joints[..., 2]
         file["normalize"] = np.full(5, 33.0)
 

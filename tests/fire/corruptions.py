@@ -16,6 +16,7 @@ import argparse
 import collections
 import contextlib
 import importlib
+import itertools
 import json
 import os
 import pathlib
@@ -51,7 +52,7 @@ _VALUES |= {"flipped", "repeated"}
 
 
 class Done(typing.NamedTuple):
-    """What a command did: exit code, or minus a signal, or None for a hang; GB at most."""
+    """What a command did: exit code, or minus a signal, or None for a hang; seconds of CPU."""
 
     code: int | None
     text: str
@@ -95,6 +96,21 @@ def child(folder: pathlib.Path, command: corpus.Command, log: pathlib.Path) -> N
         os._exit(code)
 
 
+def cpu_seconds(process: int) -> float:
+    """Seconds of a processor that a process has taken; 0 where it has ended."""
+    try:
+        words = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def hangs(process: int, seconds: float) -> bool:
+    """Whether it is over its time, and that is not because the machine is busy."""
+    used = cpu_seconds(process)
+    return used > SECONDS or seconds > SECONDS and used < 0.03 * seconds
+
+
 def memory(process: int) -> float:
     """GB that a process takes now; 0 where it has ended."""
     try:
@@ -129,21 +145,21 @@ def run_all(jobs: typing.Iterable[tuple], most: int) -> typing.Iterator[tuple[ob
 
 def _finished(process: int, seconds: float, log: pathlib.Path) -> Done | None:
     ended, status, usage = os.wait4(process, os.WNOHANG)
-    hangs, eats = seconds > SECONDS, memory(process) > 2 * GIGABYTES
-    if not ended and not hangs and not eats:
+    late, eats = hangs(process, seconds), memory(process) > 2 * GIGABYTES
+    if not ended and not late and not eats:
         return None
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process, signal.SIGKILL)  # its worker processes, too
     if not ended:
         _, status, usage = os.wait4(process, 0)
-    code = None if hangs else os.waitstatus_to_exitcode(status)
+    code = None if late and not ended else os.waitstatus_to_exitcode(status)
     outcome = log.with_suffix(".json")
     return Done(
         code,
         log.read_text(errors="replace"),
         json.loads(outcome.read_text()) if outcome.exists() else None,
         usage.ru_maxrss / 1e6,
-        seconds,
+        usage.ru_utime + usage.ru_stime,
     )
 
 
@@ -237,14 +253,15 @@ def _is_noticeable(case: Case) -> bool:
 # ---- all of it
 
 
-def corrupt(numbers: list[int], seed: int, most: int, folder: pathlib.Path) -> list[tuple]:
-    """Return (case, result, verdict, why) of each number."""
+def corrupt(numbers: list[int], options: argparse.Namespace, folder: pathlib.Path) -> list[tuple]:
+    """Return (case, result, verdict, why) of each number that the time was enough for."""
+    seed, most, end = options.seed, options.processes, time.monotonic() + 60 * options.minutes
     worlds, cases, results = folder / "worlds", {}, {}
     worlds.mkdir()
     prepare(worlds)
 
     def jobs():
-        for number in numbers:
+        for number in itertools.takewhile(lambda _: time.monotonic() < end, numbers):
             place = folder / str(number)
             cases[number] = make_case(number, seed, worlds, place)
             command = COMMANDS[cases[number].subject.command]
@@ -253,6 +270,7 @@ def corrupt(numbers: list[int], seed: int, most: int, folder: pathlib.Path) -> l
     for number, done in run_all(jobs(), most):
         results[number] = done
         shutil.rmtree(folder / str(number))
+    numbers = sorted(results)
     whole = _undamaged([cases[n].subject for n in numbers if results[n].code == 0], most, folder)
     return [
         (cases[n], results[n], *judge(cases[n], results[n], whole.get(cases[n].subject.command)))
@@ -291,7 +309,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=300, help="corruptions")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first of them")
     parser.add_argument("--number", type=int, help="only this one")
+    parser.add_argument("--minutes", type=float, default=60, help="start none after that")
     parser.add_argument("--processes", type=int, default=2, help="commands at a time")
     parser.add_argument("-v", "--verbose", action="store_true", help="print all, with output")
     return parser.parse_args()
@@ -305,16 +325,17 @@ def main() -> int:
         importlib.import_module(name)
     if corpus.TORCH:
         importlib.import_module("torch")
-    numbers = [*range(options.count)] if options.number is None else [options.number]
+    numbers = [*range(options.first, options.first + options.count)]
+    numbers = numbers if options.number is None else [options.number]
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="corruptions-") as folder:
-        results = corrupt(numbers, options.seed, options.processes, pathlib.Path(folder))
+        results = corrupt(numbers, options, pathlib.Path(folder))
     for case, done, verdict, why in results:
         if verdict == FAILED or options.verbose:
             print(
                 f"{verdict}: --seed={options.seed} --number={case.number}: {case.subject.path} of "
                 f"`{case.subject.command}`, {case.damage} ({case.words}): {why}; "
-                f"{done.seconds:.1f} s, {done.gigabytes:.1f} GB"
+                f"{done.seconds:.1f} s of CPU, {done.gigabytes:.1f} GB"
             )
         if options.verbose:
             print(done.text)
@@ -323,7 +344,7 @@ def main() -> int:
     without = "" if corpus.TORCH else "; PyTorch is not installed: its files were not tried"
     print(
         f"{len(results) - failed} of {len(results)} corruptions answered, {failed} failed, "
-        f"in {time.monotonic() - start:.0f} s{without}"
+        f"in {time.monotonic() - start:.0f} s ({sum(os.times()[:4]):.0f} s of CPU){without}"
     )
     return int(failed > 0)
 

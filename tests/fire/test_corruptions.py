@@ -1,0 +1,22 @@
+"""The short part of the corruption harness: each kind of file, damaged once or twice."""
+
+import re
+
+import pytest
+
+from tests.fire import corruptions
+from tests.helpers.processes import start_python
+
+pytestmark = pytest.mark.slow
+
+COUNT = 30
+
+
+def test_corruptions_are_answered():
+    words = (f"--count={COUNT}", "--seed=1", "--processes=1")
+    process = start_python("-m", "tests.fire.corruptions", *words)
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, output
+    assert f"{COUNT} of {COUNT} corruptions answered, 0 failed" in output
+    for kind in corruptions.subjects():
+        assert re.search(rf"^{re.escape(kind)} +[1-9]", output, re.MULTILINE), kind
