@@ -191,18 +191,21 @@ def prepare(folder: pathlib.Path) -> None:
 # ---- cases
 
 
-def subjects() -> dict[str, list[Subject]]:
-    """Kind -> its subjects, of those that can be tried here."""
+def subjects(brief: bool) -> dict[str, list[Subject]]:
+    """Kind -> its subjects, of those that can be tried here; ``brief``: without training."""
+    without = {*(() if corpus.TORCH else ("import",)), *(("train",) if brief else ())}
     by_kind = collections.defaultdict(list)
     for subject in SUBJECTS:
-        if corpus.TORCH or subject.command != "import":
+        if subject.command not in without:
             by_kind[subject.kind].append(subject)
     return dict(by_kind)
 
 
-def make_case(number: int, seed: int, worlds: pathlib.Path, folder: pathlib.Path) -> Case:
+def make_case(
+    number: int, options: argparse.Namespace, worlds: pathlib.Path, folder: pathlib.Path
+) -> Case:
     """Copy a world into ``folder`` and damage one file of it; all follows from number and seed."""
-    by_kind = subjects()
+    by_kind, seed = subjects(options.brief), options.seed
     kind = sorted(by_kind)[number % len(by_kind)]
     draw = random.Random(f"{seed} {number}")
     subject = draw.choice(by_kind[kind])
@@ -255,7 +258,7 @@ def _is_noticeable(case: Case) -> bool:
 
 def corrupt(numbers: list[int], options: argparse.Namespace, folder: pathlib.Path) -> list[tuple]:
     """Return (case, result, verdict, why) of each number that the time was enough for."""
-    seed, most, end = options.seed, options.processes, time.monotonic() + 60 * options.minutes
+    most, end = options.processes, time.monotonic() + 60 * options.minutes
     worlds, cases, results = folder / "worlds", {}, {}
     worlds.mkdir()
     prepare(worlds)
@@ -263,7 +266,7 @@ def corrupt(numbers: list[int], options: argparse.Namespace, folder: pathlib.Pat
     def jobs():
         for number in itertools.takewhile(lambda _: time.monotonic() < end, numbers):
             place = folder / str(number)
-            cases[number] = make_case(number, seed, worlds, place)
+            cases[number] = make_case(number, options, worlds, place)
             command = COMMANDS[cases[number].subject.command]
             yield number, place, command, folder / f"{number}.log"
 
@@ -311,6 +314,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first of them")
     parser.add_argument("--number", type=int, help="only this one")
+    parser.add_argument("--brief", action="store_true", help="nothing that trains, for the suite")
     parser.add_argument("--minutes", type=float, default=60, help="start none after that")
     parser.add_argument("--processes", type=int, default=2, help="commands at a time")
     parser.add_argument("-v", "--verbose", action="store_true", help="print all, with output")

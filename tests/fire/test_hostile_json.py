@@ -15,7 +15,7 @@ from pipelines import checkpoints
 from pipelines.data import tfrecords
 from pipelines.data.readers import coco, mpii
 from pipelines.evaluation import prediction_files
-from pipelines.inference import boxes
+from pipelines.inference import box_files, boxes
 from pipelines.training import run_dir, run_lock
 from tests.fire import corpus, damages
 
@@ -140,16 +140,20 @@ def read_people(people) -> None:
 
 
 def read_boxes(path: str) -> None:
-    found = boxes.read(path)
-    for name in found.people:
-        assert isinstance(name, str) and all(len(box) == 4 for box in found.of(name))
+    check_boxes(box_files.read(path))
+
+
+def check_boxes(found: boxes.Boxes) -> None:
+    for name, entries in found.people.items():
+        assert isinstance(name, str)
+        assert all(isinstance(boxes.problem(one.box, 80, 60), str) for one in entries)
     boxes.match(found, ["pictures/a.jpg", "pictures/b.jpg"])
 
 
 def read_detections(path: str) -> None:
     annotations = pathlib.Path(path).parent / "annotations.json"
     annotations.write_text(json.dumps(DOCUMENTS["annotations.json"]))
-    boxes.match(boxes.read(path, str(annotations)), ["pictures/a.jpg", "pictures/b.jpg"])
+    check_boxes(box_files.read(path, str(annotations)))
 
 
 def read_predictions(path: str) -> None:
