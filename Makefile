@@ -8,6 +8,7 @@ DEMO_RECORDS ?= data/demo
 DEMO_RUN ?= runs/demo
 DEMO_FLAGS ?=
 KILL_FLAGS ?= --kills=100 --seed=0 --minutes=20
+CORRUPTION_FLAGS ?= --count=300 --seed=0
 
 # Not ?=, which would use a VENV that the shell has set for another purpose.
 VENV = .venv
@@ -51,9 +52,10 @@ test: lint ## lint and all tests
 unit: venv ## the fast tests
 	$(TESTS) -m "not slow"
 
-fire: venv ## kill every command, at exact and at random instants; half an hour
-	HOURGLASS_FIRE=1 $(TESTS) tests/fire
+fire: venv ## what takes too long for make test: kills, corruptions; half an hour and more
+	HOURGLASS_FIRE=1 $(TESTS) tests/fire tests/data/test_labelme.py
 	$(RUN) -m tests.fire.kills $(KILL_FLAGS)
+	$(RUN) -m tests.fire.corruptions $(CORRUPTION_FLAGS)
 
 lint: venv ## ruff: rules and format
 	$(RUN) -m ruff check .

@@ -184,7 +184,7 @@ ELSEWHERE = {
 # Beginning of a command -> why no test runs it as it stands.
 NOT_RUN = {
     "source .venv/bin/activate": "of venv; tests/test_setup.py makes the folder",
-    "make fire": "takes minutes; two of its instants are run by the tests themselves",
+    "make fire": "takes half an hour; a few of its instants are run by the tests themselves",
     "python scripts/benchmark.py --all --json": "takes long at any size; its groups are tested",
     "docker run -p 8501:8501": "no Docker; tests/export/test_export.py loads what it would serve",
     "echo '{": "needs that server; test_the_request_that_is_sent checks what it would get",

@@ -21,7 +21,7 @@ MOMENTS = {
     "before dataset.json": (7, "before"),
     "before the old shards are removed": (7, "after"),
 }
-ALWAYS = {"between the new shards", "before the old shards are removed"}
+ALWAYS = {"between the new shards"}
 OTHERS = pytest.mark.skipif("HOURGLASS_FIRE" not in os.environ, reason="make fire runs it")
 
 

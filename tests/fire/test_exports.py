@@ -54,13 +54,13 @@ RENAME, REMOVE = "tensorflow:io.gfile.rename", "tensorflow:io.gfile.rmtree"
 # Command, where, which call, when. Renames of an export: the file, the copy of its JSON, the JSON,
 # the export; of a prediction: each drawn picture, then the two JSON files.
 ALWAYS = [
-    ("frozen", RENAME, 1, "before"),
     ("frozen", RENAME, 3, "after"),
-    ("tflite", "shutil:rmtree", 1, "before"),
-    ("predict", RENAME, 2, "before"),
     ("predict", RENAME, 4, "after"),
 ]
 OTHERS = [
+    ("frozen", RENAME, 1, "before"),
+    ("tflite", "shutil:rmtree", 1, "before"),
+    ("predict", RENAME, 2, "before"),
     ("frozen", RENAME, 2, "before"),
     ("frozen", RENAME, 3, "before"),
     ("tflite", RENAME, 3, "after"),
