@@ -268,7 +268,7 @@ class TestEarlierNames:
         with pytest.raises(SystemExit) as left:
             cli._parse(["train_main.py", f"--flagfile={file}"], "")
         assert left.value.code == 1
-        sentence = f"error: --{former}: it is now called --{self.RENAMED[former]} ("
+        sentence = f"error: --{former}: it is now called --{self.RENAMED[former]}; see {file} ("
         assert sentence in capsys.readouterr().err
 
     def test_a_flag_without_a_successor(self, defined, capsys):
