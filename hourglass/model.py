@@ -33,6 +33,8 @@ class _Maker:
     block: str
     norm: str
     remat: bool
+    bn_momentum: float
+    bn_epsilon: float
 
     def _uniform(self, fan_in: int, name: str) -> tf.keras.initializers.Initializer:
         # PyTorch's default: U(+-1/sqrt(fan_in)) for kernel and bias alike. The seed comes from the
@@ -73,10 +75,9 @@ class _Maker:
         if self.norm == "group":
             x = self.group_norm(x, name.replace("bn", "gn"))
             return layers.ReLU(name=f"{name}_relu", dtype=self.precision)(x)
-        # PyTorch's eps 1e-5 and momentum 0.1 (Keras counts the other way round: 0.9).
         x = BatchNorm(
-            momentum=0.9,
-            epsilon=1e-5,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
             synchronized=self.sync_bn,
             name=name,
             dtype=self.precision,
@@ -211,6 +212,13 @@ def _check_names(stem: str, block: str, norm: str, precision: str):
             raise ValueError(f"{name} {value!r} is not one of {allowed}")
 
 
+def _check_batch_norm(momentum: float, epsilon: float):
+    if not 0 <= momentum < 1:
+        raise ValueError(f"bn_momentum must be at least 0 and below 1, not {momentum}")
+    if not 0 < epsilon < 1:
+        raise ValueError(f"bn_epsilon must be above 0 and below 1, not {epsilon}")
+
+
 def stacked_hourglass(
     *,
     joints: int,
@@ -227,6 +235,8 @@ def stacked_hourglass(
     precision: str = "float32",
     seed: int = 0,
     remat: bool = False,
+    bn_momentum: float = 0.9,
+    bn_epsilon: float = 1e-5,
 ) -> tf.keras.Model:
     """The stacked hourglass; its initial weights follow PyTorch's rule, ``seed`` and layer names.
 
@@ -249,6 +259,9 @@ def stacked_hourglass(
       remat: training stores only the input of each stack and recomputes the rest in the backward
         pass (Chen et al. 2016, arXiv 1604.06174), so that one stack's activations are in memory at
         a time: less memory, more time, the same variables and results.
+      bn_momentum: share of batch norm's moving averages that a step keeps. PyTorch's momentum 0.1
+        counts the other way round.
+      bn_epsilon: added to batch norm's variances; the default is PyTorch's.
 
     Returns:
       Keras model: [B, size, size, 3] float32 normalised RGB -> tuple of ``stacks`` tensors
@@ -259,7 +272,8 @@ def stacked_hourglass(
     """
     _check(stacks, blocks, channels, low_channels or channels, depth, joints, size)
     _check_names(stem, block, norm, precision)
-    make = _Maker(precision, seed, sync_bn, block, norm, remat)
+    _check_batch_norm(bn_momentum, bn_epsilon)
+    make = _Maker(precision, seed, sync_bn, block, norm, remat, bn_momentum, bn_epsilon)
     images = tf.keras.Input([size, size, 3], name="images")
     x, outputs = [_stem(make, images, stem, channels)], []
     sizes = {"channels": channels, "low": low_channels or channels}

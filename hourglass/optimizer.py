@@ -60,11 +60,17 @@ def learning_rate(
 
 
 class RMSprop(tf.keras.optimizers.legacy.RMSprop):
-    """torch's formula as one operation per variable.
+    """torch's formula, or that of TensorFlow 2.15's Keras, as one operation per variable.
 
     Keras needs ten; with some 400 variables they cost more than a small network's convolutions.
-    Nesterov's Adam with beta_1 0 and no bias correction is RMSprop, and has a fused kernel.
+    Nesterov's Adam with beta_1 0 and no bias correction is RMSprop, and has a fused kernel. The
+    kernel that is called RMSprop adds epsilon inside the square root.
+
+    Attributes:
+      epsilon_inside: add epsilon inside the square root, as TensorFlow 2.15's Keras does.
     """
+
+    epsilon_inside = False
 
     def _create_slots(self, var_list):
         super()._create_slots(var_list)
@@ -74,10 +80,22 @@ class RMSprop(tf.keras.optimizers.legacy.RMSprop):
     def _resource_apply_dense(self, grad, var, apply_state=None):
         settings = apply_state[(var.device, var.dtype.base_dtype)]
         zero = tf.zeros([], var.dtype.base_dtype)
+        momentum, rms = (self.get_slot(var, name).handle for name in ("momentum", "rms"))
+        if self.epsilon_inside:
+            return tf.raw_ops.ResourceApplyRMSProp(
+                var=var.handle,
+                ms=rms,
+                mom=momentum,
+                lr=settings["lr_t"],
+                rho=settings["rho"],
+                momentum=zero,
+                epsilon=self.epsilon,
+                grad=grad,
+            )
         return tf.raw_ops.ResourceApplyAdam(
             var=var.handle,
-            m=self.get_slot(var, "momentum").handle,
-            v=self.get_slot(var, "rms").handle,
+            m=momentum,
+            v=rms,
             beta1_power=zero,
             beta2_power=zero,
             lr=settings["lr_t"],
@@ -89,7 +107,15 @@ class RMSprop(tf.keras.optimizers.legacy.RMSprop):
         )
 
 
-def build(name: str, rate, weight_decay: float = 0.0) -> tf.keras.optimizers.Optimizer:
+def build(
+    name: str,
+    rate,
+    weight_decay: float = 0.0,
+    *,
+    rho: float = 0.99,
+    epsilon: float = 1e-8,
+    epsilon_inside: bool = False,
+) -> tf.keras.optimizers.Optimizer:
     """Optimizer that evaluates its learning rate at every step.
 
     "rmsprop" is torch's: rho 0.99, epsilon 1e-8 outside the square root. "adamw" is Adam (0.9,
@@ -100,6 +126,9 @@ def build(name: str, rate, weight_decay: float = 0.0) -> tf.keras.optimizers.Opt
       name: one of ``OPTIMIZERS``.
       rate: function without arguments -> [] float32.
       weight_decay: AdamW only.
+      rho: RMSprop only: share of the mean square that a step keeps.
+      epsilon: RMSprop only.
+      epsilon_inside: RMSprop only: add epsilon inside the square root.
 
     Raises:
       ValueError: unknown name, or weight decay with RMSprop.
@@ -114,7 +143,9 @@ def build(name: str, rate, weight_decay: float = 0.0) -> tf.keras.optimizers.Opt
         )
     if weight_decay:
         raise ValueError(f"weight_decay {weight_decay} needs optimizer adamw; rmsprop has none")
-    return RMSprop(learning_rate=rate, rho=0.99, epsilon=1e-8)
+    built = RMSprop(learning_rate=rate, rho=rho, epsilon=epsilon)
+    built.epsilon_inside = epsilon_inside
+    return built
 
 
 def decayed(variables: Sequence[tf.Variable]) -> list[tf.Variable]:

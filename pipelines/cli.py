@@ -27,11 +27,14 @@ EXPECTED = (OSError, ValueError, FloatingPointError)
 # A step's tensors come and go with its operations, and every new page of 4 KB costs a fault.
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
+# Flags that only a comparison with other trainers needs: --help leaves them out.
+EXPERIMENT = "Experiment"
+
 _GROUPS: dict[str, list[str]] = {}  # title -> names of flags, in the order of their definition
 _METAVARS = {"int": "N", "float": "X", "string enum": "NAME"}
 _MORE = """\
 Write --name=value. --flagfile=FILE reads flags from a file, such as those in configs/.
---helpfull lists absl's own flags as well.
+--helpfull lists absl's own flags as well, and those of experiments.
 """
 
 
@@ -237,6 +240,8 @@ def _help(program: str, words: str) -> str:
         ),
     )
     for title, names in _GROUPS.items():
+        if title == EXPERIMENT:
+            continue
         section = page.add_argument_group(title)
         for flag in map(flags.FLAGS.__getitem__, names):
             form = {"action": "store_true"} if flag.boolean else {"metavar": _metavar(flag)}

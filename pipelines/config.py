@@ -223,6 +223,29 @@ class Config:
         formerly="decode",
     )
 
+    bn_momentum: float = option(
+        0.9,
+        "share of batch norm's moving averages that a step keeps",
+        rule=(lambda value: 0 <= value < 1, "must be at least 0 and below 1"),
+        group=cli.EXPERIMENT,
+    )
+    bn_epsilon: float = option(
+        1e-5,
+        "added to batch norm's variances",
+        rule=(lambda value: 0 < value < 1, "must be above 0 and below 1"),
+    )
+    rmsprop_rho: float = option(
+        0.99,
+        "rmsprop: share of the mean square that a step keeps",
+        rule=(lambda value: 0 <= value < 1, "must be at least 0 and below 1"),
+    )
+    rmsprop_epsilon: float = option(
+        1e-8, "rmsprop: added to the root of the mean square", rule=cli.POSITIVE
+    )
+    rmsprop_epsilon_inside: bool = option(
+        False, "rmsprop: added inside the root, as Keras in TensorFlow 2.15 does"
+    )
+
 
 # Flags of earlier versions without a successor, and why they are not needed.
 REMOVED = {"steps_per_call": "each call takes about two seconds' worth of steps"}
@@ -250,6 +273,13 @@ def to_flagfile(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
+def from_flagfile(text: str) -> Config:
+    """Config of a flagfile's text, in which the rules for values are not checked."""
+    kinds = {"int": int, "float": float, "str": str, "bool": lambda value: value != "false"}
+    types = {field.name: kinds[field.type] for field in dataclasses.fields(Config)}
+    return Config(**{name: types[name](value) for name, value in _values(text).items()})
+
+
 def differences(flagfile: str, config: Config) -> list[str]:
     """Fields that training depends on and that differ between a flagfile's text and ``config``.
 
@@ -271,5 +301,5 @@ def _values(flagfile: str) -> dict[str, str]:
 def build_arguments(config: Config, skeleton: Skeleton) -> dict:
     """Arguments of ``hourglass.model.build`` from a Config."""
     names = "network stacks blocks channels low_channels depth size stem block norm sync_bn"
-    names = [*names.split(), "precision", "seed"]
+    names = [*names.split(), "precision", "seed", "bn_momentum", "bn_epsilon"]
     return {"joints": len(skeleton), **{name: getattr(config, name) for name in names}}

@@ -278,6 +278,25 @@ class TestStartFrom:
             checkpoints.start_from(checkpoints.find(str(run_folder[0])), network, set())
 
 
+def test_the_network_keeps_its_batch_norms(copied, run_folder):
+    """A model.json without them is of an earlier version: 0.9 and 1e-5."""
+    (one,) = {
+        (layer.momentum, layer.epsilon)
+        for layer in checkpoints.load_network(str(copied))[0].layers
+        if hasattr(layer, "moving_mean")
+    }
+    assert one == (0.9, 1e-5)
+    parts = json.loads((copied / "model.json").read_text())
+    parts["build"].update(bn_momentum=0.99, bn_epsilon=1e-3)
+    (copied / "model.json").write_text(json.dumps(parts))
+    (one,) = {
+        (layer.momentum, layer.epsilon)
+        for layer in checkpoints.load_network(str(copied))[0].layers
+        if hasattr(layer, "moving_mean")
+    }
+    assert one == (0.99, 1e-3)
+
+
 class TestDamagedNetworkFile:
     """model.json cut, of other types or absurd: a sentence that names it, and no memory taken."""
 
@@ -301,6 +320,7 @@ class TestDamagedNetworkFile:
         [
             *(("channels", "8"), ("channels", 10**9), ("stacks", 10**9), ("stacks", None)),
             *(("size", 2**30), ("depth", 10**6), ("network", "vit"), ("no_such", 1)),
+            *(("bn_momentum", "x"), ("bn_epsilon", -1.0)),
         ],
     )
     def test_no_such_network(self, copied, part, value):

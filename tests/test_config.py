@@ -93,6 +93,11 @@ OTHER = {
     "flip": False,
     "test_scales": "1.0,0.9,1.1",
     "decoder": "argmax",
+    "bn_momentum": 0.99,
+    "bn_epsilon": 1e-3,
+    "rmsprop_rho": 0.9,
+    "rmsprop_epsilon": 1e-7,
+    "rmsprop_epsilon_inside": True,
 }
 
 
@@ -113,6 +118,10 @@ class TestFlagfile:
         missing = {field.name for field in dataclasses.fields(Config)} - set(OTHER)
         missing -= {"network"}  # which has no other value yet
         assert not missing, "give each new field a value in OTHER"
+
+    @pytest.mark.parametrize("config_of", [other, Config])
+    def test_every_field_comes_back_without_flags(self, config_of):
+        assert config.from_flagfile(config.to_flagfile(config_of())) == config_of()
 
     def test_defaults_come_back(self, parse, tmp_path):
         assert parse() == Config()
@@ -212,6 +221,10 @@ class TestRules:
             "--weights=worst",
             "--strategy=tpu",
             "--sync_bn=perhaps",
+            "--bn_momentum=1",
+            "--bn_epsilon=0",
+            "--rmsprop_rho=1",
+            "--rmsprop_epsilon=0",
             "--no_such_flag=1",
         ],
     )

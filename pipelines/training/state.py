@@ -55,6 +55,7 @@ def create_train_state(
     optimizer_name: str = "rmsprop",
     weight_decay: float = 0.0,
     averaged: bool = True,
+    rmsprop: dict | None = None,
 ) -> TrainState:
     """Fresh variables.
 
@@ -65,6 +66,7 @@ def create_train_state(
       optimizer_name: one of ``hourglass.optimizer.OPTIMIZERS``.
       weight_decay: AdamW's.
       averaged: keep an average of the weights.
+      rmsprop: arguments of ``hourglass.optimizer.build`` that only RMSprop has; None for torch's.
 
     Raises:
       ValueError: an invalid argument.
@@ -82,6 +84,6 @@ def create_train_state(
         def learning_rate() -> tf.Tensor:
             return rate(step)
 
-        opt = optimizer.build(optimizer_name, learning_rate, weight_decay)
+        opt = optimizer.build(optimizer_name, learning_rate, weight_decay, **(rmsprop or {}))
         optimizer.create_slots(opt, network.trainable_variables)
     return TrainState(strategy, step, network, average, opt, loss_scale, learning_rate)

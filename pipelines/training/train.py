@@ -114,6 +114,11 @@ def create_state(config: Config, strategy, skeleton: Skeleton, lengths) -> Train
         optimizer_name=config.optimizer,
         weight_decay=config.weight_decay,
         averaged=bool(config.ema_decay),
+        rmsprop={
+            "rho": config.rmsprop_rho,
+            "epsilon": config.rmsprop_epsilon,
+            "epsilon_inside": config.rmsprop_epsilon_inside,
+        },
     )
 
 

@@ -213,6 +213,9 @@ class TestRejections:
         mobile = model.build(**{**SMALL, "stem": golden.arguments["stem"]}, size=16, block="mobile")
         with pytest.raises(ValueError, match="has no tensor for .*depthwise"):
             layouts.names(golden.layout, SMALL, shapes_of(mobile))
+        arguments = {**golden.arguments, "bn_epsilon": 1e-3}
+        with pytest.raises(ValueError, match="epsilon 1e-05, this network 0.001"):
+            layouts.to_torch(golden.layout, arguments, golden.ours, {})
         if golden.layout == "princeton":
             with pytest.raises(ValueError, match="1 residual block per branch, not 2"):
                 layouts.names("princeton", {**SMALL, "blocks": 2}, [])

@@ -18,7 +18,7 @@ KINDS = {
     "mobile": {"block": "mobile", "stacks": 2},
     "group": {"norm": "group", "stacks": 2},
     "mobile group": {"block": "mobile", "norm": "group", "stacks": 1},
-    "synchronised": {"sync_bn": True, "stacks": 1},
+    "synchronised, large epsilon": {"sync_bn": True, "stacks": 1, "bn_epsilon": 1e-3},
 }
 
 

@@ -158,6 +158,15 @@ def test_batch_norm_has_the_defaults_of_the_reference(small):
         assert [set(v.numpy()) for v in starts] == [{1.0}, {0.0}, {0.0}, {1.0}]
 
 
+def test_momentum_and_epsilon_reach_every_batch_norm():
+    network = model.build(**{**SMALL, "stacks": 1}, bn_momentum=0.99, bn_epsilon=1e-3, remat=True)
+    norms = [layer for layer in network.submodules if hasattr(layer, "moving_mean")]
+    assert {(norm.momentum, norm.epsilon) for norm in norms} == {(0.99, 1e-3)}
+    for wrong in ({"bn_momentum": 1.0}, {"bn_epsilon": 0.0}):
+        with pytest.raises(ValueError, match=f"{[*wrong][0]} must be "):
+            model.build(**SMALL, **wrong)
+
+
 def test_every_batch_norm_is_synchronised_when_asked():
     network = model.build(joints=3, stacks=1, depth=1, size=8, channels=8, sync_bn=True)
     assert {norm.synchronized for norm in _norms(network)} == {True}

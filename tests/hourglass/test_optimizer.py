@@ -90,12 +90,12 @@ def test_unknown_names_are_rejected():
         optimizer.build("rmsprop", lambda: 0.1, weight_decay=0.1)
 
 
-def _torch_rmsprop(weight, gradients, rate):
-    """torch.optim.RMSprop(alpha=0.99, eps=1e-8), written out in float64."""
+def _torch_rmsprop(weight, gradients, rate, rho=0.99, epsilon=1e-8):
+    """torch.optim.RMSprop(alpha=rho, eps=epsilon), written out in float64."""
     square = np.zeros_like(weight)
     for gradient in gradients:
-        square = 0.99 * square + 0.01 * gradient**2
-        weight = weight - rate * gradient / (np.sqrt(square) + 1e-8)
+        square = rho * square + (1 - rho) * gradient**2
+        weight = weight - rate * gradient / (np.sqrt(square) + epsilon)
     return weight
 
 
@@ -130,6 +130,20 @@ def test_rmsprop_is_torchs_at_every_size_of_gradient(size):
     start, gradients = draw.normal(size=7), draw.normal(size=[50, 7]) * size
     ours = _after(optimizer.build("rmsprop", lambda: 1e-3), start, gradients)
     np.testing.assert_allclose(ours, _torch_rmsprop(start, gradients, 1e-3), atol=2e-6)
+
+
+@BOTH
+@pytest.mark.parametrize("size", [1e-5, 1e-2, 10.0])
+def test_rmsprop_with_epsilon_inside_the_root_is_tensorflows(run, size):
+    draw = np.random.default_rng(5)
+    start, gradients = draw.normal(size=7), draw.normal(size=[30, 7]) * size
+    settings = {"rho": 0.9, "epsilon": 1e-7}
+    theirs = _after(tf.keras.optimizers.RMSprop(1e-3, **settings), start, gradients, run)
+    ours = optimizer.build("rmsprop", lambda: 1e-3, **settings, epsilon_inside=True)
+    np.testing.assert_allclose(_after(ours, start, gradients, run), theirs, atol=1e-6)
+    outside = optimizer.build("rmsprop", lambda: 1e-3, **settings)
+    want = _torch_rmsprop(start, gradients, 1e-3, 0.9, 1e-7)
+    np.testing.assert_allclose(_after(outside, start, gradients, run), want, atol=2e-6)
 
 
 def test_rmsprop_does_not_round_a_small_gradient_by_the_large_one_before():

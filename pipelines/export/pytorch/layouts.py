@@ -27,6 +27,9 @@ _TENSORS = {
 }
 
 
+_EPSILON = 1e-5  # of the batch norms of all of them
+
+
 class Pair(typing.NamedTuple):
     """A layer of ours and the PyTorch module with the same weights.
 
@@ -363,6 +366,12 @@ def to_torch(
         raise ValueError(
             f"layout {layout} has --stem={LAYOUTS[layout].stem}, this network "
             f"{arguments['stem']}; export it to a layout with that stem"
+        )
+    if arguments.get("bn_epsilon", _EPSILON) != _EPSILON:
+        raise ValueError(
+            f"layout {layout} has batch norms with epsilon {_EPSILON:g}, this network "
+            f"{arguments['bn_epsilon']:g}, so the file's heatmaps would differ; export a network "
+            f"that was trained with --bn_epsilon={_EPSILON:g}"
         )
     shapes = {name: array.shape for name, array in weights.items()}
     theirs = names(layout, arguments, weights)
