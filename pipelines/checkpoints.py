@@ -257,6 +257,8 @@ def best(folder: str) -> str | None:
 def read_best(folder: str) -> dict:
     """best.json of a run: "step", "weights" ("model" or "averaged") and "mean14"; {} without it.
 
+    Also "training_loss" and "training_mean14", where there were steps since the validation before.
+
     Raises ValueError for a damaged one.
     """
     path = os.path.join(folder, "best", BEST_FILE)
@@ -313,7 +315,9 @@ def restore(whole: tf.train.Checkpoint, prefix: str) -> None:
         ) from error
 
 
-def save_best(whole: tf.train.Checkpoint, folder: str, step: int, results: dict) -> bool:
+def save_best(
+    whole: tf.train.Checkpoint, folder: str, step: int, results: dict, **notes: float
+) -> bool:
     """Save this state under best/ if its validation mean14 PCKh@0.5 is the highest so far.
 
     Args:
@@ -321,6 +325,7 @@ def save_best(whole: tf.train.Checkpoint, folder: str, step: int, results: dict)
       folder: of the run.
       step: of the state.
       results: kind of weights ("raw", "averaged") -> results; may be empty.
+      **notes: further numbers for best.json.
 
     Returns:
       Whether it is the best.
@@ -336,7 +341,7 @@ def save_best(whole: tf.train.Checkpoint, folder: str, step: int, results: dict)
     manager = tf.train.CheckpointManager(whole, best_folder, max_to_keep=None)
     prefix = checkpoint_files.save(manager, step)
     part = PARTS[kind]
-    text = json.dumps({"step": step, "weights": part, "mean14": means[kind]})
+    text = json.dumps({"step": step, "weights": part, "mean14": means[kind], **notes})
     # From here on it is the best: until now the note names the one before, which is still there.
     write_atomically(os.path.join(best_folder, BEST_FILE), text.encode())
     checkpoint_files.remove_all_but(prefix)

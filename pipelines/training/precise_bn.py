@@ -61,7 +61,7 @@ def make(
     layers = batch_norms(network)
     if not examples:
         return contextlib.nullcontext
-    _check_all_recomputable(network, layers)
+    _check_all_recomputable(network)
     if not layers:
         return contextlib.nullcontext
     variables = [layer.moving_mean for layer in layers]
@@ -90,10 +90,16 @@ def make(
     return recomputed
 
 
-def _check_all_recomputable(network: tf.keras.Model, layers: list) -> None:
+def unknown_statistics(network: tf.keras.Model) -> list[str]:
+    """Names of the statistics that ``make`` cannot recompute."""
+    layers = batch_norms(network)
     known = {id(v) for layer in layers for v in (layer.moving_mean, layer.moving_variance)}
     statistics = [v for v in network.variables if not v.trainable and v.dtype.is_floating]
-    unknown = [v.name for v in statistics if id(v) not in known]
+    return [v.name for v in statistics if id(v) not in known]
+
+
+def _check_all_recomputable(network: tf.keras.Model) -> None:
+    unknown = unknown_statistics(network)
     if unknown:
         raise ValueError(
             f"{', '.join(unknown[:4])}: not trainable, and cannot be recomputed for validation, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import numpy as np
@@ -127,6 +128,13 @@ class Log:
         """Text for the progress bar."""
         loss = float(np.sum(self._sums["losses"])) / self._steps
         return f"loss {loss:.3g}, {self._speed_now:.0f} images/s, data wait {wait_percent:.1f} %"
+
+    def fit(self, skeleton: Skeleton) -> tuple[float, float]:
+        """Mean loss and mean14 PCKh@0.5 of the training people; NaN before the first step."""
+        if not self._steps:
+            return math.nan, math.nan
+        hits = metrics.summarize(self._sums["hits"], self._sums["counts"], skeleton)
+        return float(np.sum(self._sums["losses"])) / self._steps, float(hits["mean14"])
 
     def scalars(self, learning_rate: float, skeleton: Skeleton) -> dict:
         """The values for ``summaries.write_training``."""

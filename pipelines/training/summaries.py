@@ -128,6 +128,12 @@ def write_staleness(writer: EventFile, step: int, kind: str, staleness: float | 
             tf.summary.scalar(f"validation {kind}/batch_norm_staleness", staleness)
 
 
+def write_diagnosis(writer: tf.summary.SummaryWriter, step: int, text: str) -> None:
+    """Why a validation fell, as text; see ``diagnosis.sentence``."""
+    with writer.as_default(step=step):
+        tf.summary.text("validation/diagnosis", text)
+
+
 def _write(tag: str, value: float) -> None:
     if np.isfinite(value):
         tf.summary.scalar(tag, value)

@@ -234,6 +234,7 @@ def _train(config: Config, info: tfrecords.DatasetInfo, lengths, strategy) -> in
         cached=cached,
     )
     pace, log, stop_signal, interrupted = Pace(), Log(config.global_batch_size), 0, 0
+    since_validation = Log(config.global_batch_size)
     data_wait = DataWait(info.geometry.canvas, info.size("train") / 1e9, cached)
     bar = tqdm.tqdm(
         total=lengths.total,
@@ -255,7 +256,7 @@ def _train(config: Config, info: tfrecords.DatasetInfo, lengths, strategy) -> in
         summaries.write_flags(writer, flagfile)
         summaries.write_hyper_parameters(writer, config)
         if lengths.validates(step) and run_dir.missed_validation(own, strategy, step):
-            interrupted = validate(writer, step)
+            interrupted = validate(writer, step, *since_validation.fit(info.skeleton))
         while step < lengths.total:
             profile(lengths.is_profiled(step))
             count = pace.count(lengths.until_stop(step, config.log_every))
@@ -276,6 +277,7 @@ def _train(config: Config, info: tfrecords.DatasetInfo, lengths, strategy) -> in
             if not lengths.is_profiled(step):
                 profile(False)
             log.add(sums, count, seconds)
+            since_validation.add(sums, count, seconds)
             bar.update(count)
             bar.set_postfix_str(log.line(pace.wait_percent))
             if step % config.log_every == 0 or step == lengths.total:
@@ -293,7 +295,8 @@ def _train(config: Config, info: tfrecords.DatasetInfo, lengths, strategy) -> in
             if step % lengths.epoch == 0 or lengths.validates(step):
                 saved = run_dir.save(manager, config, step)
             if lengths.validates(step):
-                interrupted = validate(writer, step)
+                interrupted = validate(writer, step, *since_validation.fit(info.skeleton))
+                since_validation = Log(config.global_batch_size)
         if stop_signal:
             saved = run_dir.save(manager, config, step)
         # A worker that exits while the chief validates would count as lost.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +15,7 @@ from pipelines.config import Config, build_arguments
 from pipelines.data import augmentation, input_pipeline, tfrecords
 from pipelines.evaluation import evaluate, ground_truth, samples, scoring
 from pipelines.inference import forward
-from pipelines.training import precise_bn, run_dir, summaries
+from pipelines.training import diagnosis, precise_bn, run_dir, summaries
 from pipelines.training.state import TrainState
 
 
@@ -48,11 +49,12 @@ def make(
       signals: received so far; the first stops a validation, which a resumed run makes up for.
 
     Returns:
-      function(writer, step) -> the signal that stopped the validation, or 0.
+      function(writer, step, loss, training) -> the signal that stopped the validation, or 0; loss
+      and training PCKh are means since the validation before, NaN where there was no step.
     """
     if not info.splits.get("validation", {}).get("people"):
         print(f"{config.records} has no validation split: nothing will be validated")
-        return lambda writer, step: 0
+        return lambda writer, step, loss, training: 0
     networks = {"raw": state.network}
     if state.averaged is not None:
         networks["averaged"] = state.averaged
@@ -62,7 +64,7 @@ def make(
         ).validate
     if not devices.is_chief(state.strategy):
 
-        def take_part(writer, step: int) -> int:
+        def take_part(writer, step: int, loss: float, training: float) -> int:
             _values(networks)
             return 0
 
@@ -74,10 +76,10 @@ def make(
     checkpoint = checkpoints.state(state.step, copies["raw"], copies.get("averaged"), None)
     validator = Validator(config, one_device, info, copies, checkpoint, options, signals)
 
-    def validate(writer, step: int) -> int:
+    def validate(writer, step: int, loss: float, training: float) -> int:
         for weights, values in _values(networks).items():
             copies[weights].set_weights(values)
-        return validator.validate(writer, step)
+        return validator.validate(writer, step, loss, training)
 
     return validate
 
@@ -112,19 +114,28 @@ class Validator:
             )
             for weights, network in networks.items()
         }
-        self.recomputed = {
+        self.networks, self.last = networks, [*networks][-1]
+        self.told = False  # why the validation is low
+        examples = config.precise_bn_examples
+        self.recomputed = self._statistics(config, training, examples)
+        unknown = precise_bn.unknown_statistics(networks[self.last])
+        others = 0 if examples or unknown else Config.precise_bn_examples
+        self.others = self._statistics(config, training, others)
+
+    def _statistics(self, config: Config, training, examples: int) -> dict:
+        """Kind of weights -> context with statistics of ``examples``; 0: the moving averages."""
+        return {
             weights: precise_bn.make(
-                strategy,
+                self.strategy,
                 network,
-                info,
+                self.info,
                 training,
-                examples=config.precise_bn_examples,
+                examples=examples,
                 batch_size=config.evaluation_batch_size,
                 each_batch=self._check_signals,
             )
-            for weights, network in networks.items()
+            for weights, network in self.networks.items()
         }
-        self.networks, self.last = networks, [*networks][-1]
 
     def _check_signals(self) -> None:
         if self.signals:
@@ -137,26 +148,63 @@ class Validator:
 
         return predict
 
-    def validate(self, writer, step: int) -> int:
-        """Validate, unless a signal stops that; returns the signal, or 0."""
+    def validate(self, writer, step: int, loss: float, training: float) -> int:
+        """Validate, unless a signal stops that; returns the signal, or 0. See ``make``."""
         try:
-            self._validate(writer, step)
+            self._validate(writer, step, loss, training)
         except Stopped:
             tqdm.tqdm.write(f"step {step}: validation stopped; the resumed run makes up for it")
             return self.signals[0]
         run_dir.note_validation(self.workdir, step)
         return 0
 
-    def _validate(self, writer, step: int) -> None:
+    def _validate(self, writer, step: int, loss: float, training: float) -> None:
         """Score each kind of weights with recomputed statistics; log, and keep the best state."""
+        staleness, notes = {}, {"training_loss": loss, "training_mean14": training}
+        notes = {name: value for name, value in notes.items() if math.isfinite(value)}
         with contextlib.ExitStack() as statistics:
             for weights, recompute in self.recomputed.items():
-                staleness = statistics.enter_context(recompute())
-                summaries.write_staleness(writer, step, weights, staleness)
+                staleness[weights] = statistics.enter_context(recompute())
+                summaries.write_staleness(writer, step, weights, staleness[weights])
             results, errors = self._score(writer, step)
             self._write_last(writer, step, errors)
-            best = checkpoints.save_best(self.checkpoint, self.workdir, step, results)
+            best = checkpoints.save_best(self.checkpoint, self.workdir, step, results, **notes)
         tqdm.tqdm.write(line(step, results, best))
+        means = {kind: part["PCKh@0.5"]["mean14"] for kind, part in results.items()}
+        self._diagnose(writer, means, {"step": step, **notes}, staleness)
+
+    def _diagnose(self, writer, means: dict, notes: dict, staleness: dict) -> None:
+        """Print why a validation fell, once per fall; ``diagnosis`` has the rules.
+
+        The best so far is read from best.json, so that a resumed run knows it.
+        """
+        kind = max(means, key=means.get)
+        note, names = checkpoints.read_best(self.workdir), diagnosis.Validation.__annotations__
+        best = diagnosis.Validation(**{name: note[name] for name in names if name in note})
+        now = diagnosis.Validation(mean14=means[kind], **notes)
+        low = diagnosis.is_low(best, now)
+        if low and not self.told and diagnosis.needs_a_reason(best, now):
+            evidence = self._evidence(kind, best, now, means, staleness[kind])
+            text = diagnosis.sentence(evidence, Config.precise_bn_examples)
+            tqdm.tqdm.write(text)
+            summaries.write_diagnosis(writer, now.step, text)
+            self.told = True
+        self.told &= low
+
+    def _evidence(self, kind: str, best, now, means: dict, staleness: float | None):
+        """Score the same weights with the other statistics, too."""
+        with self.others[kind]() as of_others:
+            predict_batch = self.predicts[kind]
+            predicted, _ = evaluate.predict(self.strategy, predict_batch, self.dataset, self.labels)
+        measured = [value for value in (staleness, of_others) if value is not None]
+        return diagnosis.Evidence(
+            best,
+            now,
+            means,
+            recomputed=staleness is not None,
+            other=scoring.mean14(predicted, self.truth) if measured else math.nan,
+            staleness=measured[0] if measured else math.nan,
+        )
 
     def _score(self, writer, step: int) -> tuple[dict, np.ndarray]:
         """Scores of raw and averaged weights, and the errors [N, J] of the last."""
