@@ -166,6 +166,9 @@ ELSEWHERE = {
     "python scripts/benchmark.py --stored=362:2,362:1.77,256:2,256:1.77,256:1.5,256:1.25,171:1.3": (
         "tests/benchmark/test_benchmark.py::test_the_command_s_stored_sizes"
     ),
+    "python scripts/collapse_study.py": (
+        "tests/training/test_collapse.py::test_the_command_is_resumed_and_reports"
+    ),
     "python scripts/check_gpu.py": "tests/benchmark/test_gpu_check.py::test_the_command",
     "python scripts/decoder_ceilings.py --annotations=FILE": (
         "tests/hourglass/test_decode.py::test_the_command_prints_the_table"

@@ -38,3 +38,33 @@ def curves(columns: dict[str, np.ndarray], title: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
+
+
+def panels(curves: dict[str, dict[str, tuple]], xlabel: str, ylabel: str) -> bytes:
+    """Plot curves as PNG, in panels with the same axes and one legend.
+
+    Args:
+      curves: panel's title -> name of a curve -> (x [n], y [n]); all panels have the same names.
+      xlabel: below the whole.
+      ylabel: at its left.
+
+    Returns:
+      The file's bytes.
+    """
+    columns = min(4, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.6 * rows + 0.8), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, (title, named) in zip(grid, curves.items()):
+        for name, (x, y) in named.items():
+            axes.plot(x, y, marker=".", linewidth=1.4, label=name)
+        axes.set_title(title, fontsize="medium")
+        axes.grid(alpha=0.3)
+    for axes in grid[len(curves) :]:
+        axes.set_axis_off()
+    figure.supxlabel(xlabel)
+    figure.supylabel(ylabel)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()

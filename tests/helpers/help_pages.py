@@ -11,6 +11,7 @@ GROUPS = {
     "scripts/benchmark.py": ["Benchmark", *OF_CONFIG],
     "scripts/browse.py": ["People", "Page"],
     "scripts/check_gpu.py": ["Check"],
+    "scripts/collapse_study.py": ["Study"],
     "scripts/decoder_ceilings.py": ["People"],
     "scripts/draw_records.py": ["People", "Picture"],
     "scripts/export.py": ["Network", "File", "Joints from heatmaps", "Verification"],
