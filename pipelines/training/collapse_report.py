@@ -76,4 +76,4 @@ def picture(runs: Records) -> bytes:
         }
         for name, records in runs.items()
     }
-    return curves.panels(panels, "step", "validation mean14 PCKh@0.5, %")
+    return curves.panels(panels, "step", "mean14 PCKh@0.5, %")

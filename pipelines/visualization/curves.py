@@ -64,7 +64,7 @@ def panels(curves: dict[str, dict[str, tuple]], xlabel: str, ylabel: str) -> byt
         axes.set_axis_off()
     figure.supxlabel(xlabel)
     figure.supylabel(ylabel)
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()

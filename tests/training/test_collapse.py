@@ -142,7 +142,7 @@ class TestReport:
     def test_picture(self):
         png = collapse_report.picture(self.RUNS)
         picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
-        assert picture.shape[1] > 1000 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+        assert picture.shape[1] > 1500 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
 
 
 @pytest.mark.slow
