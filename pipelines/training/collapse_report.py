@@ -44,11 +44,12 @@ def _findings(runs: Records) -> list[str]:
     changed = {n: d for n, d in drops.items() if n.startswith("ours with") and "seed" not in n}
     cured = {n: d for n, d in drops.items() if n.startswith("predecessor with our")}
     lines = [f"A drop counts from {FALL:g} points; scores are mean14 PCKh@0.5 in percent.", ""]
-    if "ours" in drops:
-        causes = [f"{name} ({d:.1f})" for name, d in changed.items() if d > FALL >= drops["ours"]]
+    if "ours" in drops and changed:
+        own = drops["ours"]
+        causes = [f"{name} ({d:.1f})" for name, d in changed.items() if d - own > FALL]
         lines.append(
-            f"- With {moving}, ours drops by {drops['ours']:.1f} points. One change alone that "
-            f"causes a drop: {', '.join(causes) or 'none'}."
+            f"- With {moving}, ours drops by {own:.1f} points. One change alone that causes a "
+            f"drop deeper by more than {FALL:g}: {', '.join(causes) or 'none'}."
         )
     whole = drops.get("predecessor", 0.0)
     if whole > FALL:
