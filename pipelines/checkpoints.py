@@ -257,8 +257,6 @@ def best(folder: str) -> str | None:
 def read_best(folder: str) -> dict:
     """best.json of a run: "step", "weights" ("model" or "averaged") and "mean14"; {} without it.
 
-    Also "training_loss" and "training_mean14", where there were steps since the validation before.
-
     Raises ValueError for a damaged one.
     """
     path = os.path.join(folder, "best", BEST_FILE)
@@ -315,9 +313,7 @@ def restore(whole: tf.train.Checkpoint, prefix: str) -> None:
         ) from error
 
 
-def save_best(
-    whole: tf.train.Checkpoint, folder: str, step: int, results: dict, **notes: float
-) -> bool:
+def save_best(whole: tf.train.Checkpoint, folder: str, step: int, results: dict) -> bool:
     """Save this state under best/ if its validation mean14 PCKh@0.5 is the highest so far.
 
     Args:
@@ -325,7 +321,6 @@ def save_best(
       folder: of the run.
       step: of the state.
       results: kind of weights ("raw", "averaged") -> results; may be empty.
-      **notes: further numbers for best.json.
 
     Returns:
       Whether it is the best.
@@ -341,7 +336,7 @@ def save_best(
     manager = tf.train.CheckpointManager(whole, best_folder, max_to_keep=None)
     prefix = checkpoint_files.save(manager, step)
     part = PARTS[kind]
-    text = json.dumps({"step": step, "weights": part, "mean14": means[kind], **notes})
+    text = json.dumps({"step": step, "weights": part, "mean14": means[kind]})
     # From here on it is the best: until now the note names the one before, which is still there.
     write_atomically(os.path.join(best_folder, BEST_FILE), text.encode())
     checkpoint_files.remove_all_but(prefix)

@@ -162,12 +162,12 @@ def sentence(evidence: Evidence, examples: int) -> str:
     losses = (
         ""
         if math.isnan(best.training_loss + now.training_loss)
-        else f" ({best.training_loss:.3g} then, {now.training_loss:.3g})"
+        else ", though the training loss did not rise "
+        f"({best.training_loss:.3g} then, {now.training_loss:.3g})"
     )
     start = (
         f"step {now.step}: validation is {evidence.fall:.1f} points below the best so far "
-        f"({best.mean14:.1f} at step {best.step}, {now.mean14:.1f} now), though the training loss "
-        f"did not rise{losses}. "
+        f"({best.mean14:.1f} at step {best.step}, {now.mean14:.1f} now){losses}. "
     )
     return start + _VERDICTS[verdict(evidence)][1].format(
         **{"averaged": math.nan, **evidence.means},

@@ -116,6 +116,7 @@ class Validator:
         }
         self.networks, self.last = networks, [*networks][-1]
         self.told = False  # why the validation is low
+        self.trained = {}  # the training's numbers by the best validation, if this process made it
         examples = config.precise_bn_examples
         self.recomputed = self._statistics(config, training, examples)
         unknown = precise_bn.unknown_statistics(networks[self.last])
@@ -168,7 +169,8 @@ class Validator:
                 summaries.write_staleness(writer, step, weights, staleness[weights])
             results, errors = self._score(writer, step)
             self._write_last(writer, step, errors)
-            best = checkpoints.save_best(self.checkpoint, self.workdir, step, results, **notes)
+            best = checkpoints.save_best(self.checkpoint, self.workdir, step, results)
+        self.trained = notes if best else self.trained
         tqdm.tqdm.write(line(step, results, best))
         means = {kind: part["PCKh@0.5"]["mean14"] for kind, part in results.items()}
         self._diagnose(writer, means, {"step": step, **notes}, staleness)
@@ -176,11 +178,12 @@ class Validator:
     def _diagnose(self, writer, means: dict, notes: dict, staleness: dict) -> None:
         """Print why a validation fell, once per fall; ``diagnosis`` has the rules.
 
-        The best so far is read from best.json, so that a resumed run knows it.
+        The best so far is read from best.json, so that a resumed run knows it; not the training's
+        numbers by then, because best.json is the same whether a run was stopped or not.
         """
         kind = max(means, key=means.get)
-        note, names = checkpoints.read_best(self.workdir), diagnosis.Validation.__annotations__
-        best = diagnosis.Validation(**{name: note[name] for name in names if name in note})
+        note = checkpoints.read_best(self.workdir)
+        best = diagnosis.Validation(note["step"], note["mean14"], **self.trained)
         now = diagnosis.Validation(mean14=means[kind], **notes)
         low = diagnosis.is_low(best, now)
         if low and not self.told and diagnosis.needs_a_reason(best, now):

@@ -87,7 +87,7 @@ def test_verdicts(expected, changes):
         ({"means": {"raw": 9.0, "averaged": 23.0}}, ("ones score 9.0", "average 23.0", "--init_")),
         ({}, ("50.0 then, 52.0 now", "(24.0)", "more people", "weights of step 300")),
         ({}, ("training loss did not rise (0.01 then, 0.009)",)),
-        ({"now": now(training_loss=math.nan)}, ("training loss did not rise. To blame",)),
+        ({"now": now(training_loss=math.nan)}, ("23.0 now). To blame",)),
     ],
 )
 def test_sentences(changes, words):
