@@ -52,8 +52,8 @@ test: lint ## lint and all tests
 unit: venv ## the fast tests
 	$(TESTS) -m "not slow"
 
-fire: venv ## what takes too long for make test: kills, corruptions; half an hour and more
-	HOURGLASS_FIRE=1 $(TESTS) tests/fire tests/data/test_labelme.py
+fire: venv ## what takes too long for make test: kills, corruptions, a study
+	HOURGLASS_FIRE=1 $(TESTS) tests/fire tests/data/test_labelme.py tests/training/test_collapse.py
 	$(RUN) -m tests.fire.kills $(KILL_FLAGS)
 	$(RUN) -m tests.fire.corruptions $(CORRUPTION_FLAGS)
 

@@ -1,12 +1,12 @@
 """Records written over others: killed at any instant the folder holds one whole set, old or new."""
 
-import os
 import shutil
 import signal
 
 import pytest
 
 from pipelines.data import tfrecords
+from tests.helpers.long import only_in_fire
 from tests.helpers.outcomes import differences, leftovers, of_files
 from tests.helpers.people import write_records
 from tests.helpers.processes import ROOT, start_python
@@ -22,7 +22,6 @@ MOMENTS = {
     "before the old shards are removed": (7, "after"),
 }
 ALWAYS = {"between the new shards"}
-OTHERS = pytest.mark.skipif("HOURGLASS_FIRE" not in os.environ, reason="make fire runs it")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +55,8 @@ def uninterrupted(tmp_path_factory, words, others) -> dict:
 
 
 @pytest.mark.parametrize(
-    "moment", [name if name in ALWAYS else pytest.param(name, marks=OTHERS) for name in MOMENTS]
+    "moment",
+    [name if name in ALWAYS else pytest.param(name, marks=only_in_fire) for name in MOMENTS],
 )
 def test_killed(tmp_path, words, others, uninterrupted, moment):
     shutil.copytree(others, tmp_path, dirs_exist_ok=True)

@@ -6,7 +6,6 @@ folders must hold the same files, and the one for temporary files no folder.
 
 import dataclasses
 import json
-import os
 import pathlib
 import signal
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from pipelines.config import to_flagfile
+from tests.helpers.long import only_in_fire
 from tests.helpers.people import draw_person, once
 from tests.helpers.processes import ROOT
 
@@ -79,8 +79,7 @@ OTHERS = [
     ("import_torch", "tensorflow:train.CheckpointManager.save", 1, "after"),
     ("import_torch", RENAME, 2, "before"),
 ]
-FIRE = pytest.mark.skipif("HOURGLASS_FIRE" not in os.environ, reason="make fire runs it")
-MOMENTS = [*ALWAYS, *(pytest.param(*moment, marks=FIRE) for moment in OTHERS)]
+MOMENTS = [*ALWAYS, *(pytest.param(*moment, marks=only_in_fire) for moment in OTHERS)]
 
 
 @pytest.fixture(scope="module")

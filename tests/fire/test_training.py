@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines.config import to_flagfile
+from tests.helpers.long import only_in_fire
 from tests.helpers.outcomes import leftovers, of_training
 from tests.helpers.people import once, tiny
 from tests.helpers.processes import ROOT, start_python
@@ -67,11 +68,11 @@ def start(config, *before: str) -> tuple[int, str]:
 
 # Each takes a training and a half; `make fire` tries all of them, `make test` these.
 ALWAYS = {"between best's files and its note"}
-OTHERS = pytest.mark.skipif("HOURGLASS_FIRE" not in os.environ, reason="make fire runs it")
 
 
 @pytest.mark.parametrize(
-    "moment", [name if name in ALWAYS else pytest.param(name, marks=OTHERS) for name in MOMENTS]
+    "moment",
+    [name if name in ALWAYS else pytest.param(name, marks=only_in_fire) for name in MOMENTS],
 )
 def test_killed_at(tmp_path, info, uninterrupted, moment):
     config = config_of(tmp_path / "run", info)
