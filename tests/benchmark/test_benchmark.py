@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import pathlib
 import statistics
+import time
 
 import cv2
 import numpy as np
@@ -214,8 +216,10 @@ def test_only_tasks_like_train_main_have_huge_pages(monkeypatch, tmp_path):
     for pages in (True, False):
         task = Task("t", "parts.no_such_function", {}, huge_pages=pages)
         worker = rounds.Worker(task, str(tmp_path))
-        with open(f"/proc/{worker.process.pid}/environ") as file:
-            assert ("GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in file.read()) == pages
+        environ = pathlib.Path(f"/proc/{worker.process.pid}/environ")
+        while not (text := environ.read_text()):  # the new process has not replaced the fork yet
+            time.sleep(0.01)
+        assert ("GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in text) == pages
         worker.close()
 
 

@@ -628,6 +628,7 @@ def test_shipped_validation_table_is_what_its_script_writes(tmp_path):
     spec.loader.exec_module(module)
     folder = pathlib.Path(DATA, "mpii")
     written = tmp_path / "table.csv"
-    module.main(folder / "valid.h5", folder / "detections_our_format.mat", written)
+    sources = [str(folder / name) for name in ("valid.h5", "detections_our_format.mat")]
+    module.main(*sources, str(written))
     shipped = root / "pipelines" / "data" / "readers" / "mpii_validation.csv"
     assert written.read_bytes() == shipped.read_bytes()
