@@ -223,6 +223,7 @@ def test_only_tasks_like_train_main_have_huge_pages(monkeypatch, tmp_path):
         worker.close()
 
 
+@pytest.mark.slow
 def test_convolutions_alone_do_the_flops_of_a_training_step(info):
     settings = Config(
         records=info.folder, global_batch_size=2, size=32, channels=8, stacks=1, depth=2
@@ -252,6 +253,7 @@ def test_inference_is_traced_once(info):
     assert built.details()["flop_per_image"] > 0 and built.work == 2
 
 
+@pytest.mark.slow
 def test_predicting_and_its_halves_read_every_picture_at_each_step(info, tmp_path):
     workload.prepare(str(tmp_path), info.folder, 6)
     small = dataclasses.asdict(Config(records=info.folder, size=32, stacks=1, channels=8, depth=1))
@@ -314,6 +316,7 @@ def command(*words: str) -> tuple[int, str]:
     return process.returncode, output
 
 
+@pytest.mark.slow
 def test_the_command(info):
     """One trace per function, and every figure follows from the medians."""
     words = ("--parts=train,end_to_end", "--nopeers", "--json", f"--records={info.folder}")

@@ -171,6 +171,7 @@ def test_a_warp_half_a_pixel_off_is_wrong(info, monkeypatch):
     assert "pictures on the GPU are" in part.details()["wrong"][0]
 
 
+@pytest.mark.slow
 def test_a_network_is_compared_with_float64(info, tmp_path):
     part = gpu_compare.network(settings(info), str(tmp_path))
     part.run(1)
@@ -290,6 +291,7 @@ def page_of(results: dict, sizes: str = "gpu") -> str:
     return gpu_report.markdown(about, results, sizes, gpu_check.problems(results))
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_costs_its_own_row(tmp_path):
     (tmp_path / "records").mkdir()
     one = check(tmp_path, 1e6)

@@ -195,6 +195,7 @@ def test_missing_and_broken_pictures_are_left_to_the_conversion(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_was_done(tmp_path, fork_script):
     def command(*words):
         script = str(ROOT / "scripts" / "make_tfrecords.py")

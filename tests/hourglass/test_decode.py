@@ -336,6 +336,7 @@ def test_every_decoder_has_a_ceiling_in_its_own_and_in_our_heatmaps():
         assert {codec.decoder for codec in codecs} == set(heatmap.DECODERS)
 
 
+@pytest.mark.slow
 def test_the_ceilings_of_drawn_people():
     random = np.random.default_rng(9)
     rows = decoder_bounds.measure([_person(random, row) for row in range(400)], MPII)

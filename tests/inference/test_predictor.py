@@ -83,6 +83,7 @@ def test_the_same_joints_as_evaluation(trained, info, crowd, predictor):
         np.testing.assert_allclose(pose.center, who.center)
 
 
+@pytest.mark.slow
 def test_evaluations_own_files_differ_by_their_jpegs_only(trained, crowd, predictor, tmp_path):
     """What eval_main.py writes went through the records' JPEGs: most joints are the same px."""
     config = dataclasses.replace(

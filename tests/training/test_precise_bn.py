@@ -123,6 +123,7 @@ def test_nothing_is_recomputed_without_examples_or_batch_norm(info, norm, exampl
         np.testing.assert_equal(statistics(network), before)
 
 
+@pytest.mark.slow
 def test_validation_and_best_checkpoint_use_recomputed_statistics(tmp_path, info):
     config = tiny(tmp_path / "run", info, precise_bn_examples=24)
     assert train.run(config) == 0

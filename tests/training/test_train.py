@@ -221,6 +221,7 @@ class TestErrors:
         self.fails(wrong, (ValueError, FileNotFoundError), match)
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.slow
     def test_records_written_again_meanwhile(self, tmp_path, own_records, monkeypatch):
         """Noticed at the epoch's end, before what was trained on two record sets is saved."""
         info, taken = own_records(), []
@@ -235,6 +236,7 @@ class TestErrors:
         self.fails(tiny(tmp_path / "run", info), ValueError, "were written again while")
         assert not list((tmp_path / "run").rglob("ckpt-*"))
 
+    @pytest.mark.slow
     def test_records_replaced_before_a_validation(self, tmp_path, own_records, monkeypatch):
         """Noticed when a shard is opened that is gone, not at the end of the epoch only."""
         info = own_records()
@@ -263,6 +265,7 @@ class TestErrors:
         pathlib.Path(copy.workdir, "flags.txt").write_bytes(data)
         self.fails(copy, ValueError, "flags.txt .*restore it")
 
+    @pytest.mark.slow
     def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_resumed(
         self, trained, tmp_path, capfd
     ):
