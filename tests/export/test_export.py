@@ -212,9 +212,10 @@ def test_limits(loss, quantize, rejected):
 
 def row_of(**changes) -> dict:
     """A row of ``verify.compare`` in which nothing moved; distances by name, such as all_p95."""
-    moved = {name: changes.pop(name, 0.0) for name in ("all_median", "all_p95", "confident_p99")}
+    names = ("all_median", "all_p95", "all_largest", "confident_p99")
+    moved = {name: changes.pop(name, 0.0) for name in names}
     row = {"loss": 0.0, "mean14": 80.0, "scored": 300, "confident": 4000, **changes}
-    row["all_input_px"] = {"median": moved["all_median"], "p95": moved["all_p95"]}
+    row["all_input_px"] = {name: moved[f"all_{name}"] for name in ("median", "p95", "largest")}
     return {**row, "confident_input_px": {"p99": moved["confident_p99"]}}
 
 
@@ -251,6 +252,15 @@ def test_pckh_that_proves_nothing(changes, words):
     assert verify.problem(rows, "int8") == ""
     rows["x"] = row_of(**changes, all_p95=427.0)
     assert "moves joints" in verify.problem(rows, "int8")
+
+
+def test_one_joint_that_jumps_counts_where_pckh_proves_nothing():
+    """Of an untrained network: a joint moved 427 px, and the file passed."""
+    jump, untrained = row_of(all_largest=427.0), {"mean14": 0.0}
+    assert verify.problem({"checkpoint": row_of(), "x": jump}, "int8") == ""
+    rows = {"checkpoint": row_of(**untrained), "x": {**jump, **untrained}}
+    assert "x moves joints: the largest of all joints is 427.00" in verify.problem(rows, "int8")
+    assert verify.problem(rows, "none") == ""
 
 
 def test_no_confident_joint():
