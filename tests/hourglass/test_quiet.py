@@ -22,8 +22,9 @@ EXPORT = "scripts/export.py --checkpoint=run --records=data --people=4"
 
 # Tables of rich and progress bars of tqdm.
 TABLE, BAR = "[┏┡└├┃│].*", r"([a-z ]+: +)?\d+%\|.*"
-WRITTEN = r"run/best/ckpt-4 \((model|averaged) weights\) -> .*"
-COMPARED = "Distances from the checkpoint's joints. Confident: its confidence is .*"
+WRITTEN = r"run/best/ckpt-4 \((raw|averaged) weights\) -> .*"
+# The caption below an export's table in one or two lines, and what a tiny network cannot show.
+COMPARED = "Distances from the checkpoint's joints. .*|.*all people, unfolded.|note: .*"
 
 # Printed below the table of scores, and its title above it.
 SCORED = [
