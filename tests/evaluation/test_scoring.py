@@ -601,7 +601,10 @@ class TestCommand:
     def test_mistakes_get_one_sentence(self, answer, tmp_path, truth_file):
         predicted = npy(tmp_path / "p.npy", joints_of(5))
         for words, sentence in (
-            ((f"--predictions={predicted}", f"--ground_truth={truth_file}"), "error: 5 people are"),
+            (
+                (f"--predictions={predicted}", f"--ground_truth={truth_file}"),
+                f"error: {predicted}: 5 people are",
+            ),
             ((f"--predictions={predicted}",), "error: --predictions, --ground_truth and --output"),
             ((f"--ground_truth={truth_file}",), "error: --predictions, --ground_truth and"),
         ):
