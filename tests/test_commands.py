@@ -100,9 +100,10 @@ def test_stopped_by_every_signal_it_ends_as_if_it_had_never_stopped(tmp_path, in
 
     code, _ = run.stop_after_a_checkpoint(signal.SIGKILL)
     assert code == -signal.SIGKILL
-    left = checkpoint_files.latest(str(run.folder))
+    # TensorFlow writes an index under its final name, so the newest may hold a part of it.
+    left = checkpoint_files.newest_whole(str(run.folder), set_aside=False)
     step = int(left.rsplit("-", 1)[1])
-    assert run.newest - step in (0, 1, 2, 3), "at most the steps since the last checkpoint are lost"
+    assert run.newest - step in range(7), "at most the steps since the last checkpoints are lost"
     assert all(np.isfinite(value).all() for value in tensors(left).values())
 
     run.start()

@@ -26,6 +26,7 @@ from pipelines.evaluation import evaluate, prediction_files
 from tests.fire import killed
 from tests.helpers.people import draw_person, tiny, write_records
 from tests.helpers.prediction_files import write_truth
+from tests.helpers.processes import ROOT
 from tests.helpers.release_mat import annorect_of, write_mat
 from tests.helpers.toys import TOY_PAIRS, draw_toys
 from tests.helpers.truth_files import joints_of, tompson
@@ -115,7 +116,7 @@ def _run() -> None:
     config = tiny(pathlib.Path("run"), info, deterministic=True)
     pathlib.Path("my.flags").write_text(to_flagfile(config))
     where = "pipelines.training.validator:Validator._validate"
-    killed.main(json.dumps(dataclasses.asdict(config)), where, "2", "before")
+    killed.main(where, "2", "before", str(ROOT / "train_main.py"), "--flagfile=my.flags")
 
 
 def _media() -> None:

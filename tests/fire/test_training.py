@@ -84,6 +84,7 @@ def test_killed_at(tmp_path, info, uninterrupted, moment):
     assert not leftovers(tmp_path)
 
 
+@only_in_fire
 def test_sigterm_during_a_validation_is_answered_and_made_up_for(tmp_path, info, uninterrupted):
     config = config_of(tmp_path / "run", info)
     slow = (
@@ -103,6 +104,7 @@ def test_sigterm_during_a_validation_is_answered_and_made_up_for(tmp_path, info,
     np.testing.assert_equal(of_training(tmp_path / "run"), uninterrupted)
 
 
+@only_in_fire
 def test_two_trainings_in_one_folder(tmp_path, info):
     config = dataclasses.replace(config_of(tmp_path / "run", info), epochs=4000.0)
     (tmp_path / "flags").write_text(to_flagfile(config))

@@ -66,6 +66,7 @@ COMMANDS = {
         r"parts \(.*",
         r"20\d\d-\d\d-\d\dT.* cores of .*",
         r".*opencv-python.*",
+        r"[\d.]+(\+cpu)?",  # the end of that line where the processor has a long name
         r"[\d.]+ s in all; load at the start .*",
     ],
 }
