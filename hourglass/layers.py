@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import tensorflow as tf
 
 layers = tf.keras.layers
@@ -76,6 +79,19 @@ class BatchNorm(layers.BatchNormalization):
             super().add_update(updates)
 
 
+@contextlib.contextmanager
+def frozen(network: tf.Module) -> Iterator[None]:
+    """While calls are traced here, no ``BatchNorm`` of ``network`` updates its moving averages."""
+    norms = [layer for layer in network.submodules if isinstance(layer, BatchNorm)]
+    for layer in norms:
+        layer.frozen = True
+    try:
+        yield
+    finally:
+        for layer in norms:
+            layer.frozen = False
+
+
 class Recomputed(layers.Layer):
     """Layers of which training stores only the input; the backward pass recomputes them.
 
@@ -110,11 +126,5 @@ class Recomputed(layers.Layer):
         return forward(x)
 
     def _recompute(self, x):
-        norms = [layer for layer in self._part.submodules if isinstance(layer, BatchNorm)]
-        for layer in norms:
-            layer.frozen = True
-        try:
+        with frozen(self._part):
             return self._part(x, training=True)
-        finally:
-            for layer in norms:
-                layer.frozen = False

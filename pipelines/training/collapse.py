@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from hourglass import layers
 from pipelines import checkpoint_files, checkpoints, devices
 from pipelines.config import Config
 from pipelines.data import input_pipeline, tfrecords
@@ -121,14 +122,8 @@ class _OfBatch:
         self.network, self.input_shape = network, network.input_shape
 
     def __call__(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, ...]:
-        norms = precise_bn.batch_norms(self.network)
-        for norm in norms:
-            norm.frozen = True
-        try:
+        with layers.frozen(self.network):
             return self.network(images, training=True)
-        finally:
-            for norm in norms:
-                norm.frozen = False
 
 
 def make_score(state, info: tfrecords.DatasetInfo, config: Config, options):
@@ -242,14 +237,7 @@ def run(variant: Variant, info: tfrecords.DatasetInfo, report=lambda steps: None
     run_dir.write_run_files(config, info)
     step, options = int(state.step.numpy()), train.step_options(config, info.skeleton)
     train_steps = train_step.make_train_steps(state, options)
-    iterator = input_pipeline.distributed(
-        strategy,
-        info,
-        batch=config.global_batch_size,
-        seed=config.seed,
-        start=step * config.global_batch_size,
-        cached=input_pipeline.fits(info, config.cache_gb),
-    )
+    iterator = train.batches(config, info, strategy, step)
     score = make_score(state, info, config, options.batch)
     # A record is written before its checkpoint.
     records = [record for record in read_scores(config.workdir) if record["step"] <= step]

@@ -146,6 +146,19 @@ def step_options(config: Config, skeleton: Skeleton, mean=preprocessing.MEAN) ->
     )
 
 
+def batches(config: Config, info: tfrecords.DatasetInfo, strategy, step: int):
+    """Return an iterator over the training batches, from the one of ``step`` on."""
+    return input_pipeline.distributed(
+        strategy,
+        info,
+        batch=config.global_batch_size,
+        seed=config.seed,
+        start=step * config.global_batch_size,
+        buffer=config.shuffle_buffer,
+        cached=input_pipeline.fits(info, config.cache_gb),
+    )
+
+
 def _restore(config: Config, state: TrainState, checkpoint, skeleton: Skeleton) -> str | None:
     """Resume the run or start from --init_from; returns the path of the checkpoint resumed."""
     folder = os.path.join(config.workdir, "checkpoints")
@@ -224,15 +237,7 @@ def _train(config: Config, info: tfrecords.DatasetInfo, lengths, strategy) -> in
     train_steps = train_step.make_train_steps(state, options)
     cached = input_pipeline.fits(info, config.cache_gb)
     print(input_pipeline.describe_cache(info, config.cache_gb))
-    iterator = input_pipeline.distributed(
-        strategy,
-        info,
-        batch=config.global_batch_size,
-        seed=config.seed,
-        start=step * config.global_batch_size,
-        buffer=config.shuffle_buffer,
-        cached=cached,
-    )
+    iterator = batches(config, info, strategy, step)
     pace, log, stop_signal, interrupted = Pace(), Log(config.global_batch_size), 0, 0
     since_validation = Log(config.global_batch_size)
     data_wait = DataWait(info.geometry.canvas, info.size("train") / 1e9, cached)

@@ -20,33 +20,12 @@ from tests.helpers.processes import ROOT
 
 pytestmark = pytest.mark.slow
 
-# Runs a script that is killed at one call of a function: TEMPORARY WHERE CALL WHEN SCRIPT WORDS...
-# WHERE is "module:attribute", or "-" for a run that is not killed.
+# A script with a folder for temporary files of its own, killed as ``tests.fire.killed`` says.
 DEADLY = """
-import importlib, os, runpy, signal, sys, tempfile
-tempfile.tempdir, where, call, when, *sys.argv = sys.argv[1:]
-calls = 0
-if where != "-":
-    module, _, path = where.partition(":")
-    *owners, name = path.split(".")
-    owner = importlib.import_module(module)
-    for part in owners:
-        owner = getattr(owner, part)
-    function = getattr(owner, name)
-
-    def deadly(*arguments, **options):
-        global calls
-        calls += 1
-        if calls == int(call) and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = function(*arguments, **options)
-        if calls == int(call):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(owner, name, deadly)
-sys.path.insert(0, os.path.dirname(sys.argv[0]))
-runpy.run_path(sys.argv[0], run_name="__main__")
+import sys, tempfile
+from tests.fire import killed
+tempfile.tempdir = sys.argv[1]
+killed.main(*sys.argv[2:])
 """
 
 RENAME, REMOVE = "tensorflow:io.gfile.rename", "tensorflow:io.gfile.rmtree"
@@ -133,7 +112,7 @@ def run(tmp_path_factory, fork_script, trained, info):
         for path in (folder, temporary):
             path.mkdir(exist_ok=True)
         script, *rest = words(folder, command)
-        start = [str(home / "deadly.py"), str(temporary), *map(str, moment or ("-", 0, ""))]
+        start = [str(home / "deadly.py"), str(temporary), *map(str, moment or (RENAME, 0, ""))]
         return fork_script(home, *start, str(ROOT / script), *rest)
 
     return answer
@@ -192,7 +171,7 @@ def test_an_export_that_was_killed_when_it_was_whole(tmp_path, run, whole, call,
     assert contents(folder) == whole("frozen")
 
 
-def test_a_json_of_somebody_else_stays(tmp_path, run):
+def test_a_json_of_another_program_stays(tmp_path, run):
     """Leftovers are told from a file that was there by their content."""
     folder = tmp_path / "again"
     assert run(folder, "frozen", RENAME, 2, "after")["code"] == -signal.SIGKILL

@@ -82,21 +82,16 @@ def read(
         validation_fraction=validation_fraction,
         split_seed=split_seed,
     )
-    return Annotated(
+    return instances.annotated(
+        gathered,
+        fits,
+        left_out,
         name=f"coco {parts[0].category}",
         skeleton=skeleton,
-        people=gathered.people,
-        left_out=dict(left_out),
-        head_rule=gathered.head_rule,
-        origin=0,
         sources=tuple(part.path for part in parts),
         settings={"coco": _settings(parts[-1], skeleton, gathered.instances)},
-        upright=instances.upright(fits),
-        notes=(
-            *(note for part in parts for note in part.notes),
-            *skeletons.notes(skeleton, mirror_pairs),
-            *gathered.notes,
-        ),
+        notes=(*(note for part in parts for note in part.notes),),
+        mirror_pairs=mirror_pairs,
     )
 
 

@@ -19,7 +19,7 @@ from pipelines.data.annotations import (
     Person,
 )
 from pipelines.data.picture_sizes import Fit
-from pipelines.data.readers import head_sizes, splits
+from pipelines.data.readers import head_sizes, skeletons, splits
 
 NO_JOINT = "no labelled joint"
 
@@ -105,7 +105,7 @@ def gather(
       validation_fraction: see ``splits.validation_images``.
       split_seed: of that choice.
 
-    Raises ValueError for a head rule that is invalid or fits nobody, and as ``splits`` does.
+    Raises ValueError for a head rule that is invalid or fits no instance, and as ``splits`` does.
     """
     head_size_of, rule = head_sizes.rule_of(head, skeleton, path)
     parts = [_fitting(part, fits, left_out) for part in parts]
@@ -119,6 +119,33 @@ def gather(
     return Gathered(instances, people, rule, notes)
 
 
+def annotated(
+    gathered: Gathered,
+    fits: dict[str, Fit],
+    left_out: dict[str, list[str]],
+    *,
+    name: str,
+    skeleton: Skeleton,
+    sources: tuple[str, ...],
+    settings: dict,
+    notes: tuple[str, ...],
+    mirror_pairs: str,
+) -> Annotated:
+    """A reader's result from what ``gather`` made, with the reader's ``notes`` first."""
+    return Annotated(
+        name=name,
+        skeleton=skeleton,
+        people=gathered.people,
+        left_out={reason: names for reason, names in left_out.items() if names},
+        head_rule=gathered.head_rule,
+        origin=0,
+        sources=sources,
+        settings=settings,
+        upright={image: fit.upright for image, fit in fits.items() if fit.upright is not None},
+        notes=(*notes, *skeletons.notes(skeleton, mirror_pairs), *gathered.notes),
+    )
+
+
 def settings(category: str, skeleton: Skeleton, instances: list[Instance]) -> dict:
     """Return what dataset.json keeps of the choices made: other ones make other records."""
     parts = skeleton.to_parts()
@@ -128,11 +155,6 @@ def settings(category: str, skeleton: Skeleton, instances: list[Instance]) -> di
         "limbs": parts["limbs"],
         "boxes_from_joints": sum(not one.boxed for one in instances),
     }
-
-
-def upright(fits: dict[str, Fit]) -> dict[str, bool]:
-    """Image -> whether its annotations refer to it as its EXIF orientation turns it, if known."""
-    return {name: fit.upright for name, fit in fits.items() if fit.upright is not None}
 
 
 def describe(annotated: Annotated) -> str:

@@ -49,9 +49,9 @@ def read(
     ``image#group 3``, ``image#shape 0`` (a rectangle without group) or ``image#all``.
 
     Left out, by reason: files that cannot be used or of another kind, other shapes than points and
-    rectangles, points of nobody, people with a joint twice, of another category, without a labelled
-    joint, with a box of no size or outside the picture, or in pictures of another size than
-    annotated.
+    rectangles, points that belong to no group, people with a joint twice, of another category,
+    without a labelled joint, with a box of no size or outside the picture, or in pictures of
+    another size than annotated.
 
     Args:
       annotations: the folder, local or gs://, or one file.
@@ -59,7 +59,7 @@ def read(
       category: label of the rectangles to take; may be "" when all have the same.
       joints: "A,B,C", labels of the points to take, in that order; "": all, by the alphabet.
       mirror_pairs: see ``skeletons.skeleton_of``.
-      validation_annotations: a second folder; everybody in it is for validation.
+      validation_annotations: a second folder; all its people are for validation.
       validation_fraction: of the pictures, when there is no second folder, see
         ``splits.validation_images``.
       split_seed: of that choice.
@@ -97,23 +97,20 @@ def read(
         validation_fraction=validation_fraction,
         split_seed=split_seed,
     )
-    return Annotated(
+    return instances.annotated(
+        gathered,
+        fits,
+        left_out,
         name=f"labelme {category}".strip(),
         skeleton=skeleton,
-        people=gathered.people,
-        left_out=dict(left_out),
-        head_rule=gathered.head_rule,
-        origin=0,
         sources=tuple(homes),
         settings={"labelme": instances.settings(category, skeleton, gathered.instances)},
-        upright=instances.upright(fits),
         notes=(
             *(note for notes in moved for note in notes),
             *_rare_joints(flat, names),
             *_unknown_flags(every),
-            *skeletons.notes(skeleton, mirror_pairs),
-            *gathered.notes,
         ),
+        mirror_pairs=mirror_pairs,
     )
 
 

@@ -17,7 +17,7 @@ _OCCLUDED = {"occluded", "hidden", "invisible", "not visible"}
 
 
 class Shape(typing.NamedTuple):
-    """One shape that somebody drew.
+    """One annotated shape.
 
     Attributes:
       index: in the file, from 0.

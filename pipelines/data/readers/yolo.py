@@ -17,7 +17,7 @@ import numpy as np
 from pipelines.data import locate, picture_sizes
 from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED, Annotated
 from pipelines.data.picture_sizes import Fit
-from pipelines.data.readers import instances, skeletons, yolo_files, yolo_yaml
+from pipelines.data.readers import instances, yolo_files, yolo_yaml
 from pipelines.data.readers.instances import Instance
 from pipelines.data.readers.yolo_yaml import DataFile
 
@@ -86,23 +86,20 @@ def read(
         validation_fraction=validation_fraction,
         split_seed=split_seed,
     )
-    return Annotated(
+    return instances.annotated(
+        gathered,
+        fits,
+        left_out,
         name=f"yolo {file.category}",
         skeleton=skeleton,
-        people=gathered.people,
-        left_out={reason: who for reason, who in left_out.items() if who},
-        head_rule=gathered.head_rule,
-        origin=0,
         sources=(annotations,),
         settings={"yolo": instances.settings(file.category, skeleton, gathered.instances)},
-        upright=instances.upright(fits),
         notes=(
             *file.notes,
             *(note for notes in moved for note in notes),
             *promoted,
-            *skeletons.notes(skeleton, mirror_pairs),
-            *gathered.notes,
         ),
+        mirror_pairs=mirror_pairs,
     )
 
 
