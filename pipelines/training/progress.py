@@ -40,6 +40,11 @@ class Pace:
         return 100.0 * self._waited / max(self._seconds, 1e-9)
 
 
+def wait_text(percent: float, digits: int = 1) -> str:
+    """Text of a data wait in percent; NaN was not measured, as in deterministic runs."""
+    return "data wait not measured" if math.isnan(percent) else f"data wait {percent:.{digits}f} %"
+
+
 WINDOW_SECONDS = 20.0  # over which the data wait is averaged
 WARN_SHARE = 0.10  # of a window without data, above which a warning is printed
 WARN_INCREASE = 0.20  # over the last warning's share, above which another one is printed
@@ -127,7 +132,7 @@ class Log:
     def line(self, wait_percent: float) -> str:
         """Text for the progress bar."""
         loss = float(np.sum(self._sums["losses"])) / self._steps
-        return f"loss {loss:.3g}, {self._speed_now:.0f} images/s, data wait {wait_percent:.1f} %"
+        return f"loss {loss:.3g}, {self._speed_now:.0f} images/s, {wait_text(wait_percent)}"
 
     def fit(self, skeleton: Skeleton) -> tuple[float, float]:
         """Mean loss and mean14 PCKh@0.5 of the training people; NaN before the first step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import signal
 import time
@@ -27,7 +28,7 @@ from pipelines.training import (
     train_step,
     validator,
 )
-from pipelines.training.progress import DataWait, Log, Pace
+from pipelines.training.progress import DataWait, Log, Pace, wait_text
 from pipelines.training.state import TrainState, create_train_state
 from pipelines.training.train_step import StepOptions
 
@@ -183,7 +184,9 @@ def _summary(traces: int, pace: Pace) -> str:
     if not traces:
         return "nothing was left to do: a longer run needs another --workdir and --init_from"
     plural = "" if traces == 1 else "s"
-    return f"data wait {pace.wait_percent:.2f} % of the training time, {traces} trace{plural}"
+    percent = pace.wait_percent
+    wait = wait_text(percent, 2) + ("" if math.isnan(percent) else " of the training time")
+    return f"{wait}, {traces} trace{plural}"
 
 
 @devices.naming_lost_workers()

@@ -15,8 +15,9 @@ from pipelines.export import formats
 
 # Names of files and folders that only an unfinished command may have.
 LEFTOVER = re.compile(r".*\.part(ial)?(\..*)?|.*_temp|checkpoint\.tmp.*|.*\.lock")
-# TensorBoard's values that do not depend on the clock.
-_SCORES = ("overview/PCKh", "overview/loss", "validation raw/")
+# TensorBoard's values that depend neither on the clock nor on the steps since a resume, over which
+# the first training loss after it is averaged.
+_SCORES = ("overview/PCKh", "validation raw/")
 _CREATED = re.compile(rb"Created on: [^\0]*")
 
 

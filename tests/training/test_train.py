@@ -1,6 +1,7 @@
 """Training: steps that do not depend on replicas, runs that resume exactly, and errors."""
 
 import dataclasses
+import math
 import os
 import pathlib
 import shutil
@@ -382,6 +383,7 @@ class TestProgress:
         assert scalars["PCKh"]["head"] == 75.0
         # The mean of all steps, the speed of the last call.
         assert log.line(1.5) == "loss 3, 12 images/s, data wait 1.5 %"
+        assert log.line(math.nan) == "loss 3, 12 images/s, data wait not measured"
 
 
 def test_errors_in_step_are_in_head_sizes():
