@@ -46,14 +46,14 @@ demo: venv ## synthetic people: records, training, evaluation, runs/demo/predict
 	$(EVALUATE)
 	@echo "The predictions as a picture: $(DEMO_RUN)/predictions.png"
 
-test: lint ## lint and all tests
-	$(TESTS)
+test: lint ## lint and the tests
+	$(TESTS) -m "not fire"
 
 unit: venv ## the fast tests
-	$(TESTS) -m "not slow"
+	$(TESTS) -m "not slow and not fire"
 
-fire: venv ## what takes too long for make test: kills, corruptions, a study
-	HOURGLASS_FIRE=1 $(TESTS) tests/fire tests/data/test_labelme.py tests/training/test_collapse.py
+fire: venv ## what takes too long for make test: long tests, kills, corruptions
+	$(TESTS) -m fire
 	$(RUN) -m tests.fire.kills $(KILL_FLAGS)
 	$(RUN) -m tests.fire.corruptions $(CORRUPTION_FLAGS)
 

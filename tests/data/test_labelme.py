@@ -11,7 +11,6 @@ from pipelines.data import tfrecords
 from pipelines.data.annotations import LABELLED, MISSING, OCCLUDED
 from pipelines.data.readers import coco, instances, labelme
 from tests.helpers.forked import ROOT
-from tests.helpers.long import only_in_fire
 from tests.helpers.own_data import from_annotations_to_joints, picture
 from tests.helpers.toys import TOY_PAIRS, draw_labelme_toys, labelme_file, labelme_shape, write
 
@@ -317,7 +316,7 @@ class TestChoices:
 
 
 @pytest.mark.slow
-@only_in_fire
+@pytest.mark.fire
 def test_from_a_folder_to_an_exported_network(tmp_path, fork_script):
     draw_labelme_toys(tmp_path / "labelled")
     shutil.copy(tmp_path / "labelled" / "1.jpg", tmp_path / "one.jpg")

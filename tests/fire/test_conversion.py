@@ -6,7 +6,6 @@ import signal
 import pytest
 
 from pipelines.data import tfrecords
-from tests.helpers.long import only_in_fire
 from tests.helpers.outcomes import differences, leftovers, of_files
 from tests.helpers.people import write_records
 from tests.helpers.processes import ROOT, start_python
@@ -56,7 +55,7 @@ def uninterrupted(tmp_path_factory, words, others) -> dict:
 
 @pytest.mark.parametrize(
     "moment",
-    [name if name in ALWAYS else pytest.param(name, marks=only_in_fire) for name in MOMENTS],
+    [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.fire) for name in MOMENTS],
 )
 def test_killed(tmp_path, words, others, uninterrupted, moment):
     shutil.copytree(others, tmp_path, dirs_exist_ok=True)

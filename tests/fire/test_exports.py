@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from pipelines.config import to_flagfile
-from tests.helpers.long import only_in_fire
 from tests.helpers.people import draw_person, once
 from tests.helpers.processes import ROOT
 
@@ -58,7 +57,7 @@ OTHERS = [
     ("import_torch", "tensorflow:train.CheckpointManager.save", 1, "after"),
     ("import_torch", RENAME, 2, "before"),
 ]
-MOMENTS = [*ALWAYS, *(pytest.param(*moment, marks=only_in_fire) for moment in OTHERS)]
+MOMENTS = [*ALWAYS, *(pytest.param(*moment, marks=pytest.mark.fire) for moment in OTHERS)]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from pipelines import io
 from pipelines.config import to_flagfile
 from pipelines.inference import writers
 from pipelines.inference.predictor import Pose
-from tests.helpers.long import only_in_fire
 from tests.helpers.people import tiny
 from tests.helpers.processes import ROOT, start_python
 
@@ -72,7 +71,7 @@ def contents(folder: pathlib.Path) -> dict:
     return {path: path.read_bytes() for path in sorted(folder.rglob("ckpt-*")) if path.is_file()}
 
 
-@only_in_fire
+@pytest.mark.fire
 def test_no_space_for_a_checkpoint(tmp_path, trained):
     """What the interrupted run had saved stays, and is resumed when there is space again."""
     config = dataclasses.replace(trained[0], workdir=str(tmp_path / "run"), steps=18, epochs=100.0)

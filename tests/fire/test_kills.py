@@ -6,12 +6,11 @@ import tempfile
 import pytest
 
 from tests.fire import kills
-from tests.helpers.long import only_in_fire
 
 pytestmark = pytest.mark.slow
 
 
-@only_in_fire
+@pytest.mark.fire
 def test_random_kills_are_survived(capsys):
     # Not in tmp_path, which is too long for the sockets of a conversion's workers.
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from pipelines.config import to_flagfile
-from tests.helpers.long import only_in_fire
 from tests.helpers.outcomes import leftovers, of_training
 from tests.helpers.people import once, tiny
 from tests.helpers.processes import ROOT, start_python
@@ -72,7 +71,7 @@ ALWAYS = {"between best's files and its note"}
 
 @pytest.mark.parametrize(
     "moment",
-    [name if name in ALWAYS else pytest.param(name, marks=only_in_fire) for name in MOMENTS],
+    [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.fire) for name in MOMENTS],
 )
 def test_killed_at(tmp_path, info, uninterrupted, moment):
     config = config_of(tmp_path / "run", info)
@@ -84,7 +83,7 @@ def test_killed_at(tmp_path, info, uninterrupted, moment):
     assert not leftovers(tmp_path)
 
 
-@only_in_fire
+@pytest.mark.fire
 def test_sigterm_during_a_validation_is_answered_and_made_up_for(tmp_path, info, uninterrupted):
     config = config_of(tmp_path / "run", info)
     slow = (
@@ -104,7 +103,7 @@ def test_sigterm_during_a_validation_is_answered_and_made_up_for(tmp_path, info,
     np.testing.assert_equal(of_training(tmp_path / "run"), uninterrupted)
 
 
-@only_in_fire
+@pytest.mark.fire
 def test_two_trainings_in_one_folder(tmp_path, info):
     config = dataclasses.replace(config_of(tmp_path / "run", info), epochs=4000.0)
     (tmp_path / "flags").write_text(to_flagfile(config))

@@ -13,7 +13,6 @@ from pipelines import config
 from pipelines.config import Config
 from pipelines.training import collapse, collapse_report
 from tests.helpers.forked import ROOT
-from tests.helpers.long import only_in_fire
 from tests.helpers.people import tiny
 
 
@@ -147,7 +146,7 @@ class TestReport:
 
 
 @pytest.mark.slow
-@only_in_fire
+@pytest.mark.fire
 def test_the_command_is_resumed_and_reports(tmp_path, info, fork_script):
     settings = dict(stacks=1, precise_bn_examples=24, flip=False, evaluation_batch_size=4)
     for name, changes in (("theirs", {"occluded": "zero", "bn_momentum": 0.99}), ("ours", {})):
