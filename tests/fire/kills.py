@@ -165,7 +165,7 @@ def tried(name: str, command: Command, whole: Whole, folder: pathlib.Path, seed:
     commands.prepare(command, folder / "work")
     try:
         for _ in range(chance.randint(1, command.kills)):
-            kill = draw(command, whole, chance)
+            kill, before = draw(command, whole, chance), printed(folder)
             process = start(command, folder, kill.operation)
             kill_when_due(process, kill, folder / "work")
             check_group_ends(process.pid)
@@ -174,9 +174,12 @@ def tried(name: str, command: Command, whole: Whole, folder: pathlib.Path, seed:
                 break  # it ended before
             kills.append(kill)
         while code == -signal.SIGKILL:
+            before = printed(folder)
             process = start(command, folder)
             code = process.wait(LIMIT)
-        problem = difference(command, whole, folder, code)
+        # Not the last words of killed commands and of their workers.
+        words = printed(folder)[len(before) :].decode(errors="replace")
+        problem = difference(command, whole, folder, code, words)
     except (TimeoutError, subprocess.TimeoutExpired) as error:
         problem = str(error)
     if not problem:
@@ -184,12 +187,16 @@ def tried(name: str, command: Command, whole: Whole, folder: pathlib.Path, seed:
     return Trial(name, kills, problem)
 
 
-def difference(command: Command, whole: Whole, folder: pathlib.Path, code: int) -> str:
-    """What is wrong with what a finished command left in ``folder``, or ""."""
-    log = (folder / "log").read_text(errors="replace")
+def printed(folder: pathlib.Path) -> bytes:
+    log = folder / "log"
+    return log.read_bytes() if log.exists() else b""
+
+
+def difference(command: Command, whole: Whole, folder: pathlib.Path, code: int, words: str) -> str:
+    """What is wrong with what a finished command printed and left in ``folder``, or ""."""
     if code:
-        return f"exit code {code}: {(log.strip().splitlines() or [''])[-1]}"
-    if "Traceback" in log:
+        return f"exit code {code}: {(words.strip().splitlines() or [''])[-1]}"
+    if "Traceback" in words:
         return "a traceback"
     left = outcomes.leftovers(folder / "work")
     if left:
