@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import statistics
 import tempfile
 import time
 
@@ -216,7 +217,8 @@ def run(variant: Variant, info: tfrecords.DatasetInfo, report=lambda steps: None
 
     Returns:
       A record per evaluation: "step", the scorings, "staleness", and "loss", "training" (PCKh),
-      "gradient_norm", "update", "rate"; means since the evaluation before, "update" of one step.
+      "gradient_norm", "update", "rate"; means since the evaluation before, "update" of one step;
+      "seconds" that the steps took.
 
     Raises:
       FileNotFoundError, ValueError: a workdir of another configuration.
@@ -247,7 +249,8 @@ def run(variant: Variant, info: tfrecords.DatasetInfo, report=lambda steps: None
         log, start = Log(config.global_batch_size), time.perf_counter()
         log.add(_numpy(train_steps(iterator, tf.constant(every - 1))), every - 1, 0.0)
         sums, update = _one_step(state, train_steps, iterator)
-        log.add(_numpy(sums), 1, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        log.add(_numpy(sums), 1, seconds)
         step += every
         numbers = log.scalars(float(state.learning_rate()), info.skeleton)
         train.check_finite(
@@ -259,7 +262,7 @@ def run(variant: Variant, info: tfrecords.DatasetInfo, report=lambda steps: None
         loss, training = log.fit(info.skeleton)
         record = {"step": step, **score(), "loss": loss, "training": training, "update": update}
         record |= {"gradient_norm": float(numbers["gradient_norm"])}
-        records.append({**record, "rate": numbers["learning_rate"]})
+        records.append({**record, "rate": numbers["learning_rate"], "seconds": seconds})
         text = json.dumps(records, indent=1)
         write_atomically(os.path.join(config.workdir, SCORES_FILE), text.encode())
         run_dir.save(manager, config, step)
@@ -272,18 +275,28 @@ def _numpy(sums: dict) -> dict:
 
 
 def measured_steps(variant: Variant, info, runs: int, minutes: float) -> int:
-    """Steps of each of ``runs`` runs that fill ``minutes``, by two short runs on this machine."""
-    seconds = []
-    for every in (2, 12):
-        with tempfile.TemporaryDirectory(prefix="collapse-") as folder:
-            changes = {"workdir": folder, "steps": every * EVALUATIONS}
-            config = dataclasses.replace(variant.config, **changes)
-            start = time.perf_counter()
-            run(Variant(config, False), info)
-            seconds.append(time.perf_counter() - start)
-    per_step = max(1e-4, (seconds[1] - seconds[0]) / (10 * EVALUATIONS))
-    left = minutes * 60 / runs - (seconds[0] - 2 * EVALUATIONS * per_step)
-    return EVALUATIONS * max(2, round(left / per_step / EVALUATIONS))
+    """Steps of each of ``runs`` runs that fill ``minutes``, by a short run on this machine."""
+    every = 10
+    with tempfile.TemporaryDirectory(prefix="collapse-") as folder:
+        short = dataclasses.replace(variant.config, workdir=folder, steps=every * EVALUATIONS)
+        start = time.perf_counter()
+        seconds = [record["seconds"] for record in run(Variant(short, False), info)]
+        total = time.perf_counter() - start
+    return fitting_steps(seconds, total, every, minutes * 60 / runs)
+
+
+def fitting_steps(seconds: list[float], total: float, every: int, wanted: float) -> int:
+    """Steps of a run of ``wanted`` seconds.
+
+    Args:
+      seconds: of a run's ``every`` steps between evaluations; the first compiles.
+      total: seconds of that run.
+      every: steps between its evaluations.
+      wanted: seconds.
+    """
+    per_step = statistics.median(seconds[1:]) / every
+    without_steps = total - len(seconds) * every * per_step
+    return EVALUATIONS * max(2, round((wanted - without_steps) / per_step / EVALUATIONS))
 
 
 def planned_steps(named: dict[str, Variant], info, output: str, minutes: float) -> int:

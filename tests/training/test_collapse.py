@@ -68,6 +68,13 @@ class TestVariants:
             collapse.placed(collapse.variants(without, OURS), "records", "out", 48)
 
 
+def test_the_length_of_runs_by_a_short_one():
+    """A step takes 0.1 s; compilation and evaluations 50 s, which each run has."""
+    seconds = [31.0, *[1.0] * 11]
+    assert collapse.fitting_steps(seconds, 62.0, 10, 170.0) == 1200
+    assert collapse.fitting_steps(seconds, 62.0, 10, 20.0) == 24
+
+
 def test_forgetting_clears_the_slots_alone():
     chosen, variable = optimizer.build("rmsprop", lambda: 0.1), tf.Variable([1.0, 2.0])
     chosen.apply_gradients([(tf.constant([3.0, 4.0]), variable)])
