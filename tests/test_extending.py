@@ -87,6 +87,7 @@ np.savez(sys.argv[2], white=white, **draws)
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 def test_an_augmentation(extended, info):
     copy, run = extended("An augmentation")
     run("-c", DRAW, "newell", "newell.npz")
@@ -109,6 +110,7 @@ def test_an_augmentation(extended, info):
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 def test_a_data_set(extended):
     copy, run = extended("A data set")
     (copy / "mine" / "images").mkdir(parents=True)

@@ -386,6 +386,7 @@ def test_default_records_need_no_padding_and_no_enlarging():
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 def test_the_command_s_stored_sizes():
     words = ("--stored=64:1.5,128:2", "--people=6", "--repeats=1", "--seconds=0", "--json")
     code, output = command(*TINY, *words)

@@ -370,6 +370,7 @@ def test_pytorch_without_a_gpu_is_not_compared_with_one():
 
 @pytest.mark.skipif(gpu_machine.inspect()["gpus_there"] > 0, reason="this hides the GPU")
 @pytest.mark.slow
+@pytest.mark.fire
 def test_the_command(tmp_path):
     """On this CPU, at the smallest sizes; every section has a result."""
     process = start_python(

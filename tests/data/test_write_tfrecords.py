@@ -652,6 +652,7 @@ class TestRealPeople:
             np.testing.assert_allclose(back[labelled], truth[labelled], atol=1e-4)
 
     @pytest.mark.slow
+    @pytest.mark.fire
     def test_all_of_mpii_comes_to_the_published_counts(self, tmp_path, forked):
         """25,204 people with one placeholder under every photograph's name."""
         names = {entry["img_paths"] for entry in self.entries()}

@@ -40,15 +40,17 @@ def _expected(stem, stacks, joints=16, c=256, blocks=1, depth=4, block="residual
     return first + stacks * (trunk + head) + (stacks - 1) * back
 
 
+LONG = (pytest.mark.slow, pytest.mark.fire)
+
 # Millions of parameters with 16 joints: Newell's hg-stacked models counted by their layers;
 # pytorch-pose prints its own (README of bearpaw/pytorch-pose: 6.73M for hg_s2_b1, 25.59M for s8).
 PUBLISHED = [
     ("newell", 1, 3.426),
     ("newell", 2, 6.570),
-    pytest.param("newell", 4, 12.858, marks=pytest.mark.slow),
-    pytest.param("newell", 8, 25.434, marks=pytest.mark.slow),
+    pytest.param("newell", 4, 12.858, marks=LONG),
+    pytest.param("newell", 8, 25.434, marks=LONG),
     ("pytorch_pose", 1, 3.587),
     ("pytorch_pose", 2, 6.731),
-    pytest.param("pytorch_pose", 4, 13.019, marks=pytest.mark.slow),
-    pytest.param("pytorch_pose", 8, 25.595, marks=pytest.mark.slow),
+    pytest.param("pytorch_pose", 4, 13.019, marks=LONG),
+    pytest.param("pytorch_pose", 8, 25.595, marks=LONG),
 ]

@@ -385,6 +385,7 @@ ON_MPII = {
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 @pytest.mark.parametrize("key", ON_MPII, ids=" ".join)
 def test_the_ceilings_on_mpii(mpii_rows, key):
     row = {(c.decoder, c.name): row for c, row in mpii_rows.items()}[key]
@@ -393,6 +394,7 @@ def test_the_ceilings_on_mpii(mpii_rows, key):
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 def test_subpixel_loses_nothing_of_mpii_but_what_is_outside_the_crop(mpii_rows):
     ours = mpii_rows[decoder_bounds.OURS[list(heatmap.DECODERS).index("subpixel")]]
     assert ours.inside[0.1] >= 99.9 and ours.inside[0.05] >= 99.9
@@ -400,6 +402,7 @@ def test_subpixel_loses_nothing_of_mpii_but_what_is_outside_the_crop(mpii_rows):
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 @pytest.mark.parametrize(
     ("name", "published"), [("original Keras port", 40.1), ("pytorch-pose", 95.2), ("HRNet", 98.1)]
 )

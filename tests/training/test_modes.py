@@ -51,6 +51,7 @@ def plain(info):
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 @pytest.mark.parametrize("mode", MODES)
 def test_the_loss_of_200_steps_is_that_of_float32_to_1_percent(info, plain, mode):
     values = losses(info, **MODES[mode])

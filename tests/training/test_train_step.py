@@ -162,6 +162,7 @@ class TestModesInTraining:
         modes = {"accumulation_steps": 2, "remat": True}
         agree(plain, run_steps(devices.make_strategy("one"), info, **modes), 1e-4)
 
+    @pytest.mark.fire
     def test_two_replicas(self, info, plain, two_replicas):
         """Everything at once; parts of two examples each.
 
