@@ -44,6 +44,19 @@ def latest(folder: str) -> str | None:
     return (complete(folder) or [None])[-1]
 
 
+def manager(
+    checkpoint: tf.train.Checkpoint, folder: str, keep: int | None
+) -> tf.train.CheckpointManager:
+    """What saves into ``folder`` and keeps the newest ``keep`` checkpoints; None for all.
+
+    Raises OSError where TensorFlow's list there is a fifo or a folder: it would be waited for.
+    """
+    listed = os.path.join(folder, "checkpoint")
+    if tf.io.gfile.exists(listed):
+        check_regular(listed)
+    return tf.train.CheckpointManager(checkpoint, folder, keep)
+
+
 def save(manager: tf.train.CheckpointManager, step: int) -> str:
     """Save ckpt-STEP and return its prefix; OSError, with the reason, where that is impossible."""
     try:

@@ -333,7 +333,7 @@ def save_best(whole: tf.train.Checkpoint, folder: str, step: int, results: dict)
     if before and before["mean14"] >= means[kind]:
         return False
     best_folder = os.path.join(folder, "best")
-    manager = tf.train.CheckpointManager(whole, best_folder, max_to_keep=None)
+    manager = checkpoint_files.manager(whole, best_folder, keep=None)
     prefix = checkpoint_files.save(manager, step)
     part = PARTS[kind]
     text = json.dumps({"step": step, "weights": part, "mean14": means[kind]})

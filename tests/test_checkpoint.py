@@ -517,3 +517,15 @@ def test_resumed_runs_keep_no_more_checkpoints(tmp_path):
     shutil.copy(folder / "ckpt-6.data-00000-of-00001", folder / "ckpt-5.data-00000-of-00001")
     run_dir.checkpoint_manager(saved, config)
     assert {path.stem for path in folder.glob("ckpt-*")} == {"ckpt-6", "ckpt-9"}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["checkpoints", "best"])
+def test_a_fifo_in_place_of_tensorflow_s_list_is_not_waited_for(tmp_path, name):
+    saved = tf.train.Checkpoint(step=tf.Variable(1))
+    (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / name / "checkpoint")
+    with pytest.raises(OSError, match=f"{name}/checkpoint is a folder, fifo"):
+        if name == "best":
+            checkpoints.save_best(saved, str(tmp_path), 1, {"raw": {"PCKh@0.5": {"mean14": 1.0}}})
+        run_dir.checkpoint_manager(saved, Config(workdir=str(tmp_path)))

@@ -139,7 +139,7 @@ def checkpoint_manager(checkpoint: tf.train.Checkpoint, config: Config):
             folder, there[-1], there, all_model_checkpoint_timestamps=times
         )
         write_atomically(os.path.join(folder, "checkpoint"), str(listed).encode())
-    return tf.train.CheckpointManager(checkpoint, folder, config.max_checkpoints)
+    return checkpoint_files.manager(checkpoint, folder, config.max_checkpoints)
 
 
 def save(manager: tf.train.CheckpointManager, config: Config, step: int) -> str:

@@ -105,10 +105,18 @@ def cpu_seconds(process: int) -> float:
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def hangs(process: int, seconds: float) -> bool:
-    """Whether it is over its time, and that is not because the machine is busy."""
-    used = cpu_seconds(process)
-    return used > SECONDS or seconds > SECONDS and used < 0.03 * seconds
+class Pulse:
+    """Whether a process still works, on a machine that may be busy."""
+
+    def __init__(self, process: int):
+        self._process, self._used, self._since = process, 0.0, time.monotonic()
+
+    def hangs(self) -> bool:
+        """Whether it has taken too much of a processor, or nearly nothing for as long."""
+        used, now = cpu_seconds(self._process), time.monotonic()
+        if used >= self._used + 1.0:
+            self._used, self._since = used, now
+        return used > SECONDS or now - self._since > SECONDS
 
 
 def memory(process: int) -> float:
@@ -132,20 +140,20 @@ def run_all(jobs: typing.Iterable[tuple], most: int) -> typing.Iterator[tuple[ob
             process = os.fork()
             if not process:
                 child(*job[1:])
-            running[process] = (job, time.monotonic())
+            running[process] = (job, Pulse(process))
         if not running:
             return
         time.sleep(0.02)
-        for process, (job, start) in list(running.items()):
-            done = _finished(process, time.monotonic() - start, job[3])
+        for process, (job, pulse) in list(running.items()):
+            done = _finished(process, pulse, job[3])
             if done:
                 del running[process]
                 yield job[0], done
 
 
-def _finished(process: int, seconds: float, log: pathlib.Path) -> Done | None:
+def _finished(process: int, pulse: Pulse, log: pathlib.Path) -> Done | None:
     ended, status, usage = os.wait4(process, os.WNOHANG)
-    late, eats = hangs(process, seconds), memory(process) > 2 * GIGABYTES
+    late, eats = pulse.hangs(), memory(process) > 2 * GIGABYTES
     if not ended and not late and not eats:
         return None
     with contextlib.suppress(ProcessLookupError):
