@@ -130,7 +130,9 @@ def _read_parts(folder: str) -> dict:
         wrong = [key for key, kind in kinds.items() if not isinstance(parts.get(key, {}), kind)]
         if wrong or "build" not in parts:
             raise ValueError(f"{', '.join(wrong) or 'build'} should be an object")
-        Skeleton.from_parts(parts)
+        joints, count = parts["build"].get("joints"), len(Skeleton.from_parts(parts))
+        if type(joints) is not int or joints != count:  # True is an int, too
+            raise ValueError(f"build has {joints!r} joints, joints has {count}")
         return parts
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} does not describe a network: {error!r}; restore it") from error
@@ -445,7 +447,7 @@ def load_network(path: str, precision: str = "float32", weights: str = "best"):
     arguments, skeleton = read_network(folder)
     try:
         network = model.build(**{**arguments, "sync_bn": False, "precision": precision})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, tf.errors.OpError) as error:
         raise ValueError(f"{folder}/{NETWORK_FILE}: {error}; restore it") from error
     prefix = find(path)
     part = part_of(prefix, weights)

@@ -315,6 +315,14 @@ class TestDamagedNetworkFile:
             with pytest.raises(ValueError, match="model.json does not describe a network"):
                 read(str(copied))
 
+    @pytest.mark.parametrize("count", [True, 15, 16.0, "16", None])
+    def test_another_number_of_joints(self, copied, count):
+        parts = json.loads((copied / "model.json").read_text())
+        parts["build"]["joints"] = count
+        (copied / "model.json").write_text(json.dumps(parts))
+        with pytest.raises(ValueError, match="build has .* joints, joints has 16"):
+            checkpoints.read_network(str(copied))
+
     @pytest.mark.parametrize(
         ("part", "value"),
         [

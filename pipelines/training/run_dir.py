@@ -38,7 +38,7 @@ def check_same_run(config: Config, info: tfrecords.DatasetInfo) -> None:
         differences = configuration.differences(_read_flags(path), config)
         if differences:
             raise ValueError(
-                f"{config.workdir} holds a run of another configuration "
+                f"{config.workdir} holds a run of another configuration, as its {FLAGS_FILE} tells "
                 f"({'; '.join(differences)}); use its flags to resume it, or another --workdir"
             )
         checkpoints.check_data(config.workdir, info)
@@ -50,6 +50,8 @@ def _read_flags(path: str) -> str:
         text = read_whole(path).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text ({error}); restore it") from error
+    if "\0" in text:
+        raise ValueError(f"{path} is damaged: it holds zeros; restore it")
     if not any(line.startswith("--") for line in text.splitlines()):
         raise ValueError(f"{path} holds no flags; restore it, or choose another --workdir")
     return text

@@ -251,7 +251,9 @@ def _judge_error(text: str, names: tuple[str, ...]) -> tuple[str, str]:
     errors = [line for line in text.splitlines() if re.match("(error|make_tfrecords): ", line)]
     if len(errors) != 1:
         return FAILED, f"{len(errors)} sentences: {text[-300:]!r}"
-    return (SENTENCE if any(name in errors[0] for name in names) else FAILED), errors[0]
+    bad = [line for line in text.splitlines() if line.startswith("bad: ")]  # what cost one input
+    named = any(name in line for line in (*errors, *bad) for name in names)
+    return (SENTENCE if named else FAILED), errors[0]
 
 
 def _is_noticeable(case: Case) -> bool:

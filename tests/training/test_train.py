@@ -260,7 +260,9 @@ class TestErrors:
         pathlib.Path(copy.workdir, "flags.txt").unlink()
         self.fails(copy, FileNotFoundError, "flags.txt is missing, which says how")
 
-    @pytest.mark.parametrize("data", [b"", b"\x00\xff\xfe", b"stacks=2"])
+    @pytest.mark.parametrize(
+        "data", [b"", b"\x00\xff\xfe", b"stacks=2", b"--stacks=2\n--size=\0\0"]
+    )
     def test_a_damaged_flags_file(self, trained, tmp_path, data):
         copy = copy_run(trained, tmp_path)
         pathlib.Path(copy.workdir, "flags.txt").write_bytes(data)
