@@ -268,6 +268,12 @@ class TestErrors:
         pathlib.Path(copy.workdir, "flags.txt").write_bytes(data)
         self.fails(copy, ValueError, "flags.txt .*restore it")
 
+    def test_a_cut_flags_file_is_named(self, trained, tmp_path):
+        copy = copy_run(trained, tmp_path)
+        path = pathlib.Path(copy.workdir, "flags.txt")
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:9]))
+        self.fails(copy, ValueError, "another configuration, as its flags.txt tells")
+
     @pytest.mark.slow
     def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_resumed(
         self, trained, tmp_path, capfd
