@@ -71,7 +71,10 @@ RUN = {
     "--boxes=people.csv": Small(
         "",
         ("3 boxes for 3 inputs", "14 people in 14 images"),
-        tuple(f"predictions/{name}" for name in ("predictions.json", "images.json", "walk.mp4")),
+        tuple(
+            f"predictions/{name}"
+            for name in ("predictions.json", "predictions.csv", "images.json", "walk.webm")
+        ),
     ),
     "python scripts/browse.py --records=data/demo --predictions=runs/demo/predictions.json": Small(
         "--size=64", ("of 4 people",), ("runs/demo/people.html",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import typing
 from collections.abc import Iterator
 
 import cv2
@@ -18,6 +19,20 @@ _ORIENTATIONS = {0: 1, 90: 6, 180: 3, 270: 8}
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
 
+class Frame(typing.NamedTuple):
+    """Where a frame is in its video.
+
+    Attributes:
+      file: the video's name in the results.
+      number: 0-based, of all of the video's frames.
+      time: seconds after the first frame.
+    """
+
+    file: str
+    number: int
+    time: float
+
+
 @dataclasses.dataclass
 class Video:
     """An opened video or camera.
@@ -25,7 +40,7 @@ class Video:
     Attributes:
       rate: frames per second.
       count: frames according to the file; 0 for a camera, or if unknown.
-      seen: frames read so far.
+      seen: frames read or skipped so far.
       header: (width, height, orientation) of the stored frames, as ``image_io.header`` has them.
     """
 
@@ -35,8 +50,14 @@ class Video:
     header: tuple[int, int, int]
     _capture: cv2.VideoCapture
 
-    def frames(self, upright: bool = True) -> Iterator[np.ndarray]:
-        """Frames [H, W, 3] uint8 RGB, turned as players show them; closes at the end."""
+    def frames(self, upright: bool = True, every: int = 1) -> Iterator[np.ndarray]:
+        """Frames [H, W, 3] uint8 RGB, turned as players show them; closes at the end.
+
+        Args:
+          upright: False for frames as they are stored.
+          every: 2 for the frames 0, 2, 4 ... The others are grabbed only: FFmpeg has to decode
+            them, but they are not converted.
+        """
         orientation = self.header[2] if upright else 1
         try:
             while True:
@@ -45,6 +66,7 @@ class Video:
                     return
                 self.seen += 1
                 yield turned(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), orientation)
+                self.seen += sum(self._capture.grab() for _ in range(every - 1))
         finally:
             self._capture.release()
 

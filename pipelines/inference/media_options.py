@@ -32,15 +32,14 @@ class MediaOptions:
         "turn pictures by their EXIF orientation and videos by their metadata, as viewers show "
         "them; boxes with an annotated picture size decide for themselves",
     )
-    smooth: bool = option(False, "videos: smoother joints by a One Euro filter, also in the JSON")
+    smooth: bool = option(False, "videos: smoother joints by a One Euro filter, also in the files")
+    every: int = option(1, "videos: predict and draw each Nth frame only", lower=1)
     output: str = option(
         "predictions",
-        "folder for pictures, videos and predictions.json",
+        "folder for pictures, videos, predictions.json and predictions.csv",
         group="Output",
     )
-    draw: bool = option(True, "write pictures and videos, not only predictions.json")
+    draw: bool = option(True, "write pictures and videos, not only predictions")
     heatmaps: bool = option(False, "add a panel of the heatmaps to each picture")
-    show_above: float = option(
-        0.1, "joints of lower confidence are not drawn; predictions.json has all"
-    )
+    show_above: float = option(0.1, "joints of lower confidence are not drawn; the files have all")
     longest: int = option(1600, "longer side of drawn pictures, px", lower=16)

@@ -157,7 +157,7 @@ def _report(work: Run, others: int) -> None:
         number, names = _counted(len(work.problems), "input"), _few(list(work.problems))
         print(f"error: {number} had problems: {names}", file=sys.stderr)
     people = _counted(results.people, "person", "people")
-    print(f"{people} in {_counted(results.images, 'image')} -> {output}/predictions.json")
+    print(f"{people} in {_counted(results.images, 'image')} -> {output}/predictions.json and .csv")
 
 
 def _report_turned(turned: collections.Counter) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -26,6 +27,7 @@ from pipelines.inference import media
 from pipelines.inference.media_options import MediaOptions
 from pipelines.inference.one_euro import OneEuro
 from pipelines.inference.predictor import Crop, Pose, Predictor
+from pipelines.inference.tracking import Tracker
 from pipelines.inference.writers import Film, Results, write_jpeg
 from pipelines.visualization import draw
 
@@ -64,6 +66,9 @@ class Picture:
       problems: messages.
       turned: whether it was turned by its EXIF orientation; None without one.
       image_id: COCO's, or None for the next free one.
+      frame: where it is in its video; None for a picture file.
+      persons: numbers of its people in the video, in the order of their poses; None for a picture
+        file.
     """
 
     source: Input
@@ -74,6 +79,8 @@ class Picture:
     problems: tuple[str, ...] = ()
     turned: bool | None = None
     image_id: int | str | None = None
+    frame: media.Frame | None = None
+    persons: tuple[int, ...] | None = None
 
 
 Predicted = tuple[Picture, list[Pose]]
@@ -131,11 +138,12 @@ class Run:
         decided = fit and fit.upright is not None
         return fit.upright if decided else self.options.upright
 
-    def crop(self, source: Input, image: np.ndarray, frame: int | None = None) -> Picture:
+    def crop(self, source: Input, image: np.ndarray, frame: media.Frame | None = None) -> Picture:
         """Crop the people of a picture; invalid boxes become problems."""
         height, width = image.shape[:2]
+        number = frame and frame.number
         whole = [people_boxes.Entry(None, "the whole picture")]
-        entries = whole if self.boxes is None else self.boxes.of(source.path, frame)
+        entries = whole if self.boxes is None else self.boxes.of(source.path, number)
         crops, problems = [], []
         for box, where in entries:
             try:
@@ -144,12 +152,13 @@ class Run:
                 problems.append(f"{where}: {_sentence(error)}")
         return Picture(
             source,
-            name=source.name if frame is None else f"{source.name}#{frame}",
+            name=_name(source, number),
             size=(width, height),
             canvas=resized(image, self.options.longest) if self.options.draw else None,
             crops=tuple(crops),
             problems=tuple(problems),
-            image_id=self.boxes.id_of(source.path, frame) if self.boxes else None,
+            image_id=self.boxes.id_of(source.path, number) if self.boxes else None,
+            frame=frame,
         )
 
     def read(self, source: Input) -> Picture:
@@ -167,7 +176,8 @@ class Run:
         for reason in picture.problems:
             self.problem(picture.name, f"{picture.name}: {reason}")
         if picture.size != (0, 0):
-            self.results.add(picture.name, picture.size, poses, picture.image_id)
+            named = (picture.name, picture.size, poses, picture.image_id)
+            self.results.add(*named, picture.frame, picture.persons)
             self.turned["picture", picture.turned] += 1
             self.without_box += not poses and not picture.problems
 
@@ -214,28 +224,46 @@ class Run:
             upright = self.upright(self.fit_of_video(source, film))
         except _OF_ONE as error:
             return self.problem(source.path, f"{source.path}: {_sentence(error)}")
-        frames = film.frames(upright)
         self.turned["video", None if film.header[2] == 1 else upright] += 1
+        every, rate = self.options.every, film.rate / self.options.every
+        predicted = numbered(self.predict(self.frames(source, film, upright)), rate)
+        predicted = smoothed(predicted, rate) if self.options.smooth else predicted
+        bar = tqdm.tqdm(total=-(-film.count // every) or None, unit=" images", smoothing=0.05)
+        with Film(source.drawn_path, rate) as writer, bar:
+            # Closed first: no thread may write to a film that is finished.
+            with contextlib.closing(self.filmed(predicted, writer)) as written:
+                for picture, poses in written:
+                    self.record(picture, poses)
+                    bar.update()
+        self._check_end(source, film, writer)
+
+    def filmed(self, predicted: Iterable[Predicted], writer: Film) -> Iterator[Predicted]:
+        """Draw frames and add them to a film: one thread encodes while the network runs."""
+
+        def add(drawn: tuple[Picture, list[Pose], np.ndarray | None]) -> Predicted:
+            picture, poses, image = drawn
+            if image is not None:
+                writer.add(image)
+            return picture, poses
+
+        return ahead(add, ahead(self.draw, predicted, _WORKERS), _WORKERS, workers=1)
+
+    def frames(self, source: Input, film: media.Video, upright: bool) -> Iterator[Picture]:
+        """A video's frames, cropped; an error becomes the problem of its frame."""
+        images = film.frames(upright, self.options.every)
 
         def read(number: int) -> Picture | None:
             try:
-                image = next(frames, None)
-                return None if image is None else self.crop(source, image, number)
+                image = next(images, None)
+                place = media.Frame(source.name, number, number / film.rate)
+                return None if image is None else self.crop(source, image, place)
             except _OF_ONE as error:
-                return Picture(source, f"{source.name}#{number}", problems=(_sentence(error),))
+                return Picture(source, _name(source, number), problems=(_sentence(error),))
 
         # One thread: frames come in order, and decode while the network runs.
-        pictures = ahead(read, itertools.count(), self.predictor.batch_size, workers=1)
-        predicted = self.predict(itertools.takewhile(lambda frame: frame is not None, pictures))
-        predicted = smoothed(predicted, film.rate) if self.options.smooth else predicted
-        bar = tqdm.tqdm(total=film.count or None, unit=" images", smoothing=0.05)
-        with Film(source.drawn_path, film.rate) as writer, bar:
-            for picture, poses, drawn in ahead(self.draw, predicted, _WORKERS):
-                self.record(picture, poses)
-                if drawn is not None:
-                    writer.add(drawn)
-                bar.update()
-        self._check_end(source, film, writer)
+        numbers = itertools.count(0, self.options.every)
+        pictures = ahead(read, numbers, self.predictor.batch_size, workers=1)
+        return itertools.takewhile(lambda picture: picture is not None, pictures)
 
     def fit_of_video(self, source: Input, film: media.Video) -> Fit | None:
         """Compare a video's size with the annotated one, or the first annotated of its frames."""
@@ -265,17 +293,33 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def _name(source: Input, frame: int | None) -> str:
+    return source.name if frame is None else f"{source.name}#{frame}"
+
+
 def _with_problem(picture: Picture, reason: str) -> Picture:
     return dataclasses.replace(picture, problems=(*picture.problems, reason))
 
 
-def smoothed(predicted: Iterable[Predicted], rate: float) -> Iterator[Predicted]:
-    """Poses smoothed by the One Euro filter; person k of a frame is person k of the one before."""
-    filters: list[OneEuro] = []
+def numbered(predicted: Iterable[Predicted], rate: float) -> Iterator[Predicted]:
+    """Frames with their ``persons``; ``rate`` in frames per second."""
+    tracker = Tracker(rate)
     for picture, poses in predicted:
-        if len(filters) != len(poses):
-            filters = [OneEuro(rate) for _ in poses]
-        pairs = zip(filters, poses)
+        boxes = np.reshape([_box(pose) for pose in poses], (-1, 4))
+        yield dataclasses.replace(picture, persons=tracker(boxes)), poses
+
+
+def _box(pose: Pose) -> tuple[float, ...]:
+    """(x, y, w, h) image px: as given, or the person's crop."""
+    return pose.box or (*(pose.center + 0.5 - pose.side / 2), pose.side, pose.side)
+
+
+def smoothed(predicted: Iterable[Predicted], rate: float) -> Iterator[Predicted]:
+    """Poses smoothed by the One Euro filter, each person's alone; after an absence it restarts."""
+    filters: dict[int, OneEuro] = {}
+    for picture, poses in predicted:
+        filters = {person: filters.get(person) or OneEuro(rate) for person in picture.persons}
+        pairs = zip(filters.values(), poses)
         yield (
             picture,
             [dataclasses.replace(p, joints=euro(p.joints, p.side)) for euro, p in pairs],

@@ -115,7 +115,7 @@ def predict(inputs: Inputs) -> Command:
     return Command(
         _script("scripts/predict.py", *words),
         outcomes.of_files,
-        (r".*\.partial", r"out/.*\.jpg", r"out/.*\.json"),
+        (r".*\.partial", r"out/.*\.jpg", r"out/.*\.(json|csv)"),
     )
 
 

@@ -30,7 +30,7 @@ killed.main(*sys.argv[2:])
 RENAME, REMOVE = "tensorflow:io.gfile.rename", "tensorflow:io.gfile.rmtree"
 
 # Command, where, which call, when. Renames of an export: the file, the copy of its JSON, the JSON,
-# the export; of a prediction: each drawn picture, then the two JSON files.
+# the export; of a prediction: each drawn picture, then the two JSON files and the CSV.
 ALWAYS = [
     ("frozen", RENAME, 3, "after"),
     ("predict", RENAME, 4, "after"),
@@ -49,6 +49,7 @@ OTHERS = [
     ("onnx", RENAME, 3, "after"),
     ("predict", RENAME, 4, "before"),
     ("predict", RENAME, 5, "after"),
+    ("predict", RENAME, 6, "before"),
     ("predict", "os:replace", 1, "before"),
     ("evaluate", RENAME, 1, "before"),
     ("evaluate", RENAME, 3, "after"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipelines.data import image_io
-from pipelines.inference import boxes, media, writers
+from pipelines.inference import boxes, media
 from pipelines.inference.media_options import MediaOptions
 from pipelines.inference.predict_media import Input, Run
 from tests.helpers.films import TURNS, turned_film
@@ -87,12 +87,23 @@ def test_a_video_frame_by_frame(tmp_path):
     np.testing.assert_allclose(reds, 10 * np.arange(12), atol=3)
 
 
+@pytest.mark.parametrize("every", [2, 5, 12, 100])
+def test_each_nth_frame_of_a_video(tmp_path, every):
+    video = media.open_video(film(tmp_path / "w.avi"))
+    reds = [frame[..., 0].mean() for frame in video.frames(every=every)]
+    np.testing.assert_allclose(reds, 10 * np.arange(0, 12, every), atol=3)
+    assert video.seen == video.count == 12 and not video.ended_early
+
+
 def test_videos_that_end_early_or_are_none(tmp_path):
     film(tmp_path / "w.avi", 40)
     data = (tmp_path / "w.avi").read_bytes()
     (tmp_path / "cut.avi").write_bytes(data[: len(data) // 2])
     video = media.open_video(str(tmp_path / "cut.avi"))
     assert 0 < len(list(video.frames())) < 30 and video.ended_early
+    skipping = media.open_video(str(tmp_path / "cut.avi"))
+    assert 0 < len(list(skipping.frames(every=4))) < 8 and skipping.ended_early
+    assert skipping.seen == video.seen
     (tmp_path / "no.mp4").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="not readable as a video"):
         media.open_video(str(tmp_path / "no.mp4"))
@@ -133,17 +144,3 @@ def test_annotated_sizes_of_frames_decide_whether_a_video_is_turned(tmp_path):
     assert upright(None) is True and upright(None, upright=False) is False
     with pytest.raises(ValueError, match="is 64x48, annotated as 64x64, so its boxes do not fit"):
         upright((64, 64))
-
-
-def test_a_film_takes_frames_of_any_size_and_names_what_it_cannot_write(tmp_path):
-    frames = [np.full((48, 64, 3), 200, np.uint8), np.full((96, 128, 3), 200, np.uint8)]
-    with writers.Film(str(tmp_path / "a.mp4"), 25.0) as film:
-        for frame in frames:
-            film.add(frame)
-    written = list(media.open_video(str(tmp_path / "a.mp4")).frames())
-    assert [one.shape for one in written] == [(48, 64, 3)] * 2 and not film.problem
-    (tmp_path / "file").touch()
-    with writers.Film(str(tmp_path / "file" / "a.mp4"), 25.0) as film:
-        for frame in frames:
-            film.add(frame)
-    assert film.problem == f"cannot write the video {tmp_path}/file/a.mp4: File exists"

@@ -1,8 +1,10 @@
 """Predictor and the command: against evaluation, in batches, on good and bad files."""
 
+import csv
 import dataclasses
 import itertools
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -239,24 +241,6 @@ def test_streaming_holds_two_batches_at_most(crowd, predictor):
     assert number == 59
 
 
-def test_person_k_is_smoothed_as_person_k():
-    random = np.random.default_rng(0)
-
-    def pose(joints):
-        return Pose(joints, np.ones(16), None, np.zeros(2), 100.0)
-
-    frames = [(k, [pose(random.normal(p, 1.0, [16, 2])) for p in (0, 500)]) for k in range(20)]
-    frames.insert(10, ("alone", [pose(np.full([16, 2], 77.0))]))
-    smooth = list(predict_media.smoothed(frames, 30.0))
-    assert [key for key, _ in smooth] == [key for key, _ in frames]
-    spread = [
-        np.std([poses[1].joints for _, poses in some[11:]], 0).mean() for some in (frames, smooth)
-    ]
-    assert spread[1] < 0.7 * spread[0]
-    np.testing.assert_array_equal(smooth[10][1][0].joints, 77.0)
-    np.testing.assert_array_equal(smooth[11][1][0].joints, frames[11][1][0].joints)
-
-
 def test_results_appear_whole_or_not_at_all(tmp_path):
     folder = tmp_path / "out"
     pose = Pose(np.full([16, 2], 1.5), np.full(16, 0.25), (1, 2, 3, 4), np.zeros(2), 9.0)
@@ -266,6 +250,7 @@ def test_results_appear_whole_or_not_at_all(tmp_path):
         results.add("b.jpg", (40, 30), [pose], image_id=0)
         results.add("c.jpg", (40, 30), [pose])
         assert not (folder / "predictions.json").exists()
+    assert len((folder / "predictions.csv").read_text().splitlines()) == 1 + 4
     people = json.loads((folder / "predictions.json").read_text())
     pictures = json.loads((folder / "images.json").read_text())
     assert [image["id"] for image in pictures["images"]] == [8, 0, 9]
@@ -287,7 +272,7 @@ def test_results_appear_whole_or_not_at_all(tmp_path):
 
 def test_each_input_has_its_own_place():
     names = ["a.jpg", "a.png", "s/a.jpg", "w.avi", "0"]
-    expected = ["o/a.jpg", "o/a-2.jpg", "o/s/a.jpg", "o/w.mp4", "o/camera0.mp4"]
+    expected = ["o/a.jpg", "o/a-2.jpg", "o/s/a.jpg", "o/w.webm", "o/camera0.webm"]
     assert writers.drawn_paths("o", names) == expected
 
 
@@ -393,7 +378,8 @@ def test_detections_in_a_list_from_standard_input(trained, folder, crowd, tmp_pa
         "error: 3 inputs had problems: ",
     ):
         assert words in process.stderr
-    assert sorted(path.name for path in out.iterdir()) == ["images.json", "predictions.json"]
+    files = ["images.json", "predictions.csv", "predictions.json"]
+    assert sorted(path.name for path in out.iterdir()) == files
     people = json.loads((out / "predictions.json").read_text())
     assert [person["image_id"] for person in people] == [71, 72]
     pictures = json.loads((out / "images.json").read_text())["images"]
@@ -417,23 +403,35 @@ def test_a_video_in_and_out(command, trained, crowd, tmp_path):
     (tmp_path / "boxes.csv").write_text("walk.avi,20,10,150,200\nwalk.avi#3,0,0,90,90\n")
     out = tmp_path / "out"
     common = (f"--checkpoint={trained[0].workdir}", f"--output={out}", "--smooth")
-    code, output = command(str(tmp_path / "walk.avi"), f"--boxes={tmp_path / 'boxes.csv'}", *common)
-    assert code == 0, output
+    boxes = f"--boxes={tmp_path / 'boxes.csv'}"
+    code, output = command(str(tmp_path / "walk.avi"), boxes, "--every=4", *common)
+    assert code == 0 and re.search(r" 7/7 \[[0-9:]+<00:00", output), output
+    with open(out / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["file"] for row in rows} == {"walk.avi"}
+    assert [row["frame"] for row in rows] == [str(k) for k in range(0, 25, 4)]
+    assert [float(row["time"]) for row in rows] == [k / 20 for k in range(0, 25, 4)]
+    video = cv2.VideoCapture(str(out / "walk.webm"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 7 and video.get(cv2.CAP_PROP_FPS) == 5
+    code, output = command(str(tmp_path / "walk.avi"), boxes, *common)
+    assert code == 0 and re.search(r" 25/25 \[[0-9:]+<00:00", output), output
+    assert "OpenCV" not in output
     people = json.loads((out / "predictions.json").read_text())
     assert [person["file_name"] for person in people] == [f"walk.avi#{k}" for k in range(25)]
     assert people[3]["box"] == [0, 0, 90, 90] and people[4]["box"] == [20, 10, 150, 200]
-    video = cv2.VideoCapture(str(out / "walk.mp4"))
+    assert {person["track_id"] for person in people} == {1, 2}, "the box of frame 3 is elsewhere"
+    video = cv2.VideoCapture(str(out / "walk.webm"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 25 and video.get(cv2.CAP_PROP_FPS) == 20
     frames = [video.read()[1] for _ in range(25)]
     assert all(frame is not None and min(frame.shape[:2]) >= 360 for frame in frames)
     turned = turned_film(tmp_path / "turned.mp4", 90)
-    (out / "turned.mp4").mkdir()  # cannot be written; that costs the drawing only
+    (out / "turned.webm").mkdir()  # cannot be written; that costs the drawing only
     code, output = command(
         str(tmp_path / "cut.avi"), str(tmp_path / "none.mp4"), turned, "98", *common
     )
     assert code == 1 and "cut.avi: ends early: " in output and "none.mp4: no file" in output
     assert "98: camera 98 does not respond" in output
-    assert (out / "cut.mp4").exists()
+    assert (out / "cut.webm").exists()
     assert "turned.mp4: predicted, not drawn: cannot write the video" in output
     assert "1 video turned as viewers show it" in output
     assert "error: 4 inputs had problems: " in output
@@ -441,7 +439,8 @@ def test_a_video_in_and_out(command, trained, crowd, tmp_path):
     sizes = [(one["width"], one["height"]) for one in images if "turned" in one["file_name"]]
     assert sizes == [(48, 64)] * 3
     assert sorted(path.name for path in out.iterdir()) == [
-        *("cut.mp4", "images.json", "predictions.json", "turned.mp4", "walk.mp4")
+        *("cut.webm", "images.json", "predictions.csv", "predictions.json"),
+        *("turned.webm", "walk.webm"),
     ]
 
 
