@@ -84,7 +84,7 @@ def run(tmp_path_factory, fork_script, trained, info):
             flags.write_text(to_flagfile(dataclasses.replace(config, workdir=str(folder))))
             return ["eval_main.py", f"--flagfile={flags}"]
         if command == "export_torch":
-            layout = "--layout=pytorch_pose"
+            layout = "--layout=princeton"  # of the trained network's stem
             return ["scripts/export_torch.py", checkpoint, layout, f"--output={folder}/pose.pth"]
         if command == "import_torch":
             words_of = words(home, "export_torch")
