@@ -37,7 +37,7 @@ venv: ## create .venv with the pinned packages
 torch: venv ## add PyTorch (CPU), for .pth files and for comparison tests
 	@PIP_USER=0 $(RUN) -m pip install --quiet --disable-pip-version-check --only-binary=:all: --retries=1 -r requirements-torch.txt
 
-export-tools: venv ## add ONNX, for scripts/export.py --format=onnx and its tests
+export-tools: venv ## add ONNX and OpenVINO, for scripts/export.py and its tests
 	@PIP_USER=0 $(RUN) -m pip install --quiet --disable-pip-version-check --only-binary=:all: --retries=1 --no-deps -r requirements-export.txt
 
 demo: venv ## synthetic people: records, training, evaluation, runs/demo/predictions.png

@@ -1,4 +1,4 @@
-"""Speed of each part, compared with the machine's limits and with PyTorch.
+"""Speed of each part, compared with the machine's limits, PyTorch and other engines.
 
     python scripts/benchmark.py --all --json > benchmark.json
 
@@ -122,7 +122,9 @@ def _define_flags() -> None:
         [],
         "measure the input pipeline on records of each SIDE:CONTEXT, such as 256:1.5, instead",
     )
-    flags.DEFINE_bool("peers", True, "also measure PyTorch, if it is installed")
+    flags.DEFINE_bool(
+        "peers", True, "also measure PyTorch, OpenVINO and ONNX Runtime, where installed"
+    )
     flags.DEFINE_bool("ceilings", True, "also measure the machine's limits")
     flags.DEFINE_bool("json", False, "JSON to standard output; tables go to standard error")
     flags.DEFINE_integer("repeats", 3, "measurements of each part", lower_bound=1)

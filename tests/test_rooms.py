@@ -17,7 +17,7 @@ ALLOWED = {
     "evaluation": {"data", "inference", "visualization"},
     "training": {"data", "inference", "evaluation", "visualization"},
     "export": {"data", "inference", "evaluation"},
-    "benchmark": {"data", "inference", "evaluation", "training"},
+    "benchmark": {"data", "inference", "evaluation", "training", "export"},
     "root": {"data"},
 }
 # Leaves at the root, which the rooms that checkpoints and config read from may import in turn.

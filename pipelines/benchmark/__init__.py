@@ -1,4 +1,4 @@
-"""Speed of the parts, of the machine and of PyTorch, measured in alternation.
+"""Speed of the parts, of the machine and of other programs, measured in alternation.
 
 Each part runs in its own process (``worker``), so that libraries do not share threads and peak
 memory is the part's own; ``rounds`` lets them take turns, so that a busy machine slows all of them

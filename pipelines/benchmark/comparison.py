@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pipelines.benchmark import BF16, FP32, Task, usable_cores
 from pipelines.config import Config
 from pipelines.data.tfrecords import JPEG_QUALITY
+from pipelines.export import formats
 
 PARTS = ("input", "augment", "train", "infer", "convert", "end_to_end", "predict")
 
@@ -83,8 +84,10 @@ class Tasks:
         task = Task(name, f"ceilings.{function}", self.settings, arguments, cores, needs, True)
         return [task] if self.ceilings else []
 
-    def _peer(self, name: str, function: str, huge_pages=False, **arguments) -> list[Task]:
-        task = Task(name, function, self.settings, arguments, 0, ("torch",), huge_pages)
+    def _peer(
+        self, name: str, function: str, huge_pages=False, needs=("torch",), **arguments
+    ) -> list[Task]:
+        task = Task(name, function, self.settings, arguments, 0, needs, huge_pages)
         return [task] if self.peers else []
 
     def decode(self, cores: int = 0) -> list[Task]:
@@ -144,6 +147,15 @@ class Tasks:
         last = self._network("torch compile", function, True, kind, True)
         return [*sum(eager, []), *(last if compiled else [])]
 
+    def engines(self) -> list[Task]:
+        """Peers of infer in other programs' engines; ONNX Runtime's is float32 always."""
+        names = {"openvino": "OpenVINO bf16" if self.bf16 else "OpenVINO", "onnx": "ONNX Runtime"}
+        peers = [
+            self._peer(name, "engines.inference", needs=formats.packages(kind), engine=kind)
+            for kind, name in names.items()
+        ]
+        return sum(peers, [])
+
     def loaders(self) -> list[Task]:
         """Peers of input and augment together."""
         kinds = {
@@ -169,7 +181,11 @@ def chosen(
             *tasks.torch_training(True),
             *tasks.convolutions(),
         ],
-        "infer": [*tasks.other("infer", "inference"), *tasks.torch_inference(True)],
+        "infer": [
+            *tasks.other("infer", "inference"),
+            *tasks.torch_inference(True),
+            *tasks.engines(),
+        ],
         "convert": [*tasks.other("convert", "conversion"), *tasks.bare_conversion()],
         "end_to_end": tasks.training("end_to_end", "end_to_end"),
         "predict": tasks.predicting(),
@@ -191,7 +207,7 @@ _COMPARED_WITH = {
     "input": ("decode",),
     "input + augment": ("loader",),
     "train": ("torch", "train: torch"),
-    "infer": ("torch", "infer: torch"),
+    "infer": ("torch", "infer: torch", "OpenVINO", "ONNX Runtime"),
     "convert": ("bare",),
     "end_to_end": ("train",),
     "predict": ("its halves",),
@@ -245,7 +261,7 @@ def _training_group(config: Config, joints: int, whole: bool) -> list[Task]:
 def _inference_group(config: Config, joints: int) -> list[Task]:
     tasks = Tasks(config, joints)
     peers = tasks.torch_inference(compiled=tasks.bf16)
-    return [*tasks.other("infer", "inference"), *peers, *tasks.products()]
+    return [*tasks.other("infer", "inference"), *peers, *tasks.engines(), *tasks.products()]
 
 
 def _remat_group(config: Config) -> Group:
@@ -322,6 +338,13 @@ ROWS = (
         "infer, bf16", "infer", (_AUTO, "torch channels_last bf16 weights"), "rate", 1.4),
     Row("infer, batch 1 latency, float32", "PyTorch channels_last float32",
         "infer, one picture, float32", "infer", (_LAST,), "rate", 1.4),
+    Row("infer, bf16", "OpenVINO bf16", "infer, bf16", "infer", ("OpenVINO bf16",), "rate", 1.0),
+    Row("infer, bf16", "ONNX Runtime, float32: it has no bf16 on CPUs", "infer, bf16", "infer",
+        ("ONNX Runtime",), "rate", 1.0),
+    Row("infer, batch 1 latency, float32", "OpenVINO float32", "infer, one picture, float32",
+        "infer", ("OpenVINO",), "rate", 1.0),
+    Row("infer, batch 1 latency, float32", "ONNX Runtime float32", "infer, one picture, float32",
+        "infer", ("ONNX Runtime",), "rate", 1.0),
     Row("input, per core, to a decoded batch", "bare decode of the same bytes, the faster of two",
         "input, one core", "input", ("decode (OpenCV)", "decode (TensorFlow)"), "rate", 0.90),
     Row("input + augmentation, all cores", "per-example loader in the published steps, all cores",

@@ -12,7 +12,10 @@ import sys
 from pipelines.benchmark import usable_cores
 from pipelines.benchmark.rounds import ROOT
 
-_PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "opencv-python-headless", "torch")
+_PACKAGES = (
+    *("tensorflow", "tensorflow-cpu", "keras", "numpy", "opencv-python-headless"),
+    *("torch", "openvino", "onnxruntime"),
+)
 _VARIABLES = ("TF_NUM_", "TF_ENABLE_", "TF_XLA_", "XLA_", "OMP_", "MKL_", "ONEDNN_", "KMP_")
 # Instruction sets that determine the speed of matrix products.
 _FAST = "avx2 fma avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8".split()

@@ -44,12 +44,12 @@ class ExportOptions:
 
     checkpoint: str = option(dataclasses.MISSING, "run or checkpoint", group="Network")
     format: str = option(dataclasses.MISSING, "file format", choices=formats.FORMATS, group="File")
-    output: str = option(dataclasses.MISSING, "file (savedmodel: folder) to write")
+    output: str = option(dataclasses.MISSING, "file (savedmodel, openvino: folder) to write")
     weights: str = option(
         "best", "kind of weights", choices=("best", "averaged", "raw"), group="Network"
     )
     quantize: str = option(
-        "none", "quantization of a tflite file", choices=formats.QUANTIZE, group="File"
+        "none", "quantization of a tflite or openvino file", choices=formats.QUANTIZE, group="File"
     )
     with_preprocessing: bool = option(
         False, "input is uint8 RGB; the file contains scaling and mean"
@@ -84,13 +84,15 @@ def _check(options: ExportOptions) -> None:
             "--records is missing: every export is verified on records; name the record set that "
             "the network was trained on, or another with the same joints"
         )
-    if options.quantize != "none" and options.format != "tflite":
+    able = [kind for kind, ways in formats.QUANTIZED.items() if options.quantize in ways]
+    if options.quantize != "none" and options.format not in able:
         raise ValueError(
-            f"--quantize={options.quantize} needs --format=tflite; {options.format} is float32"
+            f"--quantize={options.quantize} needs --format={' or '.join(able)}, not "
+            f"{options.format}"
         )
     if options.with_preprocessing and options.format == "savedmodel":
         raise ValueError(
-            "--with_preprocessing is for tflite, onnx and frozen: a SavedModel's signature "
+            "--with_preprocessing is for the other formats: a SavedModel's signature "
             '"joints" takes whole photographs already'
         )
     formats.check_installed(options.format)
@@ -175,12 +177,18 @@ def _write_frozen(export: _Export) -> str:
     return export.path
 
 
+def _write_openvino(export: _Export) -> str:
+    formats.write_openvino(export.path, export.heatmaps(), export.options.quantize)
+    return export.path
+
+
 # Each writes an export and returns the path that its runtime, in ``formats.LOAD``, loads.
 WRITE = {
     "savedmodel": _write_savedmodel,
     "tflite": _write_tflite,
     "onnx": _write_onnx,
     "frozen": _write_frozen,
+    "openvino": _write_openvino,
 }
 
 

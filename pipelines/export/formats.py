@@ -1,4 +1,4 @@
-"""The four export formats: writers, and loaders that use each format's own runtime.
+"""The export formats: writers, and loaders that use each format's own runtime.
 
 A loaded export is a function of pictures [B, size, size, 3] to heatmaps [B, h, w, J] float32.
 """
@@ -22,6 +22,15 @@ from hourglass import quiet
 from pipelines.io import read_whole, temporary_folder, write_atomically
 
 QUANTIZE = ("none", "float16", "int8")
+
+# Format -> its kinds of quantization besides "none".
+QUANTIZED = {"tflite": ("float16", "int8"), "openvino": ("float16",)}
+
+# Format -> packages of `make export-tools` that it needs.
+_PACKAGES = {"onnx": ("onnx", "tf2onnx", "onnxruntime"), "openvino": ("openvino",)}
+
+# The files in the folder of an OpenVINO export: graph and weights.
+_PAIR = ("model.xml", "model.bin")
 
 # The newest that both tf2onnx with TensorFlow 2.15 and onnxruntime for Python 3.9 support well.
 OPSET = 17
@@ -100,9 +109,14 @@ def _check_ranges(data: bytes) -> None:
         )
 
 
+def packages(kind: str) -> tuple[str, ...]:
+    """Packages of `make export-tools` that a format needs."""
+    return _PACKAGES.get(kind, ())
+
+
 def check_installed(kind: str) -> None:
-    """Raise OSError if a package that a format needs is missing."""
-    for name in ("onnx", "tf2onnx", "onnxruntime") if kind == "onnx" else ():
+    """Raise OSError if one of ``packages`` is missing."""
+    for name in packages(kind):
         _optional(name)
 
 
@@ -113,7 +127,7 @@ def _optional(name: str):
             return importlib.import_module(name)
     except ImportError as error:
         raise OSError(
-            f"{name} is not installed; `make export-tools` adds what ONNX needs to .venv, or: "
+            f"{name} is not installed; `make export-tools` adds it to .venv, or: "
             "pip install --no-deps -r requirements-export.txt"
         ) from error
 
@@ -139,6 +153,28 @@ def _plain_resize(node) -> None:
     for attribute in node.attribute:
         if attribute.name in modes:
             attribute.s = modes[attribute.name]
+
+
+def write_openvino(path: str, function, quantize: str) -> None:
+    """Write a folder with OpenVINO's two files: "images" to "heatmaps".
+
+    Args:
+      path: of the folder; the files have the names that ``load_openvino`` expects.
+      function: of ``signatures.heatmaps``.
+      quantize: "none"; "float16": weights are stored as float16.
+
+    Raises OSError if openvino is not installed.
+    """
+    openvino = _optional("openvino")
+    with temporary_folder() as folder:
+        frozen, graph = (os.path.join(folder, name) for name in ("frozen.pb", _PAIR[0]))
+        write_frozen(frozen, function)
+        network = openvino.Core().read_model(frozen)
+        network.input().set_names({"images"})
+        network.output().set_names({"heatmaps"})
+        openvino.save_model(network, graph, compress_to_fp16=quantize == "float16")
+        for name in _PAIR:
+            write_atomically(os.path.join(path, name), read_whole(os.path.join(folder, name)))
 
 
 def load_savedmodel(path: str):
@@ -186,11 +222,28 @@ def load_onnx(path: str):
     return lambda images: session.run(["heatmaps"], {"images": np.asarray(images)})[0]
 
 
+def load_openvino(path: str, precision: str = "f32"):
+    """OpenVINO's files in its runtime on the CPU, as a function of pictures.
+
+    Args:
+      path: of the folder.
+      precision: computed in, "f32" or "bf16"; where the processor has no bf16, OpenVINO decides.
+
+    Raises OSError if openvino is not installed.
+    """
+    core = _optional("openvino").Core()
+    network = core.read_model(*(read_whole(os.path.join(path, name)) for name in _PAIR))
+    # By default it computes in bfloat16 where the processor does.
+    compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    return lambda images: compiled(np.asarray(images))[0]
+
+
 LOAD = {
     "savedmodel": load_savedmodel,
     "tflite": load_tflite,
     "onnx": load_onnx,
     "frozen": load_frozen,
+    "openvino": load_openvino,
 }
 
 

@@ -17,6 +17,7 @@ from pipelines.benchmark import (
     ceilings,
     comparison,
     counting,
+    engines,
     loader,
     parts,
     predicting,
@@ -27,6 +28,7 @@ from pipelines.benchmark import (
 )
 from pipelines.config import Config
 from pipelines.data import augmentation, cropping, input_pipeline, targets, tfrecords
+from pipelines.export import formats
 from tests.helpers.forked import ROOT
 from tests.helpers.processes import start_python
 
@@ -150,13 +152,14 @@ def test_chosen_parts_come_with_their_comparisons():
     rows = {(row.over, row.under[0]) for row in comparison.pairs(group)}
     assert {("end_to_end", "train"), ("train", "train: torch channels_last")} <= rows
     assert ("infer", "infer: torch channels_last") in rows
+    assert {("infer", "OpenVINO"), ("infer", "ONNX Runtime")} <= rows
     assert ("infer", "train: torch channels_last") not in rows
     assert {row.kind for row in comparison.pairs(group)} == {"rate", "peak"}
     (files,) = comparison.chosen(["predict"], Config(), 16, True, True)
     (row,) = comparison.pairs(files)
     assert (row.over, row.under, row.kind) == ("predict", ("its halves in turn",), "rate")
-    (alone,) = comparison.chosen(["train"], Config(), 16, False, False)
-    assert [task.name for task in alone.tasks] == ["train"]
+    (alone,) = comparison.chosen(["train", "infer"], Config(), 16, False, False)
+    assert [task.name for task in alone.tasks] == ["train", "infer"]
 
 
 # ---- photographs, the loader, processes
@@ -251,6 +254,27 @@ def test_inference_is_traced_once(info):
         built.run(steps)
     assert built.details()["traces"] == {"forward": 1}
     assert built.details()["flop_per_image"] > 0 and built.work == 2
+
+
+@pytest.mark.parametrize(
+    "engine, precision, within",
+    [
+        ("openvino", "float32", 1e-5),
+        ("openvino", "mixed_bfloat16", 0.1),
+        ("onnx", "mixed_bfloat16", 1e-5),
+    ],
+)
+def test_other_engines_compute_our_network(info, engine, precision, within):
+    for package in formats.packages(engine):
+        pytest.importorskip(package, reason=f"{package} is not installed: make export-tools")
+    small = {"size": 32, "stacks": 1, "channels": 8, "depth": 1, "precision": precision}
+    config = Config(records=info.folder, global_batch_size=2, **small)
+    network, run = engines.load(config, engine)
+    pictures = np.random.default_rng(0).uniform(-0.5, 0.5, [3, 32, 32, 3]).astype(np.float32)
+    want = network(pictures, training=False)[-1].numpy()
+    np.testing.assert_allclose(run(pictures), want, atol=within * np.abs(want).max())
+    built = engines.inference(dataclasses.asdict(config), "", engine)
+    assert built.run(2) is None and built.work == 2 and built.unit == "images"
 
 
 @pytest.mark.slow

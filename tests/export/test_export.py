@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib
 import io
 import json
 import pathlib
@@ -34,9 +35,8 @@ OPTIONS = InferenceOptions()
 
 
 def needs(kind: str) -> None:
-    if kind == "onnx":
-        for package in ("tf2onnx", "onnxruntime"):
-            pytest.importorskip(package, reason=f"{package} is not installed: make export-tools")
+    for package in formats.packages(kind):
+        pytest.importorskip(package, reason=f"{package} is not installed: make export-tools")
 
 
 # --- the crop inside the graph ---
@@ -353,6 +353,8 @@ CASES = [
     ("onnx", {}),
     ("onnx", {"with_preprocessing": True}),
     ("savedmodel", {}),
+    ("openvino", {}),
+    ("openvino", {"quantize": "float16", "with_preprocessing": True}),
 ]
 
 
@@ -416,6 +418,19 @@ print("FOUND" + json.dumps(predicted["joints"].numpy().tolist()))
 
 
 @pytest.mark.slow
+def test_openvino_takes_any_batch_by_the_names_of_onnx(exported):
+    """By OpenVINO's own means, which find the weights next to the graph."""
+    folder = exported("openvino")[0] / "pose.openvino"
+    assert left(folder) == ["model.bin", "model.xml"]
+    network = importlib.import_module("openvino").Core().read_model(folder / "model.xml")
+    (pictures,), (heatmaps,) = network.inputs, network.outputs
+    assert pictures.names == {"images"} and str(pictures.partial_shape) == "[?,32,32,3]"
+    assert heatmaps.names == {"heatmaps"} and str(heatmaps.partial_shape) == "[?,8,8,16]"
+    halved = exported("openvino", *CASES[-1][1].items())[0] / "pose.openvino" / "model.bin"
+    assert halved.stat().st_size < 0.6 * (folder / "model.bin").stat().st_size
+
+
+@pytest.mark.slow
 def test_int8_of_a_dead_layer_is_rejected(tmp_path):
     """TensorFlow Lite aborts on it: this process would be gone."""
     scale = tf.constant([3.0, 2.0])
@@ -469,8 +484,9 @@ def test_spoiled_export_is_found_out(ask, tmp_path, known):
 @pytest.mark.parametrize(
     "kind, changes, words",
     [
-        ("onnx", {"quantize": "float16"}, "--quantize=float16 needs --format=tflite"),
-        ("savedmodel", {"quantize": "int8"}, "--quantize=int8 needs --format=tflite"),
+        ("onnx", {"quantize": "float16"}, "=float16 needs --format=tflite or openvino, not onnx"),
+        ("savedmodel", {"quantize": "int8"}, "--quantize=int8 needs --format=tflite, not"),
+        ("openvino", {"quantize": "int8"}, "--quantize=int8 needs --format=tflite, not openvino"),
         ("savedmodel", {"with_preprocessing": True}, "--with_preprocessing is for"),
         ("frozen", {"records": ""}, "--records is missing"),
         ("frozen", {"output": ""}, "--output is empty"),
@@ -478,8 +494,7 @@ def test_spoiled_export_is_found_out(ask, tmp_path, known):
     ],
 )
 def test_options_that_contradict_themselves(ask, tmp_path, kind, changes, words):
-    if kind == "onnx":
-        needs(kind)
+    needs(kind)
     with pytest.raises(ValueError, match=words):
         export.run(ask(kind, **changes))
     assert left(tmp_path) == []
@@ -530,9 +545,11 @@ def test_people_without_head_size_leave_the_movement(ask, own_records, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("package", ["tf2onnx", "onnxruntime"])
-def test_missing_package_is_one_sentence(ask, fork_script, tmp_path, package):
-    options = ask("onnx")
+@pytest.mark.parametrize(
+    "kind, package", [("onnx", "tf2onnx"), ("onnx", "onnxruntime"), ("openvino", "openvino")]
+)
+def test_missing_package_is_one_sentence(ask, fork_script, tmp_path, kind, package):
+    options = ask(kind)
     (tmp_path / "without.py").write_text(f"""
 import sys
 sys.modules[{package!r}] = None

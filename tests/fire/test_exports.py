@@ -29,8 +29,9 @@ killed.main(*sys.argv[2:])
 
 RENAME, REMOVE = "tensorflow:io.gfile.rename", "tensorflow:io.gfile.rmtree"
 
-# Command, where, which call, when. Renames of an export: the file, the copy of its JSON, the JSON,
-# the export; of a prediction: each drawn picture, then the two JSON files and the CSV.
+# Command, where, which call, when. Renames of an export: the file (of OpenVINO's a frozen graph,
+# then its two), the copy of its JSON, the JSON, the export; of a prediction: each drawn picture,
+# then the two JSON files and the CSV.
 ALWAYS = [
     ("frozen", RENAME, 3, "after"),
     ("predict", RENAME, 4, "after"),
@@ -47,6 +48,8 @@ OTHERS = [
     ("savedmodel", RENAME, 2, "after"),
     ("onnx", RENAME, 1, "before"),
     ("onnx", RENAME, 3, "after"),
+    ("openvino", RENAME, 2, "after"),
+    ("openvino", RENAME, 5, "after"),
     ("predict", RENAME, 4, "before"),
     ("predict", RENAME, 5, "after"),
     ("predict", RENAME, 6, "before"),
@@ -148,9 +151,9 @@ def whole(tmp_path_factory, run):
 
 @pytest.mark.parametrize("command, where, call, when", MOMENTS)
 def test_killed_and_run_again(tmp_path, run, whole, command, where, call, when):
-    for name, commands in {"onnx": ["onnx"], "torch": ["export_torch", "import_torch"]}.items():
-        if command in commands:
-            pytest.importorskip(name)
+    package = {"export_torch": "torch", "import_torch": "torch"}.get(command, command)
+    if package in ("onnx", "openvino", "torch"):
+        pytest.importorskip(package)
     expected, folder = whole(command), tmp_path / "again"
     answer = run(folder, command, where, call, when)
     assert answer["code"] == -signal.SIGKILL, answer

@@ -62,7 +62,9 @@ def of_export(output: pathlib.Path, size: int) -> dict:
     document = json.loads(pathlib.Path(f"{output}.json").read_text())
     for row in document["verification"].values():
         row.pop("milliseconds")
-    run = formats.LOAD[document["format"]](str(output / "1" if output.is_dir() else output))
+    run = formats.LOAD[document["format"]](
+        str(output / "1" if document["format"] == "savedmodel" else output)
+    )
     picture = np.random.default_rng(0).uniform(-0.5, 0.5, [1, size, size, 3]).astype(np.float32)
     return {"heatmaps": np.asarray(run(picture)), **document}
 
