@@ -130,6 +130,11 @@ class TestReport:
     def test_the_deepest_drop_below_the_best_before(self, scores, expected):
         assert collapse_report.drop(records(*scores), "moving averages") == expected
 
+    def test_the_largest_gap_of_the_moving_averages_after_the_start(self):
+        assert collapse_report.gap(records(0, 0, 59, 53, 58, recomputed=60.0)) == 7
+        assert collapse_report.gap(records(0, 0, 61, recomputed=60.0)) == -1
+        assert collapse_report.gap(records(0, 0)) == 0
+
     def test_table_and_findings(self):
         text = collapse_report.table(self.RUNS)
         (row,) = [line for line in text.splitlines() if line.startswith("| predecessor |")]
