@@ -55,9 +55,9 @@ def _findings(runs: Records) -> list[str]:
     changed = {n: d for n, d in drops.items() if n.startswith("ours with") and "seed" not in n}
     cured = {n: d for n, d in drops.items() if n.startswith("predecessor with our")}
     lines = [
-        f"A drop counts from {FALL:g} points; scores are mean14 PCKh@0.5 in percent. The gap: points "
-        "that moving averages score below recomputed statistics of the same weights, from the third "
-        "evaluation on.",
+        f"A drop counts from {FALL:g} points; scores are mean14 PCKh@0.5 in percent. The gap: how "
+        "many points moving averages score below recomputed statistics of the same weights, from "
+        "the third evaluation on.",
         "",
     ]
     if "ours" in drops and changed:
