@@ -142,6 +142,7 @@ def test_a_data_set(extended):
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 def test_a_network_whose_validation_is_recalibrated(extended, info):
     copy, run = extended("A network")
     words = (*SMALL, f"--records={info.folder}", "--precise_bn_examples=24")

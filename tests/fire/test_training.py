@@ -15,7 +15,7 @@ from tests.helpers.outcomes import leftovers, of_training
 from tests.helpers.people import once, tiny
 from tests.helpers.processes import ROOT, start_python
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.fire]
 
 # The moments of a run of 12 steps with validations after 6 and 12: where, which call, when.
 VALIDATE = "pipelines.training.validator:Validator"
@@ -65,14 +65,7 @@ def start(config, *before: str) -> tuple[int, str]:
     return finish(start_python(*before, str(ROOT / "train_main.py"), f"--flagfile={flags}"))
 
 
-# Each takes a training and a half; `make fire` tries all of them, `make test` these.
-ALWAYS = {"between best's files and its note"}
-
-
-@pytest.mark.parametrize(
-    "moment",
-    [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.fire) for name in MOMENTS],
-)
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at(tmp_path, info, uninterrupted, moment):
     config = config_of(tmp_path / "run", info)
     code, output = start(config, "-m", "tests.fire.killed", *map(str, MOMENTS[moment]))
@@ -83,7 +76,6 @@ def test_killed_at(tmp_path, info, uninterrupted, moment):
     assert not leftovers(tmp_path)
 
 
-@pytest.mark.fire
 def test_sigterm_during_a_validation_is_answered_and_made_up_for(tmp_path, info, uninterrupted):
     config = config_of(tmp_path / "run", info)
     slow = (
@@ -103,7 +95,6 @@ def test_sigterm_during_a_validation_is_answered_and_made_up_for(tmp_path, info,
     np.testing.assert_equal(of_training(tmp_path / "run"), uninterrupted)
 
 
-@pytest.mark.fire
 def test_two_trainings_in_one_folder(tmp_path, info):
     config = dataclasses.replace(config_of(tmp_path / "run", info), epochs=4000.0)
     (tmp_path / "flags").write_text(to_flagfile(config))

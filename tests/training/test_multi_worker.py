@@ -197,6 +197,7 @@ def wait_for(path: pathlib.Path, workers: list[Worker]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 def test_two_workers_equal_two_replicas(start, tmp_path, info):
     """Also when a signal to one of them, not the chief, stopped both in between."""
     folder, changes = tmp_path / "many", dict(log_every=1, evaluate_every=4.0)
