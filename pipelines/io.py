@@ -83,13 +83,14 @@ def temporary_folder() -> Iterator[str]:
     start = f"hourglass-{socket.gethostname()}-"
     for name in os.listdir(tempfile.gettempdir()):
         match = re.fullmatch(re.escape(start) + r"(\d+)-.*", name)
-        if match and not _is_alive(int(match[1])):
+        if match and not is_alive(int(match[1])):
             shutil.rmtree(os.path.join(tempfile.gettempdir(), name), ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{start}{os.getpid()}-") as folder:
         yield folder
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has the number ``pid``, whoever started it."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -63,6 +63,22 @@ class Boxes:
         """Names in ``people`` of a video and of its frames."""
         return [key for key in self.people if key == name or key.startswith(f"{name}#")]
 
+    def unread(self, name: str, seen: int, every: int) -> tuple[int, int]:
+        """Boxes given for single frames of a video that were not predicted.
+
+        Args:
+          name: of the video.
+          seen: frames that it has.
+          every: each Nth of them was predicted.
+
+        Returns:
+          Numbers of boxes of frames that ``every`` left out, and of frames that it does not have.
+        """
+        matches = ((_FRAME.fullmatch(key), people) for key, people in self.people.items())
+        frames = [(int(m[2]), len(people)) for m, people in matches if m and m[1] == name]
+        skipped = sum(count for frame, count in frames if frame < seen and frame % every)
+        return skipped, sum(count for frame, count in frames if frame >= seen)
+
     def corners(self, names: list[str]) -> np.ndarray:
         """[N, 2] float64: lower right corners of the boxes of ``names``, image px."""
         given = [one.box for name in names for one in self.people[name] if numbers(one.box)]

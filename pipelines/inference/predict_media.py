@@ -283,6 +283,17 @@ class Run:
             reason = f"ends early: {film.seen} of {film.count} frames could be read"
         if reason:
             self.problem(source.path, f"{source.path}: {reason}")
+        if self.boxes:
+            self._check_boxes(source.path, film.seen)
+
+    def _check_boxes(self, path: str, seen: int) -> None:
+        every = self.options.every
+        skipped, absent = self.boxes.unread(path, seen, every)
+        if skipped:
+            print(f"{path}: boxes of frames that --every={every} leaves out: {skipped}")
+        if absent:
+            frames = f"frames 0 to {seen - 1} were read, there are boxes of later ones: {absent}"
+            self.problem(path, f"{path}: {frames}")
 
 
 def _sentence(error: Exception) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from pipelines.io import read_whole, write_atomically
+from pipelines.io import is_alive, read_whole, write_atomically
 
 LOCK_FILE = "training.lock"
 
@@ -77,13 +77,7 @@ def _started(pid: int) -> str:
 def _is_alive(holder: dict) -> bool:
     if holder["host"] != socket.gethostname():
         return time.time() - holder["renewed"] < STALE
-    try:
-        os.kill(holder["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # another user's
-    return _started(holder["pid"]) == holder["started"]
+    return is_alive(holder["pid"]) and _started(holder["pid"]) == holder["started"]
 
 
 def _read(path: str) -> dict:

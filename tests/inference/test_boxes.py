@@ -240,3 +240,12 @@ def test_frames_of_a_video():
     assert matched.sizes == {"v/w.mp4#12": (64, 48)}
     names = matched.of_video("v/w.mp4")
     np.testing.assert_array_equal(matched.corners(names), [(4, 6), (12, 14)])
+
+
+def test_boxes_of_frames_that_were_not_predicted_are_counted():
+    box = boxes.Entry((0, 0, 9, 9), "b.json")
+    names = {"w.mp4": 1, "w.mp4#0": 1, "w.mp4#3": 2, "w.mp4#4": 1, "w.mp4#12": 5, "v.mp4#3": 1}
+    given = boxes.Boxes({name: [box] * count for name, count in names.items()})
+    assert given.unread("w.mp4", 12, 4) == (2, 5)
+    assert given.unread("w.mp4", 13, 1) == (0, 0)
+    assert given.unread("none.mp4", 12, 4) == (0, 0)

@@ -406,6 +406,7 @@ def test_a_video_in_and_out(command, trained, crowd, tmp_path):
     boxes = f"--boxes={tmp_path / 'boxes.csv'}"
     code, output = command(str(tmp_path / "walk.avi"), boxes, "--every=4", *common)
     assert code == 0 and re.search(r" 7/7 \[[0-9:]+<00:00", output), output
+    assert "walk.avi: boxes of frames that --every=4 leaves out: 1\n" in output
     with open(out / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["file"] for row in rows} == {"walk.avi"}
@@ -442,6 +443,10 @@ def test_a_video_in_and_out(command, trained, crowd, tmp_path):
         *("cut.webm", "images.json", "predictions.csv", "predictions.json"),
         *("turned.webm", "walk.webm"),
     ]
+    (tmp_path / "late.csv").write_text("walk.avi#24,0,0,90,90\nwalk.avi#25,0,0,90,90\n")
+    late = f"--boxes={tmp_path / 'late.csv'}"
+    code, output = command(str(tmp_path / "walk.avi"), late, "--nodraw", *common)
+    assert code == 1 and "frames 0 to 24 were read, there are boxes of later ones: 1" in output
 
 
 @pytest.mark.slow
