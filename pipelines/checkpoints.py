@@ -21,6 +21,11 @@ from pipelines.data.preprocessing import MEAN
 from pipelines.data.tfrecords import DatasetInfo
 from pipelines.io import read_whole, write_atomically
 
+# The network that comes with the project; pretrained/README.md says what it can and cannot do.
+PRETRAINED = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "pretrained", "people"
+)
+
 NETWORK_FILE = "model.json"
 BEST_FILE = "best.json"
 
@@ -65,19 +70,27 @@ def _write_parts(folder: str, parts: dict) -> None:
     write_atomically(os.path.join(folder, NETWORK_FILE), json.dumps(parts, indent=1).encode())
 
 
-def write_run(folder: str, parts: dict, network: tf.keras.Model, kept: dict) -> None:
-    """Create the folder of a run that was trained elsewhere, whole or not at all.
+def write_run(
+    folder: str,
+    parts: dict,
+    network: tf.keras.Model,
+    kept: dict | None = None,
+    kind: tf.DType = tf.float32,
+) -> None:
+    """Create a run's folder with one set of weights and nothing else, whole or not at all.
 
     Args:
       folder: must not exist, or be empty.
       parts: of model.json.
       network: with the weights.
       kept: further arrays by name, for a later export; ``values(prefix, "kept")`` reads them.
+      kind: of number that the weights are stored as.
     """
     partial = folder.rstrip("/") + ".partial"
-    group, state = tf.train.Checkpoint(), tf.train.Checkpoint(model=_group(network.variables))
-    group.variables = {name: tf.Variable(array) for name, array in kept.items()}
-    state.kept = group
+    weights = {n: tf.Variable(tf.cast(v, kind)) for n, v in by_name(network.variables).items()}
+    state = tf.train.Checkpoint(model=tf.train.Checkpoint(), kept=tf.train.Checkpoint())
+    state.model.variables = weights
+    state.kept.variables = {name: tf.Variable(array) for name, array in (kept or {}).items()}
     try:
         if tf.io.gfile.exists(partial):
             tf.io.gfile.rmtree(partial)
@@ -104,7 +117,7 @@ def check_data(folder: str, info: DatasetInfo) -> None:
 
     The position in the data is an index into these. Raises ValueError naming both.
     """
-    before, now = _read_parts(folder).get("data"), _fingerprint(info)
+    before, now = read_parts(folder).get("data"), _fingerprint(info)
     if before != now:
         raise ValueError(
             f"{folder} was trained on other records ({before}, as its {NETWORK_FILE} says) than "
@@ -113,8 +126,8 @@ def check_data(folder: str, info: DatasetInfo) -> None:
         )
 
 
-def _read_parts(folder: str) -> dict:
-    """What model.json of the run in ``folder`` holds.
+def read_parts(folder: str) -> dict:
+    """All that model.json of the run in ``folder`` holds.
 
     Raises FileNotFoundError without a model.json, ValueError for an invalid one.
     """
@@ -143,7 +156,7 @@ def read_network(folder: str) -> tuple[dict, Skeleton]:
 
     Raises FileNotFoundError without a model.json, ValueError for an invalid one.
     """
-    parts = _read_parts(folder)
+    parts = read_parts(folder)
     return dict(parts["build"]), Skeleton.from_parts(parts)
 
 
@@ -152,7 +165,7 @@ def read_expected(folder: str) -> tuple[tuple[float, ...], str]:
 
     Raises ValueError for an invalid mean; else as ``read_network``.
     """
-    expects = _read_parts(folder).get("expects", {})
+    expects = read_parts(folder).get("expects", {})
     mean, decoder = expects.get("mean", MEAN), expects.get("decode", "")
     numbers = isinstance(mean, (list, tuple)) and all(isinstance(v, (int, float)) for v in mean)
     if not numbers or len(mean) != 3 or not all(-1e6 < value < 1e6 for value in mean):
@@ -172,7 +185,7 @@ def read_geometry(folder: str) -> Geometry:
 
     Raises ValueError for an invalid geometry; else as ``read_network``.
     """
-    parts = _read_parts(folder)
+    parts = read_parts(folder)
     written = parts.get("expects", {}).get("geometry")
     try:
         if written is None:
@@ -191,7 +204,7 @@ def read_category(folder: str) -> dict[str, int | str]:
 
     Raises ValueError for an invalid one; else as ``read_network``.
     """
-    parts = _read_parts(folder)
+    parts = read_parts(folder)
     data = parts.get("data")
     name = str(data.get("name", "")) if isinstance(data, dict) else ""
     default = name[len("coco ") :] if name.startswith("coco ") else "person"

@@ -5,7 +5,8 @@ r"""Export a trained network for other programs.
 
 Formats: savedmodel (a folder in TensorFlow Serving's layout, with signatures for normalised
 pictures and for photographs with boxes), tflite, onnx and openvino (a folder with model.xml and
-model.bin), which need `make export-tools`, and frozen (a GraphDef).
+model.bin), which need `make export-tools`, frozen (a GraphDef), and run (a run's folder with one
+set of weights: to predict with, to evaluate, or to start from with --init_from).
 
 Each export is loaded in its own runtime and compared with the checkpoint on people of the records;
 the table is printed, and written to <output>.json. An export that loses more than 0.2 points of

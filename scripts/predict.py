@@ -1,6 +1,8 @@
 """Predict the joints of people in pictures and videos, and draw them.
 
-python scripts/predict.py --checkpoint=runs/demo INPUT...
+python scripts/predict.py street.jpg
+
+takes the network that comes with the project, --checkpoint=runs/demo another.
 
 INPUT: pictures, folders (with their subfolders), patterns, a video, a camera's number, or - for a
 list on standard input.

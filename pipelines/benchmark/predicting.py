@@ -41,11 +41,11 @@ def _network(config: Config):
 
 def _predictor(config: Config) -> Predictor:
     network, info, options = _network(config)
-    return Predictor(network, info.skeleton, info.geometry, options)
+    return Predictor(network, info.skeleton, info.geometry, options, recuts=0)
 
 
 def whole(settings: dict, folder: str) -> Part:
-    """Picture files -> predictions.json, each whole picture one person."""
+    """Picture files -> predictions.json, each whole picture one person, cut once."""
     predictor, inputs = _predictor(Config(**settings)), _inputs(folder)
 
     def predict() -> None:

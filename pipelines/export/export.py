@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -44,12 +45,12 @@ class ExportOptions:
 
     checkpoint: str = option(dataclasses.MISSING, "run or checkpoint", group="Network")
     format: str = option(dataclasses.MISSING, "file format", choices=formats.FORMATS, group="File")
-    output: str = option(dataclasses.MISSING, "file (savedmodel, openvino: folder) to write")
+    output: str = option(dataclasses.MISSING, "file (savedmodel, openvino, run: folder) to write")
     weights: str = option(
         "best", "kind of weights", choices=("best", "averaged", "raw"), group="Network"
     )
     quantize: str = option(
-        "none", "quantization of a tflite or openvino file", choices=formats.QUANTIZE, group="File"
+        "none", "quantization of tflite, openvino or run", choices=formats.QUANTIZE, group="File"
     )
     with_preprocessing: bool = option(
         False, "input is uint8 RGB; the file contains scaling and mean"
@@ -95,6 +96,8 @@ def _check(options: ExportOptions) -> None:
             "--with_preprocessing is for the other formats: a SavedModel's signature "
             '"joints" takes whole photographs already'
         )
+    if options.with_preprocessing and options.format == "run":
+        raise ValueError("--with_preprocessing is for other formats: a run's mean is in model.json")
     formats.check_installed(options.format)
 
 
@@ -126,7 +129,7 @@ def calibration(info: tfrecords.DatasetInfo, exported: verify.Exported, mean) ->
 
 @dataclasses.dataclass(frozen=True)
 class _Export:
-    """What is written, and to where."""
+    """What is written, and to where; the network is not folded."""
 
     options: ExportOptions
     path: str
@@ -134,16 +137,21 @@ class _Export:
     info: tfrecords.DatasetInfo
     inference: InferenceOptions
 
+    @functools.cached_property
+    def folded(self) -> tf.keras.Model:
+        """The network with its batch norms folded into the convolutions."""
+        return bn_folding.fold(self.network)
+
     def heatmaps(self):
         """The function from pictures to heatmaps."""
         mean = self.inference.mean
-        return signatures.heatmaps(self.network, self.options.with_preprocessing, mean)
+        return signatures.heatmaps(self.folded, self.options.with_preprocessing, mean)
 
 
 def _write_savedmodel(export: _Export) -> str:
     joints = {
         name: signatures.joints(
-            export.network,
+            export.folded,
             export.info.geometry,
             export.info.skeleton.mirror,
             export.inference,
@@ -153,7 +161,7 @@ def _write_savedmodel(export: _Export) -> str:
     }
     functions = {"heatmaps": export.heatmaps(), **joints}
     path = os.path.join(export.path, "1")
-    formats.write_savedmodel(path, functions, export.network.variables)
+    formats.write_savedmodel(path, functions, export.folded.variables)
     return path
 
 
@@ -182,6 +190,15 @@ def _write_openvino(export: _Export) -> str:
     return export.path
 
 
+def _write_run(export: _Export) -> str:
+    folder, _ = checkpoints.split_path(export.options.checkpoint)
+    parts = checkpoints.read_parts(folder)
+    expects = {**parts.get("expects", {}), "decode": export.inference.decoder}
+    kind = tf.float16 if export.options.quantize == "float16" else tf.float32
+    checkpoints.write_run(export.path, {**parts, "expects": expects}, export.network, kind=kind)
+    return export.path
+
+
 # Each writes an export and returns the path that its runtime, in ``formats.LOAD``, loads.
 WRITE = {
     "savedmodel": _write_savedmodel,
@@ -189,6 +206,7 @@ WRITE = {
     "onnx": _write_onnx,
     "frozen": _write_frozen,
     "openvino": _write_openvino,
+    "run": _write_run,
 }
 
 
@@ -204,7 +222,7 @@ def write(
     Args:
       options: format, quantization and input.
       path: of the file; a SavedModel is written to its subfolder ``1``.
-      network: to be written, from ``bn_folding.fold``.
+      network: to be written, not folded.
       info: records with its geometry, and with people to calibrate on.
       inference: options of the joints.
 
@@ -333,7 +351,7 @@ def run(options: ExportOptions) -> dict:
     try:
         tf.io.gfile.makedirs(work)
         written = os.path.join(work, _EXPORT)
-        path = write(options, written, bn_folding.fold(network), info, inference)
+        path = write(options, written, network, info, inference)
         rows = compare(options, path, network, info, inference)
         loss, weakness = _judge(options, info.name, info.count(options.split), rows)
         document = {

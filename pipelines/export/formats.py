@@ -18,13 +18,14 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from hourglass import quiet
+from hourglass import bn_folding, quiet
+from pipelines import checkpoints
 from pipelines.io import read_whole, temporary_folder, write_atomically
 
 QUANTIZE = ("none", "float16", "int8")
 
 # Format -> its kinds of quantization besides "none".
-QUANTIZED = {"tflite": ("float16", "int8"), "openvino": ("float16",)}
+QUANTIZED = {"tflite": ("float16", "int8"), "openvino": ("float16",), "run": ("float16",)}
 
 # Format -> packages of `make export-tools` that it needs.
 _PACKAGES = {"onnx": ("onnx", "tf2onnx", "onnxruntime"), "openvino": ("openvino",)}
@@ -238,12 +239,20 @@ def load_openvino(path: str, precision: str = "f32"):
     return lambda images: compiled(np.asarray(images))[0]
 
 
+def load_run(path: str):
+    """The network of a run's folder as a function of pictures."""
+    network = bn_folding.fold(checkpoints.load_network(path)[0])
+    heatmaps = tf.function(lambda images: network(images, training=False)[-1])
+    return lambda images: heatmaps(tf.convert_to_tensor(images)).numpy()
+
+
 LOAD = {
     "savedmodel": load_savedmodel,
     "tflite": load_tflite,
     "onnx": load_onnx,
     "frozen": load_frozen,
     "openvino": load_openvino,
+    "run": load_run,
 }
 
 

@@ -12,13 +12,22 @@ class MediaOptions:
     """The people to predict, and what to write."""
 
     checkpoint: str = option(
-        "runs/demo", "folder of a run, its best/, or one checkpoint", group="Network"
+        "",
+        "folder of a run, its best/, or one checkpoint; default: pretrained/people, which comes "
+        "with the project",
+        group="Network",
     )
     boxes: str = option(
         "",
         'bounding boxes: CSV lines file,x,y,w,h, JSON {"file": [[x, y, w, h]]}, COCO detections or '
-        "annotations; default: each whole picture is one person",
+        "annotations; default: each picture shows one person, who is looked for",
         group="People and pictures",
+    )
+    recuts: int = option(
+        2,
+        "times, at most, that a person without a box is cut again around the joints found; the "
+        "surest prediction counts",
+        lower=0,
     )
     annotations: str = option("", "COCO file with the file names of the images in --boxes")
     category: str = option(

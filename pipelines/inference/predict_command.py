@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import os
 import sys
 
@@ -18,8 +19,8 @@ from pipelines.inference.writers import Results, drawn_paths
 from pipelines.io import check_writable
 
 WITHOUT_BOXES = (
-    "no --boxes: each whole picture is one person. This works best with the person centred and "
-    "about three quarters of the picture's height; otherwise give boxes."
+    "no --boxes: each picture shows one person, who is looked for from its middle. Give boxes of "
+    "several people, and of people smaller than half of their picture."
 )
 
 _TURNED = {
@@ -43,13 +44,14 @@ def run(inputs: list[str], listed: list[str], options: MediaOptions) -> int:
 
     Raises FileNotFoundError, ValueError, OSError: nothing can be predicted or written.
     """
+    options = dataclasses.replace(options, checkpoint=options.checkpoint or checkpoints.PRETRAINED)
     check_writable(options.output)
     pairs, others = media.expand(inputs, listed, options.output)
     sources = _inputs(pairs, options.output)
     category = _category(options)
     boxes, unknown = _boxes(sources, options, category["id"])
     fits = _fits(boxes, sources)
-    predictor = Predictor.load(options.checkpoint, heatmaps=options.heatmaps)
+    predictor = Predictor.load(options.checkpoint, heatmaps=options.heatmaps, recuts=options.recuts)
     print(WITHOUT_BOXES if boxes is None else _describe(boxes))
     ids = boxes.ids.values() if boxes else ()
     first_id = max([0, *(key for key in ids if isinstance(key, int))]) + 1

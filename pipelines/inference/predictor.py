@@ -2,7 +2,7 @@
 
 from pipelines.inference.predictor import Predictor
 
-predictor = Predictor.load("runs/demo")
+predictor = Predictor.load()  # the network that comes with the project, or the folder of a run
 poses = predictor(["photograph.jpg"], [[(x, y, width, height)]])
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
@@ -21,13 +22,25 @@ from hourglass import bn_folding
 from hourglass.skeleton import Skeleton
 from pipelines import checkpoints
 from pipelines.data import cropping, image_io
+from pipelines.data.annotations import Person
 from pipelines.inference import boxes as people_boxes
-from pipelines.inference import compiled
+from pipelines.inference import compiled, recut
 from pipelines.inference.options import InferenceOptions, for_weights
 
 # px; such a window takes 48 MB. Larger people (crop sides above 2,000 px at the default context,
 # 0.02 % of MPII's) are downscaled by an integer factor first.
 WIDEST = 4096
+
+# px, the longer side of what is kept of a picture to cut its person again: at most 4.3 MB.
+KEPT = 1200
+
+# Times that a person without a box is cut again, at most.
+RECUTS = 2
+
+_PRETRAINED_NOTE = (
+    "network: pretrained/people, which comes with the project (pretrained/README.md says what it "
+    "can do); for another name the folder of a run"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,6 +74,8 @@ class Crop:
       side: crop px.
       crop_to_image: [2, 3] float64.
       box: as given.
+      kept: the picture to cut the person from again, [h, w, 3] uint8 RGB, and its kept_to_image
+        [2, 3] float64; None where the place is given.
     """
 
     square: np.ndarray
@@ -68,6 +83,7 @@ class Crop:
     side: float
     crop_to_image: np.ndarray
     box: tuple | None
+    kept: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Predictor:
@@ -82,6 +98,7 @@ class Predictor:
         *,
         batch_size: int = 32,
         heatmaps: bool = False,
+        recuts: int = RECUTS,
     ):
         """Nothing is compiled yet: the first pictures take seconds.
 
@@ -92,10 +109,13 @@ class Predictor:
           options: see ``InferenceOptions``.
           batch_size: largest batch of the network, people.
           heatmaps: return them with each pose.
+          recuts: how often, at most, a person without a box is cut again around the joints that
+            were found, and predicted again; the surest of these predictions is returned.
 
         Raises ValueError as ``compiled.make_predict``.
         """
         self.skeleton, self.geometry, self.batch_size = skeleton, geometry, batch_size
+        self.recuts = recuts
         self._predict = compiled.make_predict(
             network, skeleton.mirror, options, batch_size=batch_size, heatmaps=heatmaps
         )
@@ -103,24 +123,28 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        path: str,
+        path: str = checkpoints.PRETRAINED,
         options: InferenceOptions | None = None,
         *,
         batch_size: int = 32,
         heatmaps: bool = False,
+        recuts: int = RECUTS,
     ) -> Predictor:
-        """Load a trained network.
+        """Load a trained network, and say so where it is the one that comes with the project.
 
         Args:
           path: folder of a run, its best/, or one checkpoint.
           options: None for evaluation's: averaged with the mirrored picture, with the decoder and
             mean that the weights expect. For others of the same weights:
             ``options.for_weights(checkpoints.read_expected(folder), flip=False)``.
-          batch_size: see the constructor, as for ``heatmaps``.
+          batch_size: see the constructor, as for ``heatmaps`` and ``recuts``.
           heatmaps: return them with each pose.
+          recuts: of people without a box.
 
         Raises FileNotFoundError or ValueError if there is no checkpoint, or it is damaged.
         """
+        if path == checkpoints.PRETRAINED:
+            print(_PRETRAINED_NOTE, file=sys.stderr)
         folder, _ = checkpoints.split_path(path)
         options = options or for_weights(checkpoints.read_expected(folder))
         network, skeleton, *_ = checkpoints.load_network(path)
@@ -131,6 +155,7 @@ class Predictor:
             options,
             batch_size=batch_size,
             heatmaps=heatmaps,
+            recuts=recuts,
         )
 
     def __call__(
@@ -146,8 +171,8 @@ class Predictor:
           images: paths, or [H, W, 3] uint8 RGB arrays.
           boxes: for each image its people's (x, y, w, h) in image px as in COCO, where the first
             pixel spans 0 to 1. Each becomes a crop by the rule of training, ``boxes.person``. None,
-            for an image or for all: the whole picture is the person, best when centred and about
-            three quarters of its height.
+            for an image or for all: the whole picture is the person, who is looked for from there
+            in up to ``recuts`` further cuts.
           upright: turn files by their EXIF orientation, as viewers show them; boxes and joints then
             refer to the turned picture.
 
@@ -191,18 +216,26 @@ class Predictor:
                 f"an image must be [H, W, 3] uint8 RGB, not {list(array.shape)} {array.dtype}"
             )
         person = people_boxes.person(box, array.shape[1], array.shape[0])
-        factor = math.ceil(self.geometry.context * person.side / WIDEST)
-        array, small_to_image = _downscaled(array, factor)
-        center = cropping.to_crop(person.center, small_to_image)
+        small = _downscaled(array, math.ceil(self.geometry.context * person.side / WIDEST))
+        crop = self._cut(*small, person, people_boxes.numbers(box))
+        if box is not None or not self.recuts:
+            return crop
+        # A copy: a view would keep all of the picture.
+        kept, kept_to_image = _downscaled(array, math.ceil(max(array.shape[:2]) / KEPT))
+        return dataclasses.replace(crop, kept=(kept.copy(), kept_to_image))
+
+    def _cut(self, small: np.ndarray, small_to_image: np.ndarray, person: Person, box) -> Crop:
+        """Crop a person, in image px, from a picture that was downscaled."""
+        center, factor = cropping.to_crop(person.center, small_to_image), small_to_image[0, 0]
         person = dataclasses.replace(person, center=center, side=person.side / factor)
-        square, crop_to_small = cropping.crop(array, person, self.geometry)
+        square, crop_to_small = cropping.crop(small, person, self.geometry)
         shift = small_to_image[:, :2] @ crop_to_small[:, 2] + small_to_image[:, 2]
         return Crop(
             square,
             cropping.to_crop(person.center, crop_to_small),
             person.side / crop_to_small[0, 0],
             np.column_stack([factor * crop_to_small[:, :2], shift]),
-            people_boxes.numbers(box),
+            box,
         )
 
     def stream(self, items: Iterable[tuple[object, list[Crop]]]) -> Iterator[tuple]:
@@ -228,6 +261,26 @@ class Predictor:
         yield from _finished(waiting, poses)
 
     def _poses(self, crops: list[Crop]) -> list[Pose]:
+        poses = self._once(crops)
+        last = {k: poses[k] for k, crop in enumerate(crops) if crop.kept}
+        for _ in range(self.recuts):
+            again = {k: self._recut(crops[k].kept, pose) for k, pose in last.items()}
+            again = {k: crop for k, crop in again.items() if crop}
+            last = dict(zip(again, self._once([*again.values()])))
+            for k, pose in last.items():
+                poses[k] = max(poses[k], pose, key=lambda pose: pose.confidence.mean())
+        return poses
+
+    def _recut(self, kept: tuple[np.ndarray, np.ndarray], pose: Pose) -> Crop | None:
+        square = recut.square(pose.joints, pose.confidence, pose.center, pose.side)
+        if square is None:
+            return None
+        height, width = (length * kept[1][0, 0] for length in kept[0].shape[:2])
+        whole = people_boxes.person(None, width, height)
+        person = dataclasses.replace(whole, center=square[0], side=square[1])
+        return self._cut(*kept, person, None)
+
+    def _once(self, crops: list[Crop]) -> list[Pose]:
         if not crops:
             return []
         canvas = self.geometry.canvas

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hourglass import affine, bn_folding, model
+from hourglass import affine, model
 from hourglass.skeleton import MPII
 from pipelines import checkpoints
 from pipelines.data import cropping, input_pipeline, preprocessing, tfrecords
@@ -355,6 +355,8 @@ CASES = [
     ("savedmodel", {}),
     ("openvino", {}),
     ("openvino", {"quantize": "float16", "with_preprocessing": True}),
+    ("run", {}),
+    ("run", {"quantize": "float16"}),
 ]
 
 
@@ -387,6 +389,26 @@ def test_export_equals_its_checkpoint(exported, trained, kind, changes):
     within = 2e-3 if options.quantize == "float16" else 1e-5
     np.testing.assert_allclose(formats.LOAD[kind](path)(given), want, atol=within)
     np.testing.assert_allclose(formats.LOAD[kind](path)(given[:1]), want[:1], atol=within)
+
+
+@pytest.mark.slow
+def test_a_run_is_predicted_and_continued_from(exported, trained):
+    """One set of weights in half the bytes, and the decoder that it was exported with."""
+    # The truth is what another decoder found: 8 people's PCKh says nothing about this one.
+    changes = (("quantize", "float16"), ("decoder", "subpixel"), ("accept_loss", True))
+    folder = str(exported("run", *changes)[0] / "pose.run")
+    network, skeleton, prefix, part = checkpoints.load_network(folder)
+    stored = checkpoints.values(prefix, part)
+    assert skeleton == MPII and part == "model"
+    assert {array.dtype for array in stored.values()} == {np.dtype(np.float16)}
+    assert set(stored) == set(checkpoints.by_name(network.variables))
+    assert checkpoints.read_expected(folder) == (preprocessing.MEAN, "subpixel")
+    assert checkpoints.read_geometry(folder) == checkpoints.read_geometry(trained[0].workdir)
+    fresh = model.build(**checkpoints.read_network(folder)[0])
+    checkpoints.start_from(prefix, fresh, set())
+    for ours, theirs in zip(fresh.variables, network.variables):
+        assert ours.dtype == tf.float32
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
 @pytest.mark.slow
@@ -466,11 +488,12 @@ def test_spoiled_export_is_found_out(ask, tmp_path, known):
     """Two joints' heatmaps exchanged between reading the checkpoint and writing the file."""
     options, info = ask("frozen"), tfrecords.read_info(known)
     network, *_ = checkpoints.load_network(options.checkpoint)
-    spoiled = bn_folding.fold(network)
-    kernel, bias = spoiled.layers[-2].get_weights()
+    spoiled, *_ = checkpoints.load_network(options.checkpoint)
+    heads = [layer for layer in spoiled.layers if layer.name.endswith("_heatmaps")]
+    kernel, bias = heads[-1].get_weights()
     order = np.arange(len(MPII))
     order[[0, 9]] = order[[9, 0]]  # right ankle and head top
-    spoiled.layers[-2].set_weights([kernel[..., order], bias[order]])
+    heads[-1].set_weights([kernel[..., order], bias[order]])
     path = export.write(options, str(tmp_path / "spoiled"), spoiled, info, OPTIONS)
     rows = export.compare(options, path, network, info, OPTIONS)
     assert rows["checkpoint"]["mean14"] == 100.0
@@ -484,10 +507,11 @@ def test_spoiled_export_is_found_out(ask, tmp_path, known):
 @pytest.mark.parametrize(
     "kind, changes, words",
     [
-        ("onnx", {"quantize": "float16"}, "=float16 needs --format=tflite or openvino, not onnx"),
+        ("onnx", {"quantize": "float16"}, "=float16 needs --format=tflite or openvino or run, not"),
         ("savedmodel", {"quantize": "int8"}, "--quantize=int8 needs --format=tflite, not"),
         ("openvino", {"quantize": "int8"}, "--quantize=int8 needs --format=tflite, not openvino"),
         ("savedmodel", {"with_preprocessing": True}, "--with_preprocessing is for"),
+        ("run", {"with_preprocessing": True}, "--with_preprocessing is for other formats: a run's"),
         ("frozen", {"records": ""}, "--records is missing"),
         ("frozen", {"output": ""}, "--output is empty"),
         ("frozen", {"split": "test"}, "no people in the split 'test'"),

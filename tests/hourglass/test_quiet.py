@@ -52,7 +52,7 @@ COMMANDS = {
     ],
     "scripts/draw_records.py --records=data --count=4 --size=64": [r"data/truth\.png"],
     "scripts/predict.py --checkpoint=run data/truth.png": [
-        "no --boxes: each whole picture is one person.*",
+        "no --boxes: each picture shows one person.*",
         r"1 person in 1 image -> predictions/predictions\.json",
     ],
     "scripts/browse.py --records=data --predictions=run/predictions.json --size=64": [

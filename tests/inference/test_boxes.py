@@ -1,4 +1,7 @@
 import json
+import pathlib
+import re
+import textwrap
 
 import numpy as np
 import pytest
@@ -212,6 +215,53 @@ def test_files_that_are_no_boxes(tmp_path, name, content, words):
         box_files.read(write(tmp_path, name, content))
     with pytest.raises(FileNotFoundError, match="no annotation file"):
         box_files.read(str(tmp_path / "none.csv"))
+
+
+# What two tools write for a picture with a person and a dog.
+RESULTS = {
+    "mmdetection": [
+        {"image_id": 7, "bbox": [10.5, 20.0, 30.0, 60.25], "score": 0.98, "category_id": 1},
+        {"image_id": 7, "bbox": [50.0, 70.0, 20.0, 10.0], "score": 0.91, "category_id": 18},
+    ],
+    "Ultralytics": [
+        {
+            **{"image_id": 7, "file_name": "street.jpg", "category_id": 1},
+            **{"bbox": [10.5, 20.0, 30.0, 60.25], "score": 0.98111},
+        },
+        {
+            **{"image_id": 7, "file_name": "street.jpg", "category_id": 17},
+            **{"bbox": [50.0, 70.0, 20.0, 10.0], "score": 0.91},
+        },
+    ],
+}
+
+
+@pytest.mark.parametrize("tool", RESULTS)
+def test_results_of_detectors(tmp_path, tool):
+    document = {"images": [{"id": 7, "file_name": "street.jpg"}], "annotations": []}
+    annotations = write(tmp_path, "mine.json", document)
+    read = box_files.read(write(tmp_path, "results.bbox.json", RESULTS[tool]), annotations)
+    matched, unknown = boxes.match(read, ["pictures/street.jpg"])
+    assert not unknown and not matched.problems
+    assert plain(matched.people) == {"pictures/street.jpg": [(10.5, 20.0, 30.0, 60.25)]}
+    assert sum(matched.left_out.values()) == 1
+
+
+def test_the_pages_lines_for_results_in_memory(tmp_path, monkeypatch):
+    """Of the shapes that torchvision and Ultralytics return; NumPy's arrays have tolist, too."""
+    page = pathlib.Path(__file__).parents[2] / "docs" / "data.md"
+    lines = re.search(r"\n    import csv\n(    .*\n|\n)+", page.read_text())[0]
+    corners = np.float32([[10.5, 20, 40.5, 80.25], [50, 70, 70, 80]])
+    torchvision = {"boxes": corners, "labels": np.array([1, 18]), "scores": np.ones(2)}
+    classes = np.float32([0, 16])
+    monkeypatch.chdir(tmp_path)
+    for path, found in (
+        ("street.jpg", torchvision),
+        ("park.jpg", {"boxes": corners, "labels": classes + 1}),
+    ):
+        exec(textwrap.dedent(lines), {"found": found, "path": path})
+    box = [(10.5, 20.0, 30.0, 60.25)]
+    assert plain(box_files.read("people.csv").people) == {"street.jpg": box, "park.jpg": box}
 
 
 def test_names_mean_inputs_by_the_end_of_their_paths():
