@@ -40,11 +40,13 @@ torch: venv ## add PyTorch (CPU), for .pth files and for comparison tests
 export-tools: venv ## add ONNX and OpenVINO, for scripts/export.py and its tests
 	@PIP_USER=0 $(RUN) -m pip install --quiet --disable-pip-version-check --only-binary=:all: --retries=1 --no-deps -r requirements-export.txt
 
-demo: venv ## synthetic people: records, training, evaluation, runs/demo/predictions.png
+demo: venv ## synthetic people: records, training, evaluation, pictures; then a real photograph
 	$(MAKE_RECORDS)
 	$(TRAIN)
 	$(EVALUATE)
-	@echo "The predictions as a picture: $(DEMO_RUN)/predictions.png"
+	$(RUN) scripts/predict.py docs/street.jpg --boxes=docs/street.csv --output="$(DEMO_RUN)/photograph"
+	@echo "Synthetic people, true and predicted: $(DEMO_RUN)/predictions.png"
+	@echo "A real one, by the network in pretrained/: $(DEMO_RUN)/photograph/street.jpg"
 
 test: lint ## lint and the tests
 	$(TESTS) -m "not fire"

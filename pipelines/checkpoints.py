@@ -84,10 +84,14 @@ def write_run(
       parts: of model.json.
       network: with the weights.
       kept: further arrays by name, for a later export; ``values(prefix, "kept")`` reads them.
-      kind: of number that the weights are stored as.
+      kind: of number that kernels are stored as. Vectors stay as they are: they take little room,
+        and small variances of batch norm lie below float16's range.
     """
     partial = folder.rstrip("/") + ".partial"
-    weights = {n: tf.Variable(tf.cast(v, kind)) for n, v in by_name(network.variables).items()}
+    weights = {
+        name: tf.Variable(tf.cast(v, kind) if len(v.shape) > 1 else v)
+        for name, v in by_name(network.variables).items()
+    }
     state = tf.train.Checkpoint(model=tf.train.Checkpoint(), kept=tf.train.Checkpoint())
     state.model.variables = weights
     state.kept.variables = {name: tf.Variable(array) for name, array in (kept or {}).items()}

@@ -50,5 +50,5 @@ class MediaOptions:
     )
     draw: bool = option(True, "write pictures and videos, not only predictions")
     heatmaps: bool = option(False, "add a panel of the heatmaps to each picture")
-    show_above: float = option(0.1, "joints of lower confidence are not drawn; the files have all")
+    show_above: float = option(0.2, "joints of lower confidence are not drawn; the files have all")
     longest: int = option(1600, "longer side of drawn pictures, px", lower=16)
