@@ -154,6 +154,7 @@ def placed(image, person, times, random):
     return whole, moved
 
 
+@pytest.mark.timeout(1800)
 def test_how_much_cutting_again_wins_back(sports):
     """The first 300 people, anywhere in pictures of several times their size."""
     skeleton, people, images = sports
