@@ -117,7 +117,7 @@ def test_people_in_sports(sports):
 
 
 def test_people_of_coco():
-    """People with 12 shared joints in the pictures at hand; the network never saw such ones."""
+    """People with 12 shared joints in 60 pictures; the network never saw such ones."""
     folder = os.path.join(DATA, "coco_mini")
     predictor, parts = Predictor.load(), []
     for split in ("train2017", "val2017"):
