@@ -178,9 +178,17 @@ def average_decay(decay: float, step: tf.Tensor) -> tf.Tensor:
 def update_average(
     averages: Sequence[tf.Variable], variables: Sequence[tf.Variable], decay: tf.Tensor
 ) -> None:
-    """Move each average towards its variable: average += (1 - decay) * (variable - average)."""
-    for average, variable in zip(averages, variables):
-        average.assign_add((1.0 - decay) * (variable.read_value() - average.read_value()))
+    """Move each average towards its variable: average += (1 - decay) * (variable - average).
+
+    Under MirroredStrategy each replica's copy is moved by itself, which traces in half the time;
+    statistics, which differ between replicas, have the mean of their averages as their average.
+    """
+    rate = 1.0 - decay
+    for pair in zip(averages, variables):
+        for average, variable in zip(*(getattr(v, "values", (v,)) for v in pair)):
+            with tf.device(average.device):
+                change = rate * (variable.value() - average.value())
+                average.assign_add(change, read_value=False)
 
 
 def clip(gradients: Sequence[tf.Tensor], limit: float | None) -> tuple[list[tf.Tensor], tf.Tensor]:

@@ -18,6 +18,7 @@ from pipelines.cli import POSITIVE, option
 from pipelines.data import input_pipeline, preprocessing, tfrecords
 from pipelines.evaluation import evaluate, ground_truth, report
 from pipelines.export import formats, signatures, verify
+from pipelines.inference import openvino_engine
 from pipelines.inference.options import InferenceOptions, for_weights
 from pipelines.io import check_writable, read_whole, write_atomically
 
@@ -181,7 +182,7 @@ def _write_onnx(export: _Export) -> str:
 
 
 def _write_frozen(export: _Export) -> str:
-    formats.write_frozen(export.path, export.heatmaps())
+    openvino_engine.write_frozen(export.path, export.heatmaps())
     return export.path
 
 

@@ -6,7 +6,6 @@ A loaded export is a function of pictures [B, size, size, 3] to heatmaps [B, h, 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
 import subprocess
@@ -19,7 +18,8 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from hourglass import bn_folding, quiet
-from pipelines import checkpoints
+from pipelines import checkpoints, optional
+from pipelines.inference import openvino_engine
 from pipelines.io import read_whole, temporary_folder, write_atomically
 
 QUANTIZE = ("none", "float16", "int8")
@@ -43,12 +43,6 @@ def write_savedmodel(path: str, signatures: dict, variables) -> None:
     # Only the variables: Keras would store the functions of all its layers a second time.
     module.kept = list(variables)
     tf.saved_model.save(module, path, {k: f.get_concrete_function() for k, f in signatures.items()})
-
-
-def write_frozen(path: str, function) -> None:
-    """Write a GraphDef without variables: "images:0" to "heatmaps:0"."""
-    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
-    write_atomically(path, frozen.graph.as_graph_def().SerializeToString())
 
 
 def write_tflite(path: str, function, quantize: str, pictures: np.ndarray | None = None) -> None:
@@ -118,24 +112,12 @@ def packages(kind: str) -> tuple[str, ...]:
 def check_installed(kind: str) -> None:
     """Raise OSError if one of ``packages`` is missing."""
     for name in packages(kind):
-        _optional(name)
-
-
-def _optional(name: str):
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they use deprecated parts of NumPy and protobuf
-            return importlib.import_module(name)
-    except ImportError as error:
-        raise OSError(
-            f"{name} is not installed; `make export-tools` adds it to .venv, or: "
-            "pip install --no-deps -r requirements-export.txt"
-        ) from error
+        optional.load(name)
 
 
 def write_onnx(path: str, function) -> None:
     """Write an ONNX file: "images" to "heatmaps". Raises OSError if tf2onnx is not installed."""
-    tf2onnx = _optional("tf2onnx")
+    tf2onnx = optional.load("tf2onnx")
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as on import
@@ -166,14 +148,11 @@ def write_openvino(path: str, function, quantize: str) -> None:
 
     Raises OSError if openvino is not installed.
     """
-    openvino = _optional("openvino")
+    network = openvino_engine.convert(function)
     with temporary_folder() as folder:
-        frozen, graph = (os.path.join(folder, name) for name in ("frozen.pb", _PAIR[0]))
-        write_frozen(frozen, function)
-        network = openvino.Core().read_model(frozen)
-        network.input().set_names({"images"})
-        network.output().set_names({"heatmaps"})
-        openvino.save_model(network, graph, compress_to_fp16=quantize == "float16")
+        graph = os.path.join(folder, _PAIR[0])
+        halved = quantize == "float16"
+        optional.load("openvino").save_model(network, graph, compress_to_fp16=halved)
         for name in _PAIR:
             write_atomically(os.path.join(path, name), read_whole(os.path.join(folder, name)))
 
@@ -218,7 +197,7 @@ def load_onnx(path: str):
 
     Raises OSError if onnxruntime is not installed.
     """
-    runtime = _optional("onnxruntime")
+    runtime = optional.load("onnxruntime")
     session = runtime.InferenceSession(read_whole(path), providers=["CPUExecutionProvider"])
     return lambda images: session.run(["heatmaps"], {"images": np.asarray(images)})[0]
 
@@ -228,15 +207,13 @@ def load_openvino(path: str, precision: str = "f32"):
 
     Args:
       path: of the folder.
-      precision: computed in, "f32" or "bf16"; where the processor has no bf16, OpenVINO decides.
+      precision: see ``openvino_engine.compile_model``.
 
     Raises OSError if openvino is not installed.
     """
-    core = _optional("openvino").Core()
+    core = optional.load("openvino").Core()
     network = core.read_model(*(read_whole(os.path.join(path, name)) for name in _PAIR))
-    # By default it computes in bfloat16 where the processor does.
-    compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": precision})
-    return lambda images: compiled(np.asarray(images))[0]
+    return openvino_engine.compile_model(network, precision)
 
 
 def load_run(path: str):

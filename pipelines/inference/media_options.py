@@ -17,6 +17,12 @@ class MediaOptions:
         "with the project",
         group="Network",
     )
+    engine: str = option(
+        "tensorflow",
+        "what computes the network; openvino (after make export-tools) uses the CPU alone, in bf16 "
+        "where it has that",
+        choices=("tensorflow", "openvino"),
+    )
     boxes: str = option(
         "",
         'bounding boxes: CSV lines file,x,y,w,h, JSON {"file": [[x, y, w, h]]}, COCO detections or '

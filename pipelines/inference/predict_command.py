@@ -51,7 +51,12 @@ def run(inputs: list[str], listed: list[str], options: MediaOptions) -> int:
     category = _category(options)
     boxes, unknown = _boxes(sources, options, category["id"])
     fits = _fits(boxes, sources)
-    predictor = Predictor.load(options.checkpoint, heatmaps=options.heatmaps, recuts=options.recuts)
+    predictor = Predictor.load(
+        options.checkpoint,
+        heatmaps=options.heatmaps,
+        recuts=options.recuts,
+        engine=options.engine,
+    )
     print(WITHOUT_BOXES if boxes is None else _describe(boxes))
     ids = boxes.ids.values() if boxes else ()
     first_id = max([0, *(key for key in ids if isinstance(key, int))]) + 1

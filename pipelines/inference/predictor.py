@@ -24,7 +24,7 @@ from pipelines import checkpoints
 from pipelines.data import cropping, image_io
 from pipelines.data.annotations import Person
 from pipelines.inference import boxes as people_boxes
-from pipelines.inference import compiled, recut
+from pipelines.inference import compiled, openvino_engine, recut
 from pipelines.inference.options import InferenceOptions, for_weights
 
 # px; such a window takes 48 MB. Larger people (crop sides above 2,000 px at the default context,
@@ -36,6 +36,9 @@ KEPT = 1200
 
 # Times that a person without a box is cut again, at most.
 RECUTS = 2
+
+# What computes the network -> function of the folded network to a Keras model that does it.
+ENGINES = {"tensorflow": lambda network: network, "openvino": openvino_engine.engine}
 
 _PRETRAINED_NOTE = (
     "network: pretrained/people, which comes with the project (pretrained/README.md says what it "
@@ -129,6 +132,7 @@ class Predictor:
         batch_size: int = 32,
         heatmaps: bool = False,
         recuts: int = RECUTS,
+        engine: str = "tensorflow",
     ) -> Predictor:
         """Load a trained network, and say so where it is the one that comes with the project.
 
@@ -140,8 +144,11 @@ class Predictor:
           batch_size: see the constructor, as for ``heatmaps`` and ``recuts``.
           heatmaps: return them with each pose.
           recuts: of people without a box.
+          engine: one of ``ENGINES``; OpenVINO's uses the CPU alone, in bf16 where the processor has
+            that.
 
-        Raises FileNotFoundError or ValueError if there is no checkpoint, or it is damaged.
+        Raises FileNotFoundError or ValueError if there is no checkpoint, or it is damaged; OSError
+        if the engine's package is not installed.
         """
         if path == checkpoints.PRETRAINED:
             print(_PRETRAINED_NOTE, file=sys.stderr)
@@ -149,7 +156,7 @@ class Predictor:
         options = options or for_weights(checkpoints.read_expected(folder))
         network, skeleton, *_ = checkpoints.load_network(path)
         return cls(
-            bn_folding.fold(network),
+            ENGINES[engine](bn_folding.fold(network)),
             skeleton,
             checkpoints.read_geometry(folder),
             options,

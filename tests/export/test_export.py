@@ -13,6 +13,7 @@ import importlib
 import io
 import json
 import pathlib
+import warnings
 
 import numpy as np
 import pytest
@@ -454,8 +455,8 @@ def test_openvino_takes_any_batch_by_the_names_of_onnx(exported):
 
 
 @pytest.mark.slow
-def test_int8_of_a_dead_layer_is_rejected(tmp_path):
-    """TensorFlow Lite aborts on it: this process would be gone."""
+def test_int8_of_a_dead_layer_is_rejected_where_it_aborts(tmp_path):
+    """TensorFlow Lite 2.15 does, and this process would be gone; 2.21 computes it right."""
     scale = tf.constant([3.0, 2.0])
 
     @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 2], tf.float32)])
@@ -464,6 +465,10 @@ def test_int8_of_a_dead_layer_is_rejected(tmp_path):
 
     pictures = np.random.default_rng(0).uniform(0, 1, [4, 8, 8, 2]).astype(np.float32)
     path = tmp_path / "dead.tflite"
+    if not tf.__version__.startswith("2.15."):
+        formats.write_tflite(str(path), dead, "int8", pictures)
+        np.testing.assert_allclose(formats.load_tflite(str(path))(pictures), pictures, atol=0.01)
+        return
     with pytest.raises(ValueError, match="cannot run the int8 file .* the same output for all"):
         formats.write_tflite(str(path), dead, "int8", pictures)
     assert not path.exists()
@@ -479,7 +484,9 @@ def test_int8_loss_is_rejected_unless_accepted(ask, tmp_path):
     report = export.run(dataclasses.replace(options, accept_loss=True))
     assert "loses" in report["accepted_loss"]
     assert left(tmp_path) == ["pose.tflite", "pose.tflite.json"]
-    details = tf.lite.Interpreter(options.output).get_tensor_details()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 2.21 recommends another package
+        details = tf.lite.Interpreter(options.output).get_tensor_details()
     kernels = [d for d in details if d["dtype"] == np.int8 and len(d["shape"]) == 4]
     assert len(kernels) > 10  # else nothing was quantised
 

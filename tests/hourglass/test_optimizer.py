@@ -264,6 +264,32 @@ def test_an_average_moves_towards_its_variable(run):
     np.testing.assert_array_equal(variables[0], [3.0, 10.0])
 
 
+def test_averages_under_mirrored_strategy(two_replicas):
+    """Copy by copy; statistics differ between replicas, and the mean of their averages counts."""
+    with two_replicas.scope():
+        average, weight = (tf.Variable([start, 0.0]) for start in (1.0, 3.0))
+        kind = {
+            "synchronization": tf.VariableSynchronization.ON_READ,
+            "aggregation": tf.VariableAggregation.MEAN,
+            "trainable": False,
+        }
+        average_mean, moving_mean = (tf.Variable(0.0, **kind) for _ in range(2))
+    for copy, value in zip(moving_mean.values, (2.0, 6.0)):
+        copy.assign(value)
+
+    def update(averages, variables):
+        step = tf.function(lambda decay: optimizer.update_average(averages, variables, decay))
+        step(tf.constant(0.9))
+        return step.get_concrete_function(tf.constant(0.9)).graph.get_operations()
+
+    update([average_mean], [moving_mean])
+    np.testing.assert_allclose(average_mean.read_value(), 0.4, rtol=1e-6)
+    operations = update([average], [weight])
+    np.testing.assert_allclose([copy.numpy() for copy in average.values], [[1.2, 0.0]] * 2)
+    made = [op for op in operations if op.type not in ("Placeholder", "NoOp")]
+    assert len(made) <= 2 * 5 + 2, "tracing a training takes seconds for them"
+
+
 def test_averages_of_a_sequence_are_its_exponential_average():
     values = np.random.default_rng(7).normal(size=40)
     average, variable = tf.Variable(100.0), tf.Variable(0.0)
