@@ -21,9 +21,8 @@ from pipelines.inference.media_options import MediaOptions
 
 def main(inputs: list[str]) -> int:
     """Predict every input."""
-    from pipelines.inference import (
-        predict_command,
-    )  # slow: it loads TensorFlow; --help need not wait
+    # Slow, for it loads TensorFlow: --help need not wait for it.
+    from pipelines.inference import predict_command
 
     listed = [line.rstrip("\n") for line in sys.stdin if line.strip()] if "-" in inputs else []
     return predict_command.run(inputs, listed, cli.parsed(MediaOptions))
