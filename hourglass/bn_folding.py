@@ -134,6 +134,7 @@ def _build(graph: _Graph, output: str) -> tf.keras.Model:
     return network
 
 
+@tf.autograph.experimental.do_not_convert  # see model.build
 def fold(network: tf.keras.Model) -> tf.keras.Model:
     """Rewrite a network for inference, with its current weights.
 

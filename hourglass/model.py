@@ -292,6 +292,7 @@ def stacked_hourglass(
 NETWORKS = {"hourglass": stacked_hourglass}
 
 
+@tf.autograph.experimental.do_not_convert  # of the layers' calls, which takes seconds
 def build(*, joints: int, network: str = "hourglass", **arguments) -> tf.keras.Model:
     """Build a network of ``NETWORKS``.
 

@@ -142,4 +142,4 @@ def start_xla() -> None:
     if level < 2 or not tf.__version__.startswith("2.15."):
         return
     with stderr_through(_filter(level)), tf.init_scope(), tf.device("cpu:0"):
-        tf.function(lambda: tf.constant(1.0) + 1.0, jit_compile=True)()
+        tf.function(lambda: tf.constant(1.0) + 1.0, jit_compile=True, autograph=False)()

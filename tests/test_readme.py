@@ -200,6 +200,7 @@ NOT_RUN = {
     "source .venv/bin/activate": "of venv; tests/test_setup.py makes the folder",
     "make fire": "takes half an hour; a few of its instants are run by the tests themselves",
     "python scripts/benchmark.py --all --json": "takes long at any size; its groups are tested",
+    "python scripts/collapse_study.py --ours=": "twenty minutes; tests/training/test_collapse.py",
     "docker run -p 8501:8501": "no Docker; tests/export/test_export.py loads what it would serve",
     "echo '{": "needs that server; test_the_request_that_is_sent checks what it would get",
     "export TF_CONFIG=": "test_tf_config_is_one",

@@ -146,9 +146,9 @@ def _passes(config: Config, info, device: str, precision: str, weights, tensors)
         network = model.build(**arguments)
         if weights is not None:
             network.set_weights([value.astype(kind) for value in weights])
-        step = tf.function(
-            train_step.make_gradients(network, global_batch_size=config.global_batch_size)
-        )
+        batch_size = config.global_batch_size
+        gradients_of = train_step.make_gradients(network, global_batch_size=batch_size)
+        step = tf.function(gradients_of, autograph=False)
         initial = network.get_weights()
         losses, gradients, heatmaps = step(*map(tf.constant, tensors), 1.0)
     flat = np.concatenate([gradient.numpy().ravel() for gradient in gradients])

@@ -21,6 +21,10 @@ PADDING = -1  # index of examples that pad a batch
 # Batches prefetched to each device.
 PREFETCH = tf.distribute.InputOptions(experimental_per_replica_buffer_size=2)
 
+# AutoGraph would convert the source of every function that a mapped one calls, a tenth of a second
+# each; nothing here needs it.
+_as_written = tf.autograph.experimental.do_not_convert
+
 
 def _deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
@@ -32,7 +36,7 @@ def _deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def _interleave(shards: tf.Tensor, of_shard, block: int = 1) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(shards).interleave(
         of_shard,
-        cycle_length=min(len(shards), 16),
+        cycle_length=min(shards.shape[0], 16),
         block_length=block,
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
@@ -45,6 +49,7 @@ def _streamed(info: tfrecords.DatasetInfo):
     return lambda shard: tf.data.TFRecordDataset(paths[shard]), lambda record: record
 
 
+@_as_written
 def _cached(info: tfrecords.DatasetInfo):
     """As ``_streamed``, but all records are read now and kept; elements are record indices."""
     people, paths = info.count("train"), tf.constant(info.shards("train"))
@@ -85,6 +90,7 @@ def _epoch(of_shard, shards: int, seed: int, epoch: tf.Tensor, buffer: int) -> t
     return elements.shuffle(buffer, seed=seed + epoch * 1_000_003, reshuffle_each_iteration=False)
 
 
+@_as_written
 def training(
     info: tfrecords.DatasetInfo,
     *,
@@ -185,6 +191,7 @@ def _serialized(info: tfrecords.DatasetInfo, split: str, every: int = 1) -> tf.d
     return tf.data.TFRecordDataset(info.shards(split)).shard(every, 0)
 
 
+@_as_written
 def evaluation(
     info: tfrecords.DatasetInfo, split: str, *, batch: int, every: int = 1
 ) -> tf.data.Dataset:
@@ -219,6 +226,7 @@ def evaluation(
     return _deterministic(named.batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE))
 
 
+@_as_written
 def chosen(
     info: tfrecords.DatasetInfo, split: str, indices: np.ndarray, *, batch: int
 ) -> tf.data.Dataset:
@@ -245,6 +253,7 @@ def chosen(
     return _deterministic(decoded.batch(batch).prefetch(1))
 
 
+@_as_written
 def labels(info: tfrecords.DatasetInfo, split: str, every: int = 1) -> dict[str, np.ndarray]:
     """Everything but the pixels of a split's people, as arrays: ``tfrecords.decode``, stacked.
 

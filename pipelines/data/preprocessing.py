@@ -37,7 +37,7 @@ def normalize(
     return image - tf.constant(mean, tf.float32)
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _compiled(crops: tf.Tensor, matrix: tf.Tensor, size: int, mean, change, draws) -> tf.Tensor:
     return normalize(affine.warp_gathered(crops, matrix, size), mean, change, draws)
 

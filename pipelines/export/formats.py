@@ -219,7 +219,7 @@ def load_openvino(path: str, precision: str = "f32"):
 def load_run(path: str):
     """The network of a run's folder as a function of pictures."""
     network = bn_folding.fold(checkpoints.load_network(path)[0])
-    heatmaps = tf.function(lambda images: network(images, training=False)[-1])
+    heatmaps = tf.function(lambda images: network(images, training=False)[-1], autograph=False)
     return lambda images: heatmaps(tf.convert_to_tensor(images)).numpy()
 
 

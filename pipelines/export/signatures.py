@@ -31,10 +31,12 @@ def heatmaps(network: tf.keras.Model, preprocess: bool, mean: tuple[float, ...])
     size = network.input_shape[1]
     kind = tf.uint8 if preprocess else tf.float32
 
-    @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], kind, "images")])
+    pictures = tf.TensorSpec([None, size, size, 3], kind, "images")
+
+    @tf.function(input_signature=[pictures], autograph=False)
     def run(images):
-        pictures = preprocessing.normalize(images, mean=mean) if preprocess else images
-        return {"heatmaps": tf.identity(network(pictures, training=False)[-1], "heatmaps")}
+        normalized = preprocessing.normalize(images, mean=mean) if preprocess else images
+        return {"heatmaps": tf.identity(network(normalized, training=False)[-1], "heatmaps")}
 
     return run
 
@@ -70,7 +72,7 @@ def joints(
 
     pictures, boxes = tf.TensorSpec(shape, kind, "images"), tf.TensorSpec([None, 4], name="boxes")
 
-    @tf.function(input_signature=[pictures, boxes])
+    @tf.function(input_signature=[pictures, boxes], autograph=False)
     def run(images, boxes):
         with tf.device("/cpu:0"):  # GPUs can neither decode nor downscale
             *batch, crop_to_image = tf.map_fn(one, (images, boxes), fn_output_signature=crops)

@@ -54,7 +54,7 @@ class Compiled:
         if key not in self._functions:
             specs = [tf.TensorSpec(shape, dtype) for shape, dtype in key]
             with tf.init_scope():  # reading weights must not become part of a caller's graph
-                traced = tf.function(self.step).get_concrete_function(*specs)
+                traced = tf.function(self.step, autograph=False).get_concrete_function(*specs)
                 # Constants are cast and laid out for the processor once instead of in each call.
                 self._functions[key] = convert_variables_to_constants_v2(traced)
         return self._functions[key]

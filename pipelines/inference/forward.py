@@ -105,4 +105,8 @@ def make_predict(
     def replica_predict(batch: dict):
         return batch["index"], *predict_joints(network, batch, mirror, options)
 
-    return tf.function(lambda batch: strategy.run(replica_predict, (batch,)))
+    @tf.function(autograph=False)
+    def predict(batch: dict):
+        return strategy.run(replica_predict, (batch,))
+
+    return predict

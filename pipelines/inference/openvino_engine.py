@@ -72,7 +72,9 @@ def engine(network: tf.keras.Model, precision: str = FASTEST) -> tf.keras.Model:
     """
     shape = network.outputs[-1].shape[1:]
 
-    @tf.function(input_signature=[tf.TensorSpec(network.input_shape, name="images")])
+    pictures = tf.TensorSpec(network.input_shape, name="images")
+
+    @tf.function(input_signature=[pictures], autograph=False)
     def last(images):
         return {"heatmaps": tf.identity(network(images, training=False)[-1], "heatmaps")}
 

@@ -132,7 +132,7 @@ def _make_statistics(strategy, network, options: augmentation.BatchOptions):
         squares = [variance + mean**2 for mean, variance in zip(means, variances)]
         return tf.stack([tf.concat(means, 0), tf.concat(squares, 0)])
 
-    @tf.function
+    @tf.function(autograph=False)
     def statistics(share: dict) -> tf.Tensor:
         # Around all replicas: synchronised norms are traced one replica after the other.
         with _recording(layers, seen):
@@ -154,7 +154,6 @@ def _recording(layers: list, seen: dict) -> Iterator[None]:
             del layer.call  # back to the class's method
 
 
-@tf.autograph.experimental.do_not_convert
 def _record_and_call(layer, seen: dict, x: tf.Tensor, *arguments, **options):
     (channels,) = np.atleast_1d(layer.axis) % len(x.shape)
     others = [axis for axis in range(len(x.shape)) if axis != channels]

@@ -66,7 +66,7 @@ def make_gradients(
 
     if xla:
         quiet.start_xla()
-        part = tf.function(part, jit_compile=True)
+        part = tf.function(part, jit_compile=True, autograph=False)
     if accumulation_steps == 1:
         return part
     return functools.partial(_add_parts, part, accumulation_steps, network)
@@ -248,7 +248,7 @@ def make_train_steps(state: TrainState, options: StepOptions):
         new["norm"] = update(gradients, new["norm"])
         return {key: sums[key] + new[key] for key in sums}
 
-    @tf.function
+    @tf.function(autograph=False)
     def train_steps(iterator, count: tf.Tensor) -> dict:
         outputs = state.network.outputs
         sums = {
@@ -258,9 +258,11 @@ def make_train_steps(state: TrainState, options: StepOptions):
             "norm": tf.zeros([]),
             "wait": tf.zeros([], tf.float64),
         }
-        for _ in tf.range(count):
-            sums = one_step(iterator, sums)
-        return sums
+        return tf.while_loop(
+            lambda step, _: step < count,
+            lambda step, sums: (step + 1, one_step(iterator, sums)),
+            (tf.constant(0), sums),
+        )[1]
 
     return train_steps
 
