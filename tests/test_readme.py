@@ -375,7 +375,7 @@ def test_files_are_there_when_a_command_needs_them():
     for line in PYTHON:
         script, *words = words_of(line)
         given = settings(words)
-        makes = script == "scripts/make_tfrecords.py"
+        makes = script in ("scripts/make_tfrecords.py", "scripts/collapse_study.py")
         needs = [given[name] for name in INPUTS.split() if name in given]
         needs += [word for word in words if not word.startswith("--")]
         if makes and "records" in given:
