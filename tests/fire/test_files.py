@@ -110,6 +110,7 @@ def test_a_workdir_that_is_a_file(tmp_path, info):
     assert (tmp_path / "run").read_text() == "mine"
 
 
+@pytest.mark.fire
 def test_no_space_for_events(tmp_path, info):
     """The event file's pictures need more than a checkpoint: the state is saved, and resumed."""
     config = tiny(tmp_path / "run", info)
