@@ -9,7 +9,8 @@ measures the table of figures to reach, each at the settings it is defined for.
 measures parts of one configuration: input (records -> decoded batches), augment (crops -> network
 input and targets), train (the step on a fixed batch), infer (pictures -> heatmaps), convert
 (photographs -> records), end_to_end (the training loop on records), predict (picture files ->
-predictions.json, compared with first reading all files and then predicting all crops).
+predictions.json, compared with first reading all files and then predicting all crops), person (one
+of docs/street.jpg -> joints, by the network in pretrained/, whatever the configuration).
 
     python scripts/benchmark.py --stored=362:2,256:1.5
 
@@ -123,7 +124,7 @@ def _define_flags() -> None:
         "measure the input pipeline on records of each SIDE:CONTEXT, such as 256:1.5, instead",
     )
     flags.DEFINE_bool(
-        "peers", True, "also measure PyTorch, OpenVINO and ONNX Runtime, where installed"
+        "peers", True, "also measure PyTorch, OpenVINO, ONNX Runtime, MediaPipe, where installed"
     )
     flags.DEFINE_bool("ceilings", True, "also measure the machine's limits")
     flags.DEFINE_bool("json", False, "JSON to standard output; tables go to standard error")

@@ -453,7 +453,7 @@ def test_export_tools_are_pinned_and_leave_the_rest_alone():
     markers = r"(; ((python_version|sys_platform|platform_machine) [=!<>]+ \"\S+\"( and )?)+)?"
     pin = re.compile(r"([a-z0-9]+)==[0-9.]+" + markers)
     names = {pin.fullmatch(line)[1] for line in lines[1:]}
-    assert {"tf2onnx", "onnx", "onnxruntime", "openvino"} <= names
+    assert {"tf2onnx", "onnx", "onnxruntime", "openvino", "nncf"} <= names
     assert not names & {line.split("=")[0] for line in pins()["requirements-common.txt"]}
     # A target with a hyphen appears in the list of targets too.
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True).stdout

@@ -10,7 +10,7 @@ from pipelines.config import Config
 from pipelines.data.tfrecords import JPEG_QUALITY
 from pipelines.export import formats
 
-PARTS = ("input", "augment", "train", "infer", "convert", "end_to_end", "predict")
+PARTS = ("input", "augment", "train", "infer", "convert", "end_to_end", "predict", "person")
 
 _PRODUCTS = ("matrix product (TensorFlow)", "matrix product (PyTorch)")
 
@@ -77,6 +77,15 @@ class Tasks:
         names = {"predict": "whole", "its reading": "reading", "its network": "network"}
         names["its halves in turn"] = "halves"
         return [Task(k, f"predicting.{function}", self.settings) for k, function in names.items()]
+
+    def person(self) -> list[Task]:
+        """People of a photograph, many and one at a time, and MediaPipe's."""
+        batches = {"person": 32, "person, one at a time": 1}
+        ours = [
+            Task(name, "person.ours", self.settings, {"batch": batch})
+            for name, batch in batches.items()
+        ]
+        return [*ours, *self._peer("MediaPipe", "person.mediapipe_pose", needs=("mediapipe",))]
 
     def _ceiling(
         self, name: str, function: str, cores: int = 0, needs=(), **arguments
@@ -189,6 +198,7 @@ def chosen(
         "convert": [*tasks.other("convert", "conversion"), *tasks.bare_conversion()],
         "end_to_end": tasks.training("end_to_end", "end_to_end"),
         "predict": tasks.predicting(),
+        "person": tasks.person(),
     }
     if "train" in parts and "infer" in parts:  # the same names for other work
         blocks["train"] = [_renamed(task, "train: ") for task in blocks["train"]]
@@ -211,6 +221,8 @@ _COMPARED_WITH = {
     "convert": ("bare",),
     "end_to_end": ("train",),
     "predict": ("its halves",),
+    "person": ("MediaPipe",),
+    "person, one at a time": ("MediaPipe",),
 }
 
 
@@ -291,6 +303,7 @@ def everything(config: Config, given: set[str], joints: int) -> list[Group]:
     bf16, fp32 = (settings(kind, stacks=2, global_batch_size=8) for kind in (BF16, FP32))
     single = dataclasses.replace(fp32, global_batch_size=1)
     large = settings(BF16, stacks=8, global_batch_size=6)
+    small = settings(FP32, stacks=2, channels=96, size=128, global_batch_size=32)
     plain = Tasks(fp32, joints)
     pair = [
         *plain.training("input + augment", "read_and_augment"),
@@ -307,6 +320,7 @@ def everything(config: Config, given: set[str], joints: int) -> list[Group]:
         Group("infer, bf16", bf16, _inference_group(bf16, joints)),
         Group("infer, one picture, float32", single, _inference_group(single, joints)),
         _remat_group(large),
+        Group("person", small, Tasks(small, joints).person()),
     ]
 
 
@@ -345,6 +359,10 @@ ROWS = (
         "infer", ("OpenVINO",), "rate", 1.0),
     Row("infer, batch 1 latency, float32", "ONNX Runtime float32", "infer, one picture, float32",
         "infer", ("ONNX Runtime",), "rate", 1.0),
+    Row("a person, 32 at a time, pretrained/people", "MediaPipe Pose, full model", "person",
+        "person", ("MediaPipe",), "rate", 1.0),
+    Row("a person, one at a time, pretrained/people", "MediaPipe Pose, full model", "person",
+        "person, one at a time", ("MediaPipe",), "rate", 1.0),
     Row("input, per core, to a decoded batch", "bare decode of the same bytes, the faster of two",
         "input, one core", "input", ("decode (OpenCV)", "decode (TensorFlow)"), "rate", 0.90),
     Row("input + augmentation, all cores", "per-example loader in the published steps, all cores",

@@ -99,7 +99,7 @@ def _check(options: ExportOptions) -> None:
         )
     if options.with_preprocessing and options.format == "run":
         raise ValueError("--with_preprocessing is for other formats: a run's mean is in model.json")
-    formats.check_installed(options.format)
+    formats.check_installed(options.format, options.quantize)
 
 
 def _check_output(output: str) -> None:
@@ -115,17 +115,6 @@ def _inference_options(options: ExportOptions) -> InferenceOptions:
     folder, _ = checkpoints.split_path(options.checkpoint)
     expected = checkpoints.read_expected(folder)
     return for_weights(expected, flip=options.flip, decoder=options.decoder, sigma=options.sigma)
-
-
-def calibration(info: tfrecords.DatasetInfo, exported: verify.Exported, mean) -> np.ndarray:
-    """Pictures [N, size, size, 3] of training people, in the export's input format."""
-    size = exported.input_shape[1]
-    every = math.ceil(info.count("train") / CALIBRATION)
-    pictures = []
-    for batch in input_pipeline.evaluation(info, "train", batch=BATCH, every=every):
-        images = exported.pictures(preprocessing.images(batch, size, mean=mean)[0])
-        pictures.append(images[batch["index"] >= 0].numpy())
-    return np.concatenate(pictures)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +137,18 @@ class _Export:
         mean = self.inference.mean
         return signatures.heatmaps(self.folded, self.options.with_preprocessing, mean)
 
+    def calibration(self) -> np.ndarray | None:
+        """Training people [N, size, size, 3] as the export takes them; None except for int8."""
+        if self.options.quantize != "int8":
+            return None
+        size, mean = self.network.input_shape[1], self.inference.mean
+        exported = verify.Exported(None, size, self.options.with_preprocessing, mean)
+        every, pictures = math.ceil(self.info.count("train") / CALIBRATION), []
+        for batch in input_pipeline.evaluation(self.info, "train", batch=BATCH, every=every):
+            images = exported.pictures(preprocessing.images(batch, size, mean=mean)[0])
+            pictures.append(images[batch["index"] >= 0].numpy())
+        return np.concatenate(pictures)
+
 
 def _write_savedmodel(export: _Export) -> str:
     joints = {
@@ -167,12 +168,8 @@ def _write_savedmodel(export: _Export) -> str:
 
 
 def _write_tflite(export: _Export) -> str:
-    options, mean, pictures = export.options, export.inference.mean, None
-    if options.quantize == "int8":
-        size = export.network.input_shape[1]
-        exported = verify.Exported(None, size, options.with_preprocessing, mean)
-        pictures = calibration(export.info, exported, mean)
-    formats.write_tflite(export.path, export.heatmaps(), options.quantize, pictures)
+    quantize = export.options.quantize
+    formats.write_tflite(export.path, export.heatmaps(), quantize, export.calibration())
     return export.path
 
 
@@ -187,7 +184,8 @@ def _write_frozen(export: _Export) -> str:
 
 
 def _write_openvino(export: _Export) -> str:
-    formats.write_openvino(export.path, export.heatmaps(), export.options.quantize)
+    quantize = export.options.quantize
+    formats.write_openvino(export.path, export.heatmaps(), quantize, export.calibration())
     return export.path
 
 

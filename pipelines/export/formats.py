@@ -25,10 +25,19 @@ from pipelines.io import read_whole, temporary_folder, write_atomically
 QUANTIZE = ("none", "float16", "int8")
 
 # Format -> its kinds of quantization besides "none".
-QUANTIZED = {"tflite": ("float16", "int8"), "openvino": ("float16",), "run": ("float16",)}
+QUANTIZED = {
+    "tflite": ("float16", "int8"),
+    "openvino": ("float16", "int8"),
+    "run": ("float16",),
+}
 
-# Format -> packages of `make export-tools` that it needs.
-_PACKAGES = {"onnx": ("onnx", "tf2onnx", "onnxruntime"), "openvino": ("openvino",)}
+# Format and quantization -> packages of `make export-tools` that these need.
+_PACKAGES = {
+    ("onnx", "none"): ("onnx", "tf2onnx", "onnxruntime"),
+    ("openvino", "none"): ("openvino",),
+    ("openvino", "float16"): ("openvino",),
+    ("openvino", "int8"): ("openvino", "nncf"),
+}
 
 # The files in the folder of an OpenVINO export: graph and weights.
 _PAIR = ("model.xml", "model.bin")
@@ -104,14 +113,14 @@ def _check_ranges(data: bytes) -> None:
         )
 
 
-def packages(kind: str) -> tuple[str, ...]:
-    """Packages of `make export-tools` that a format needs."""
-    return _PACKAGES.get(kind, ())
+def packages(kind: str, quantize: str = "none") -> tuple[str, ...]:
+    """Packages of `make export-tools` that a format with a kind of quantization needs."""
+    return _PACKAGES.get((kind, quantize), ())
 
 
-def check_installed(kind: str) -> None:
+def check_installed(kind: str, quantize: str) -> None:
     """Raise OSError if one of ``packages`` is missing."""
-    for name in packages(kind):
+    for name in packages(kind, quantize):
         optional.load(name)
 
 
@@ -138,23 +147,34 @@ def _plain_resize(node) -> None:
             attribute.s = modes[attribute.name]
 
 
-def write_openvino(path: str, function, quantize: str) -> None:
+def write_openvino(path: str, function, quantize: str, pictures: np.ndarray | None = None) -> None:
     """Write a folder with OpenVINO's two files: "images" to "heatmaps".
 
     Args:
       path: of the folder; the files have the names that ``load_openvino`` expects.
       function: of ``signatures.heatmaps``.
-      quantize: "none"; "float16": weights are stored as float16.
+      quantize: "none"; "float16": weights are stored as float16; "int8": convolutions are computed
+        in int8.
+      pictures: [N, size, size, 3] to measure int8's ranges on.
 
-    Raises OSError if openvino is not installed.
+    Raises OSError if openvino, or for int8 nncf, is not installed.
     """
     network = openvino_engine.convert(function)
+    if quantize == "int8":
+        network = _in_int8(network, pictures)
     with temporary_folder() as folder:
         graph = os.path.join(folder, _PAIR[0])
         halved = quantize == "float16"
         optional.load("openvino").save_model(network, graph, compress_to_fp16=halved)
         for name in _PAIR:
             write_atomically(os.path.join(path, name), read_whole(os.path.join(folder, name)))
+
+
+def _in_int8(network, pictures: np.ndarray):
+    """OpenVINO's model with int8 convolutions: symmetric weights, ranges of all else measured."""
+    nncf = optional.load("nncf")
+    dataset = nncf.Dataset([picture[None] for picture in pictures])
+    return nncf.quantize(network, dataset, subset_size=len(pictures))
 
 
 def load_savedmodel(path: str):

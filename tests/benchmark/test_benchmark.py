@@ -5,6 +5,7 @@ import json
 import pathlib
 import statistics
 import time
+import warnings
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from pipelines.benchmark import (
     engines,
     loader,
     parts,
+    person,
     predicting,
     report,
     rounds,
@@ -158,6 +160,11 @@ def test_chosen_parts_come_with_their_comparisons():
     (files,) = comparison.chosen(["predict"], Config(), 16, True, True)
     (row,) = comparison.pairs(files)
     assert (row.over, row.under, row.kind) == ("predict", ("its halves in turn",), "rate")
+    (people,) = comparison.chosen(["person"], Config(), 16, True, True)
+    names = ["person", "person, one at a time"]
+    assert [(row.over, *row.under) for row in comparison.pairs(people)] == [
+        (name, "MediaPipe") for name in names
+    ]
     (alone,) = comparison.chosen(["train", "infer"], Config(), 16, False, False)
     assert [task.name for task in alone.tasks] == ["train", "infer"]
 
@@ -290,6 +297,18 @@ def test_predicting_and_its_halves_read_every_picture_at_each_step(info, tmp_pat
     for name, reason in (("whole", "5 people in 6"), ("reading", "no file"), ("halves", "no file")):
         with pytest.raises((ValueError, OSError), match=reason):
             built[name].run(1)
+
+
+@pytest.mark.slow
+def test_a_person_of_a_photograph_is_found_at_each_step(capsys):
+    many = person.ours({}, "", batch=2)
+    assert many.run(2) is None and many.work == 2
+    assert "pretrained/people" in capsys.readouterr().err
+    pytest.importorskip("mediapipe", reason="mediapipe is not installed: docs/performance.md")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it uses deprecated parts of protobuf
+        one = person.mediapipe_pose({}, "")
+        assert one.run(2) is None and one.work == 1
 
 
 TIMING = rounds.Timing(repeats=2, seconds=0.0, steps=2, limit=100)

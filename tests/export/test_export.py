@@ -35,8 +35,8 @@ from tests.helpers.people import GEOMETRY, TRAIN, VALIDATION, draw_person, tiny
 OPTIONS = InferenceOptions()
 
 
-def needs(kind: str) -> None:
-    for package in formats.packages(kind):
+def needs(kind: str, quantize: str = "none") -> None:
+    for package in formats.packages(kind, quantize):
         pytest.importorskip(package, reason=f"{package} is not installed: make export-tools")
 
 
@@ -332,7 +332,7 @@ def exported(tmp_path_factory, ask_in):
 
     @functools.cache
     def make(kind: str, *changes) -> tuple[pathlib.Path, export.ExportOptions, str]:
-        needs(kind)
+        needs(kind, dict(changes).get("quantize", "none"))
         folder = tmp_path_factory.mktemp("exported")
         options = ask_in(folder, kind, **dict(changes))
         with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -450,8 +450,21 @@ def test_openvino_takes_any_batch_by_the_names_of_onnx(exported):
     (pictures,), (heatmaps,) = network.inputs, network.outputs
     assert pictures.names == {"images"} and str(pictures.partial_shape) == "[?,32,32,3]"
     assert heatmaps.names == {"heatmaps"} and str(heatmaps.partial_shape) == "[?,8,8,16]"
-    halved = exported("openvino", *CASES[-1][1].items())[0] / "pose.openvino" / "model.bin"
+    halved = exported("openvino", ("quantize", "float16"))[0] / "pose.openvino" / "model.bin"
     assert halved.stat().st_size < 0.6 * (folder / "model.bin").stat().st_size
+
+
+@pytest.mark.slow
+def test_openvino_computes_every_convolution_in_int8(exported, trained):
+    changes = ("quantize", "int8"), ("with_preprocessing", True), ("accept_loss", True)
+    path = exported("openvino", *changes)[0] / "pose.openvino"
+    graph = (path / "model.xml").read_text()
+    assert graph.count('element_type="i8"') == graph.count('type="Convolution"') > 40
+    pictures = np.random.default_rng(0).integers(0, 256, [3, 32, 32, 3], np.uint8)
+    network, *_ = checkpoints.load_network(trained[0].workdir)
+    want = network(preprocessing.normalize(pictures), training=False)[-1].numpy()
+    heatmaps = formats.load_openvino(str(path))(pictures)
+    assert np.abs(heatmaps - want).max() < 0.2 * np.ptp(want)  # measured: 0.13
 
 
 @pytest.mark.slow
@@ -516,8 +529,7 @@ def test_spoiled_export_is_found_out(ask, tmp_path, known):
     "kind, changes, words",
     [
         ("onnx", {"quantize": "float16"}, "=float16 needs --format=tflite or openvino or run, not"),
-        ("savedmodel", {"quantize": "int8"}, "--quantize=int8 needs --format=tflite, not"),
-        ("openvino", {"quantize": "int8"}, "--quantize=int8 needs --format=tflite, not openvino"),
+        ("savedmodel", {"quantize": "int8"}, "=int8 needs --format=tflite or openvino, not"),
         ("savedmodel", {"with_preprocessing": True}, "--with_preprocessing is for"),
         ("run", {"with_preprocessing": True}, "--with_preprocessing is for other formats: a run's"),
         ("frozen", {"records": ""}, "--records is missing"),
@@ -578,10 +590,16 @@ def test_people_without_head_size_leave_the_movement(ask, own_records, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind, package", [("onnx", "tf2onnx"), ("onnx", "onnxruntime"), ("openvino", "openvino")]
+    "kind, quantize, package",
+    [
+        ("onnx", "none", "tf2onnx"),
+        ("onnx", "none", "onnxruntime"),
+        ("openvino", "float16", "openvino"),
+        ("openvino", "int8", "nncf"),
+    ],
 )
-def test_missing_package_is_one_sentence(ask, fork_script, tmp_path, kind, package):
-    options = ask(kind)
+def test_missing_package_is_one_sentence(ask, fork_script, tmp_path, kind, quantize, package):
+    options = ask(kind, quantize=quantize)
     (tmp_path / "without.py").write_text(f"""
 import sys
 sys.modules[{package!r}] = None
