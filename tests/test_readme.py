@@ -173,6 +173,9 @@ ELSEWHERE = {
     "--records=data/mine": "tests/data/test_labelme.py::test_from_a_folder_to_an_exported_network",
     "python scripts/benchmark.py --flagfile=configs/demo.flags "
     "--parts=input,augment,train,end_to_end": "tests/benchmark/test_benchmark.py::test_the_command",
+    "python scripts/benchmark.py --parts=person --noceilings --people=6 --repeats=4": (
+        "tests/benchmark/test_benchmark.py::test_a_person_of_a_photograph_is_found_at_each_step"
+    ),
     "python scripts/benchmark.py --stored=362:2,362:1.77,256:2,256:1.77,256:1.5,256:1.25,171:1.3": (
         "tests/benchmark/test_benchmark.py::test_the_command_s_stored_sizes"
     ),
