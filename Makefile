@@ -3,7 +3,7 @@
 #   VENV=.venv-3.12               another environment, for a second Python
 #   BUILD={auto,cpu,gpu}          TensorFlow's build; auto selects gpu if there is an NVIDIA driver
 
-DEMO_PEOPLE ?= 6000
+DEMO_PEOPLE ?= 3600
 DEMO_RECORDS ?= data/demo
 DEMO_RUN ?= runs/demo
 DEMO_FLAGS ?=

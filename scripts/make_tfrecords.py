@@ -65,7 +65,7 @@ with cli.group("Data"):
         False,
         "turn photographs as their EXIF orientation says, where no annotated size tells",
     )
-    flags.DEFINE_integer("people", 6000, "synthetic people to draw", lower_bound=2)
+    flags.DEFINE_integer("people", 3600, "synthetic people to draw", lower_bound=2)
 with cli.group("Records"):
     flags.DEFINE_string("records", "data/records", "folder to write to")
     flags.DEFINE_bool(
