@@ -8,8 +8,8 @@ pictures and for photographs with boxes), tflite, onnx and openvino (a folder wi
 model.bin), which need `make export-tools`, frozen (a GraphDef), and run (a run's folder with one
 set of weights: to predict with, to evaluate, or to start from with --init_from).
 
---quantize=int8 measures ranges on 200 training people: openvino loses little and is the faster,
-tflite loses points.
+--quantize=int8 measures ranges on 200 training people: openvino loses little of the
+score, tflite some points.
 
 Each export is loaded in its own runtime and compared with the checkpoint on people of the records;
 the table is printed, and written to <output>.json. An export that loses more than 0.2 points of
