@@ -10,8 +10,9 @@ DEMO_FLAGS ?=
 KILL_FLAGS ?= --kills=100 --seed=0 --minutes=20
 CORRUPTION_FLAGS ?= --count=300 --seed=0
 
-# Not ?=, which would use a VENV that the shell has set for another purpose.
+# Not ?=, which would use what the shell has set for another purpose.
 VENV = .venv
+TESTED =
 RUN := $(VENV)/bin/python
 # A file's tests share trained networks: one process per file, two at a time, in the order of
 # tests/conftest.py.
@@ -51,8 +52,8 @@ demo: venv ## synthetic people: records, training, evaluation, pictures; then a 
 test: lint ## lint and the tests
 	$(TESTS) -m "not fire"
 
-unit: venv ## the fast tests
-	$(TESTS) -m "not slow and not fire"
+unit: venv ## the fast tests; of TESTED="files and folders" alone
+	$(TESTS) -m "not slow and not fire" $(TESTED)
 
 fire: venv ## what takes too long for make test: long tests, kills, corruptions
 	$(TESTS) -m fire

@@ -518,6 +518,7 @@ def losses(workdir):
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 def test_five_joints_of_a_toy_animal_from_annotations_to_scores(tmp_path, trained, convert, capfd):
     """Joints that no other set has, a stated mirror pair, and the trunk of MPII's 16 joints."""
     path = draw_toys(tmp_path / "toys")

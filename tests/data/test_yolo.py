@@ -382,6 +382,7 @@ def test_too_many_or_bad_names(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 def test_from_an_export_to_an_exported_network(tmp_path, fork_script):
     draw_yolo_toys(tmp_path / "export")
     shutil.copy(tmp_path / "export" / "train" / "images" / "1.jpg", tmp_path / "one.jpg")

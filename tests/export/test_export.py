@@ -348,21 +348,25 @@ def left(folder: pathlib.Path) -> list[str]:
 
 CASES = [
     ("frozen", {}),
-    ("frozen", {"with_preprocessing": True}),
-    ("tflite", {}),
     ("tflite", {"quantize": "float16", "with_preprocessing": True}),
-    ("onnx", {}),
     ("onnx", {"with_preprocessing": True}),
     ("savedmodel", {}),
-    ("openvino", {}),
     ("openvino", {"quantize": "float16", "with_preprocessing": True}),
-    ("run", {}),
     ("run", {"quantize": "float16"}),
+]
+MORE = [
+    ("frozen", {"with_preprocessing": True}),
+    ("tflite", {}),
+    ("onnx", {}),
+    ("openvino", {}),
+    ("run", {}),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, changes", CASES)
+@pytest.mark.parametrize(
+    "kind, changes", [*CASES, *(pytest.param(*one, marks=pytest.mark.fire) for one in MORE)]
+)
 def test_export_equals_its_checkpoint(exported, trained, kind, changes):
     folder, options, printed = exported(kind, *changes.items())
     assert left(folder) == [f"pose.{kind}", f"pose.{kind}.json"]

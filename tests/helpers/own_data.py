@@ -10,7 +10,8 @@ from tests.helpers.forked import ROOT
 
 TRAIN = (
     "--stacks=1 --channels=8 --depth=1 --size=32 --global_batch_size=8 --steps=4 --log_every=2 "
-    "--evaluate_every=100 --evaluation_batch_size=4 --ema_decay=0 --strategy=one"
+    "--evaluate_every=100 --evaluation_batch_size=4 --ema_decay=0 --strategy=one "
+    "--precise_bn_examples=0"
 )
 # Script -> words that make its command small.
 SMALL = {

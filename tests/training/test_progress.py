@@ -61,6 +61,7 @@ def test_the_remedy_follows_from_the_cores_and_the_files(busy, cached, remedy):
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 @pytest.mark.parametrize("side, waits", [(64, False), (1000, True)])
 def test_a_training_with_slow_input_prints_the_warning(
     tmp_path, own_records, capfd, monkeypatch, side, waits

@@ -58,6 +58,7 @@ class TestRun:
         assert "step 12: validation mean14 PCKh@0.5 raw" in trained[1]
 
     @pytest.mark.slow
+    @pytest.mark.fire
     def test_no_source_is_converted(self, tmp_path, info, run_python):
         """AutoGraph would convert dozens of functions; compiling a small network took 1.5 times
         as long with it."""

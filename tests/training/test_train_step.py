@@ -175,6 +175,7 @@ class TestModesInTraining:
         agree(two, all_modes, 1e-2)
         agree((plain[0][:1],), all_modes, 1e-5)
 
+    @pytest.mark.fire
     def test_float16_skips_overflowing_steps(self, info, plain, two_replicas):
         """A scale of 2^40 overflows float16; it is halved until the gradient fits."""
         half = {"precision": "mixed_float16", "count": 30}
