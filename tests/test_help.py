@@ -152,3 +152,27 @@ def test_a_training_restarts_with_huge_pages_unless_its_user_chose(tmp_path, giv
     lines = subprocess.run(words, env=env, capture_output=True, text=True, check=True).stdout
     starts = ["start"] * (2 if given is None else 1)
     assert lines.splitlines() == [*starts, f"{expected} ['a b', '--c='] 1"]
+
+
+@pytest.mark.parametrize(
+    "work, code, expected",
+    [("return 3", 3, "saved\n"), ("raise ValueError('no')", 1, "saved\nerror: no\n")],
+)
+def test_a_command_ends_with_its_work(tmp_path, work, code, expected):
+    """TensorFlow, which Python would take apart for up to a minute, is left to the system."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import atexit\n"
+        "from pipelines import cli\n"
+        "class Network:\n"
+        "    def __del__(self):\n"
+        "        print('taken apart')\n"
+        "kept = Network()\n"
+        "def work():\n"
+        "    atexit.register(print, 'saved')\n"
+        f"    {work}\n"
+        "cli.run(work)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (code, expected)
