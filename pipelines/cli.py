@@ -160,7 +160,6 @@ def run(work: Callable[..., int | None], words: str = "") -> None:
       words: name of the positional arguments in --help, such as "INPUT..."; "": they are errors,
         because a forgotten -- would otherwise be silently ignored.
     """
-
     codes: list[int] = []
 
     def main(line: list[str]) -> int:

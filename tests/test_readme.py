@@ -104,11 +104,13 @@ RUN = {
     "python train_main.py --flagfile=configs/lspet.flags": Small(
         f"{TRAIN} --records=data/records --logical_devices=0",
         ("step 4 of 4, saved as runs/lspet/",),
+        long=True,
     ),
     "python eval_main.py --flagfile=configs/lspet.flags": Small(
         f"{TRAIN} --records=data/records --logical_devices=0",
         ("mean14",),
         ("runs/lspet/results.json",),
+        long=True,
     ),
     "python scripts/make_tfrecords.py --dataset=coco --annotations=mine.json --images=pictures "
     "--head=box:0.1 --records=data/mine": Small(
@@ -144,6 +146,7 @@ RUN = {
         f"{AVERAGED} --logical_devices=0",
         ("kept in memory", "(best)", "step 4 of 4, saved as runs/small/checkpoints/", "1 trace"),
         ("runs/small/best/best.json",),
+        long=True,
     ),
 }
 
@@ -444,7 +447,7 @@ class Tree:
     def answer(self, line: str) -> dict:
         """What a command of ``RUN`` answered, after those before it."""
         for one, small in RUN.items():
-            if one not in self.done and (one == line or not small.long):
+            if one not in self.done and (RUN[line].long or not small.long):
                 words = [*words_of(one), *shlex.split(small.words)]
                 self.done[one] = self.fork_script(self.folder, *words)
             if one == line:

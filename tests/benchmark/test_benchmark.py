@@ -361,6 +361,7 @@ def command(*words: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 def test_the_command(info):
     """One trace per function, and every figure follows from the medians."""
     words = ("--parts=train,end_to_end", "--nopeers", "--json", f"--records={info.folder}")

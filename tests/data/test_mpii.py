@@ -604,6 +604,7 @@ def test_valid_h5_and_hrnet_file_hold_the_same_people(full):
 
 @needs_data
 @pytest.mark.slow
+@pytest.mark.fire
 def test_mat_of_real_people_equals_the_json(full, tmp_path):
     with gzip.open(os.path.join(DATA, "mpii", "mpii_annotations.json.gz")) as file:
         entries = json.load(file)[:1500]

@@ -565,6 +565,7 @@ def test_records_of_other_joints_are_rejected(ask, own_records):
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 def test_int8_of_an_untrained_network_is_judged_by_movement(ask, tmp_path, info, capsys):
     """After 12 steps it finds no drawn joint: no PCKh can be lost, but joints jump."""
     with pytest.raises(ValueError, match="tflite moves joints: .* of all joints .*--accept_loss"):

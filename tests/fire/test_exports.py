@@ -164,6 +164,7 @@ def test_killed_and_run_again(tmp_path, run, whole, command, where, call, when):
     assert not [path for path in (tmp_path / "again-temporary").iterdir() if path.is_dir()]
 
 
+@pytest.mark.fire
 @pytest.mark.parametrize("call, where, when", [(4, RENAME, "after"), (1, REMOVE, "before")])
 def test_an_export_that_was_killed_when_it_was_whole(tmp_path, run, whole, call, where, when):
     """It is there with its JSON: the same command says so, and removes the rest."""

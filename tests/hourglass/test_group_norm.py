@@ -91,6 +91,7 @@ def gradients_of(strategy, images, target):
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 def test_two_replicas_have_the_gradients_of_one(two_replicas):
     """Without synchronising anything; the batch-normalised network needs --sync_bn for this."""
     images = _images(4, size=16)

@@ -214,6 +214,7 @@ def test_training_step_of_two_replicas(two_replicas):
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 def test_training_step_with_xla_compiles_forward_and_backward_pass_only(one):
     assert audit(train_graph(one, xla=True)) == ["1 x compiled by XLA: StatefulPartitionedCall"]
 

@@ -157,6 +157,7 @@ def plain(info):
 
 @pytest.mark.slow
 class TestModesInTraining:
+    @pytest.mark.fire
     def test_one_device(self, info, plain):
         """With XLA, too: on two replicas, and each mode by itself in test_modes.py."""
         modes = {"accumulation_steps": 2, "remat": True}
