@@ -33,9 +33,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the other core has tests of its own
 
 # Longest first: started last, one of these would run alone at the end. See TESTS in the Makefile.
 LONG = (
-    *("readme", "write_tfrecords", "export", "torch", "modes", "train_step", "multi_worker"),
-    *("train", "coco", "quiet", "collection", "predictor", "commands", "benchmark", "setup"),
-    *("yolo", "labelme", "decode", "group_norm", "placement", "model", "bn_folding"),
+    *("train", "torch", "export", "readme", "precise_bn", "write_tfrecords", "commands"),
+    *("predictor", "torch_layouts", "checkpoint", "benchmark", "compiled", "placement"),
+    *("openvino_engine", "train_step", "bn_folding", "model", "collection", "setup"),
+    *("corruptions", "exports", "diagnosis", "lanes", "group_norm", "quiet", "modes"),
+    *("multi_worker", "coco", "yolo", "labelme", "decode"),
 )
 
 
