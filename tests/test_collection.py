@@ -28,6 +28,7 @@ def collected(**changes: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 def test_ids_hold_neither_time_nor_hash_seed_nor_temporary_folders(tmp_path):
     first = collected(PYTHONHASHSEED="1")
     second = collected(PYTHONHASHSEED="2", TMPDIR=str(tmp_path), TZ="Asia/Tokyo")

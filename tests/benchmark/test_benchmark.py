@@ -286,6 +286,7 @@ def test_other_engines_compute_our_network(info, engine, precision, within):
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 def test_predicting_and_its_halves_read_every_picture_at_each_step(info, tmp_path):
     workload.prepare(str(tmp_path), info.folder, 6)
     small = dataclasses.asdict(Config(records=info.folder, size=32, stacks=1, channels=8, depth=1))

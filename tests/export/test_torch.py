@@ -175,6 +175,7 @@ class TestParity:
         actual = {name: pair.variables[name].numpy() for name in want}
         compare(pair, "batch norm's statistics after 3 steps", actual, want, within=1e-3)
 
+    @pytest.mark.fire
     def test_three_steps_of_rmsprop(self, pair):
         """Given equal gradients: torch's of three steps, each at the weights it has reached."""
         pair.reset()

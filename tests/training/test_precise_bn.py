@@ -46,7 +46,7 @@ def test_statistics_of_several_batches_are_those_of_all_their_pixels(info):
     np.testing.assert_allclose(variance, np.var(features, (0, 1, 2)), rtol=1e-3)
 
 
-@pytest.mark.parametrize("sync_bn", [False, True])
+@pytest.mark.parametrize("sync_bn", [False, pytest.param(True, marks=pytest.mark.fire)])
 def test_two_replicas_have_the_statistics_of_one(info, two_replicas, sync_bn):
     """Without synchronisation, those of one replica with batches of their shares."""
     results = []
