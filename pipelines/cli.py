@@ -174,8 +174,8 @@ def run(work: Callable[..., int | None], words: str = "") -> None:
 def _leave(codes: list[int]) -> None:
     """End the process now if the work has ended, with its exit code.
 
-    Python would take TensorFlow's graphs and queues apart first: after a training that takes from
-    seconds to a minute, in which nothing more is saved.
+    Python would take TensorFlow's graphs and queues apart first, which takes seconds, after a long
+    training even a minute, and saves nothing.
     """
     if codes:
         sys.stdout.flush()

@@ -207,7 +207,7 @@ ELSEWHERE = {
 NOT_RUN = {
     "make venv && source .venv/bin/activate": "make demo and make test do the first",
     "source .venv/bin/activate": "of venv; tests/test_setup.py makes the folder",
-    "make fire": "takes about an hour; a few of its instants are run by the tests themselves",
+    "make fire": "takes long; a few of its instants are run by the tests themselves",
     "python scripts/benchmark.py --all --json": "takes long at any size; its groups are tested",
     "python scripts/collapse_study.py --ours=": "twenty minutes; tests/training/test_collapse.py",
     "docker run -p 8501:8501": "no Docker; tests/export/test_export.py loads what it would serve",

@@ -190,12 +190,13 @@ def one() -> tf.distribute.Strategy:
 @pytest.mark.parametrize(
     "modes",
     [
-        {"precision": "mixed_float16"},
+        {"precision": "mixed_float16", "accumulation_steps": 4, "name": "adamw"},
         *(
             pytest.param(modes, marks=pytest.mark.fire)
             for modes in (
                 {},
                 {"precision": "mixed_bfloat16"},
+                {"precision": "mixed_float16"},
                 {"remat": True},
                 {"accumulation_steps": 4},
                 {"name": "adamw"},
